@@ -1,0 +1,221 @@
+/* The .ez program file, format version 1: fixed-size little-endian records.
+ *
+ *   header | steps | tensors | io | strings | weights | metadata | vectors
+ *
+ * Sections follow each other in this order, each starts at the next multiple of 64 bytes, gaps are zero, the file ends with
+ * the last section. Reserved fields are zero. So every bit of a file is either covered by a CRC-32 or known to be zero, and
+ * a single flipped bit anywhere is refused. `edgezip/program.py` is the writer; a test holds both to the same offsets.
+ *
+ * io: u32 tensor index of each input, then of each output.
+ * vectors: for each vector, for each input then each output: the bytes of the tensor, padded with zeros to 64.
+ * Names are ranges of the strings section (UTF-8, no terminator).
+ */
+#ifndef EDGEZIP_EZ_FORMAT_H
+#define EDGEZIP_EZ_FORMAT_H
+
+#include <stdint.h>
+
+#define EZ_FORMAT_VERSION 1u
+#define EZ_NUMERICS_EZN1 0x314e5a45u /* "EZN1" read as little-endian */
+#define EZ_SECTION_ALIGN 64u
+#define EZ_ARENA_ALIGN 64u
+/* Kernels may read this many bytes past the end of an arena tensor or a packed weight tensor (never write). The planner
+ * keeps that much room at the end of the arena, the writer keeps it at the end of the weights section. */
+#define EZ_OVERREAD 64u
+#define EZ_MAX_RANK 8
+#define EZ_MAX_STEP_INPUTS 8
+#define EZ_MAX_STEP_OUTPUTS 4
+
+enum { EZ_SECTION_STEPS, EZ_SECTION_TENSORS, EZ_SECTION_IO, EZ_SECTION_STRINGS, EZ_SECTION_WEIGHTS, EZ_SECTION_METADATA,
+       EZ_SECTION_VECTORS, EZ_SECTION_COUNT };
+
+/* How int8 weights are packed. gemm: K4N16 = (N/16, K/4, 16, 4); K8N16 = (N/16, K/8, 16, 8), k fastest, N padded to 16 and
+ * each tap's channels padded to 4 or 8 with zero weights. K runs over taps (ky, kx) outermost, then channels:
+ * K = taps * round_up(C, 4 or 8). Depthwise: as a gemm panel with k = tap, (C/16, round_up(taps,4)/4, 16, 4) for K4N16, and
+ * (C/16, taps, 16) for K8N16. Float: K1N16 = (N/16, K, 16), K = taps * C unpadded; depthwise float (C/16, taps, 16). */
+enum { EZ_LAYOUT_K4N16 = 1, EZ_LAYOUT_K8N16 = 2 };
+
+enum { EZ_DTYPE_F32 = 1, EZ_DTYPE_S8 = 2, EZ_DTYPE_U8 = 3, EZ_DTYPE_S32 = 4, EZ_DTYPE_S64 = 5, EZ_DTYPE_BOOL = 6 };
+/* S8 is a quantised activation: logical s8, stored XOR act_sign (except graph inputs and outputs, and constant tensors of
+ * raw bytes, which are U8). */
+
+enum { EZ_IN_ARENA = 1, EZ_IN_WEIGHTS = 2, EZ_IN_INPUT = 3, EZ_IN_OUTPUT = 4 };
+
+typedef struct ez_section {
+  uint64_t offset;
+  uint64_t bytes;
+  uint32_t crc32; /* IEEE 802.3 (zlib) of the section's bytes */
+  uint32_t reserved;
+} ez_section;
+
+typedef struct ez_header { /* 256 bytes */
+  char magic[8];           /* "EDGEZIP" and 0x1a */
+  uint32_t format_version;
+  uint32_t numerics;
+  uint32_t header_bytes;
+  uint32_t layout;
+  uint64_t file_bytes;
+  uint64_t arena_bytes;   /* multiple of 64; includes EZ_OVERREAD at its end */
+  uint64_t scratch_bytes; /* per thread, multiple of 64; what the steps need beside the arena */
+  uint32_t act_sign;
+  uint32_t n_steps, n_tensors, n_inputs, n_outputs, n_vectors;
+  ez_section sections[EZ_SECTION_COUNT];
+  uint32_t reserved[3];
+  uint32_t crc32; /* of the 252 bytes before */
+} ez_header;
+
+typedef struct ez_tensor { /* 96 bytes */
+  uint8_t dtype, place, rank, reserved0;
+  int32_t zero_point;
+  float scale;
+  int32_t row_stride; /* elements from one innermost row to the next, >= dims[rank-1]; larger in views (slices of a concat).
+                         Row r starts at offset + r * row_stride * element size. rank 0: 1 */
+  int32_t dims[EZ_MAX_RANK]; /* unused ones are 1 */
+  uint64_t offset; /* arena: bytes from its start; weights: bytes from the section's start, multiple of 64;
+                      input, output: index of the graph input or output */
+  uint64_t bytes;  /* extent: ((rows - 1) * row_stride + dims[rank-1]) * element size */
+  uint32_t name_offset, name_bytes;
+  uint32_t reserved1[6];
+} ez_tensor;
+
+typedef struct ez_step { /* 320 bytes */
+  uint16_t op;           /* EZ_OP_* */
+  uint8_t n_inputs, n_outputs;
+  uint32_t name_offset, name_bytes;
+  uint32_t reserved;
+  int32_t inputs[EZ_MAX_STEP_INPUTS];   /* tensor index, -1 = absent optional input */
+  int32_t outputs[EZ_MAX_STEP_OUTPUTS];
+  uint8_t params[256]; /* one of the structs below, rest zero */
+} ez_step;
+
+enum {
+  EZ_OP_CONV = 1,      /* x, w, bias, [mult], [residual], [table] -> y      NHWC; also Gemm and MatMul with constant weights */
+  EZ_OP_DEPTHWISE = 2, /* the same inputs; groups == channels == outputs */
+  EZ_OP_BINARY = 3,    /* a, b -> y */
+  EZ_OP_UNARY = 4,     /* x -> y                                             f32 */
+  EZ_OP_TABLE = 5,     /* x, table -> y                                      s8, 256 stored bytes indexed by the stored byte */
+  EZ_OP_POOL = 6,      /* x -> y                                             NHWC */
+  EZ_OP_REDUCE = 7,    /* x -> y                                             (outer, n, inner) -> (outer, inner) */
+  EZ_OP_SOFTMAX = 8,   /* x, [exp table f32 256] -> y                        last axis */
+  EZ_OP_RESIZE = 9,    /* x, index_h s32 [2,OH], weight_h f32 [OH], index_w s32 [2,OW], weight_w f32 [OW] -> y   NHWC linear */
+  EZ_OP_COPY = 10,     /* x -> y                                             strided copy with conversion */
+  EZ_OP_GATHER = 11,   /* x, index s32|s64 -> y                              (outer, n, inner) by index -> (outer, m, inner) */
+  EZ_OP_PRELU = 12,    /* x, slope f32 [C] (f32) | multipliers f32 [2, C]: positive, negative (s8) -> y   last axis */
+  EZ_OP_WHERE = 13,    /* condition bool, a, b -> y                          same dtype and scale of a, b, y */
+  EZ_OP_MATMUL = 14    /* a, b -> y                                          two activations, batched; f32 or s8 */
+};
+
+/* Output pixel (i, j) of the out_h x out_w grid goes to (out_offset_h + i*out_step_h, out_offset_w + j*out_step_w) of y:
+ * 1 and 0 for a convolution, the phase and the stride for the parts that a transposed convolution is made of.
+ * Input row of tap ky at grid row i: i*stride_h - pad_top + ky*dilation_h; outside [0, H): the stored zero point of x.
+ * groups > 1: weights are groups packed panels sets one after another, each N/groups outputs padded to 16; bias and mult
+ * likewise hold groups * round_up(N/groups, 16) entries.
+ * s8: bias is s32, already folded: bias32 - (zx + (act_sign ? 128 : 0)) * column_sum(w). mult f32: sx*sw/sy_mid.
+ * f32: bias f32, no mult, lo/hi are float_lo/float_hi.
+ * Post-ops in this order: q = rne(clamp(acc * mult, lo - zero_point_mid, hi - zero_point_mid)) + zero_point_mid; q = table[q];
+ * with a residual: y = add rule (a = q with zero_point_mid, scale_a; b = residual, scale_b; add_lo, add_hi, y's zero point).
+ * With a table but no residual, table gives y. Without either, zero_point_mid is y's zero point.
+ * With a table, zero_point_mid_out is the zero point of the table's result (else equal to zero_point_mid). */
+typedef struct ez_conv_params {
+  int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
+  int32_t out_h, out_w, out_offset_h, out_offset_w, out_step_h, out_step_w;
+  int32_t groups;
+  int32_t lo, hi; /* logical s8 clamp of the requantised value */
+  int32_t zero_point_mid, zero_point_mid_out;
+  float float_lo, float_hi; /* f32 only; -inf and +inf when there is no clamp */
+  float scale_a, scale_b;   /* residual add: f32(s_mid_out/sy), f32(s_residual/sy) */
+  int32_t add_lo, add_hi;
+} ez_conv_params;
+
+enum { EZ_BINARY_ADD = 1, EZ_BINARY_SUB, EZ_BINARY_MUL, EZ_BINARY_DIV, EZ_BINARY_MIN, EZ_BINARY_MAX, EZ_BINARY_EQUAL, EZ_BINARY_LESS,
+       EZ_BINARY_LESS_EQUAL, EZ_BINARY_GREATER, EZ_BINARY_GREATER_EQUAL, EZ_BINARY_AND, EZ_BINARY_OR };
+/* y has dims[0..rank) (y's own dims collapsed by the packer); stride in elements, 0 where broadcast. s8: see BRIEF rules; scale_a, scale_b
+ * for add, sub, min, max and comparisons; scale_a alone is m for mul and div. Comparisons give bool. f32: lo/hi are the float ones. */
+typedef struct ez_binary_params {
+  int32_t kind, rank;
+  int32_t dims[EZ_MAX_RANK], stride_a[EZ_MAX_RANK], stride_b[EZ_MAX_RANK], stride_y[EZ_MAX_RANK];
+  float scale_a, scale_b;
+  int32_t lo, hi;
+  float float_lo, float_hi;
+} ez_binary_params;
+
+enum { EZ_UNARY_CLIP = 1, EZ_UNARY_SIGMOID, EZ_UNARY_TANH, EZ_UNARY_EXP, EZ_UNARY_ERF, EZ_UNARY_GELU, EZ_UNARY_SILU, EZ_UNARY_HARD_SIGMOID,
+       EZ_UNARY_HARD_SWISH, EZ_UNARY_LEAKY_RELU, EZ_UNARY_ELU, EZ_UNARY_SQRT, EZ_UNARY_NEG, EZ_UNARY_ABS, EZ_UNARY_RECIPROCAL,
+       EZ_UNARY_FLOOR, EZ_UNARY_CEIL, EZ_UNARY_SOFTPLUS, EZ_UNARY_NOT, EZ_UNARY_LOG };
+/* alpha, beta: Clip lo, hi (Relu = 0, +inf); HardSigmoid alpha, beta; LeakyRelu and Elu alpha. NOT is on bool. */
+typedef struct ez_unary_params {
+  int32_t kind;
+  float alpha, beta;
+} ez_unary_params;
+
+enum { EZ_POOL_MAX = 1, EZ_POOL_AVERAGE = 2 };
+typedef struct ez_pool_params {
+  int32_t kind;
+  int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left, pad_bottom, pad_right;
+  int32_t count_include_pad;
+  float scale; /* average s8: sx/sy; max needs x and y of one scale */
+  int32_t lo, hi;
+} ez_pool_params;
+
+enum { EZ_REDUCE_MEAN = 1, EZ_REDUCE_SUM, EZ_REDUCE_MAX, EZ_REDUCE_MIN };
+/* s8 mean and sum: t = f32(sum(x - zx)) [/ f32(n)] * scale. f32 with inner == 1: 16 partial sums and the tree; with inner > 1:
+ * ascending n for every inner index; mean divides the sum by f32(n). Max and min: one scale. */
+typedef struct ez_reduce_params {
+  int32_t kind;
+  int32_t outer, n, inner;
+  float scale;
+  int32_t lo, hi;
+} ez_reduce_params;
+
+/* scale: s8 output m = 1/sy */
+typedef struct ez_softmax_params {
+  float scale;
+} ez_softmax_params;
+
+/* Linear: rows r0 = index_h[0][i], r1 = index_h[1][i]; f32: top = x[r0][c0] + (x[r0][c1] - x[r0][c0]) * weight_w[j]; bottom the same in r1;
+ * v = top + (bottom - top) * weight_h[i]. s8: x means f32(x - zx), then y = rne(clamp(v * scale, lo - zy, hi - zy)) + zy. */
+typedef struct ez_resize_params {
+  float scale;
+  int32_t lo, hi;
+} ez_resize_params;
+
+enum { EZ_CONVERT_NONE = 0, EZ_CONVERT_QUANTIZE = 1, EZ_CONVERT_DEQUANTIZE = 2, EZ_CONVERT_REQUANTIZE = 3, EZ_CONVERT_CAST = 4 };
+/* for every index of dims: y[y_offset + sum i*y_stride] = convert(x[x_offset + sum i*x_stride]). Offsets and strides in elements, strides may be
+ * zero (expand) or negative (flip) for x; for y all positive. fill != 0: y is first filled with fill_value (s8: logical; f32: fill_float).
+ * Quantize and dequantize use x's / y's own scale and zero point; requantize uses `scale` = sx/sy. CAST: between f32, s32, s64, u8, bool
+ * (f32 -> integer truncates towards zero and saturates, NaN is 0; anything -> bool is != 0). */
+typedef struct ez_copy_params {
+  int32_t convert, rank;
+  int32_t dims[EZ_MAX_RANK], x_stride[EZ_MAX_RANK], y_stride[EZ_MAX_RANK];
+  int32_t fill, fill_value;
+  float fill_float;
+  float scale;
+  int32_t lo, hi;
+  int64_t x_offset, y_offset;
+} ez_copy_params;
+
+/* index may be negative (counted from n); out of range at run time: clamped to the ends, never out of bounds. */
+typedef struct ez_gather_params {
+  int32_t outer, n, inner, m;
+} ez_gather_params;
+
+/* s8: t = f32(x - zx) * (x < zx ? negative[c] : positive[c]), m already divided by sy. */
+typedef struct ez_prelu_params {
+  int32_t channels, lo, hi;
+} ez_prelu_params;
+
+typedef struct ez_where_params {
+  int32_t rank;
+  int32_t dims[EZ_MAX_RANK], stride_c[EZ_MAX_RANK], stride_a[EZ_MAX_RANK], stride_b[EZ_MAX_RANK], stride_y[EZ_MAX_RANK];
+} ez_where_params;
+
+/* y[b] (M,N) = a[b] (M,K) x b[b] (K,N) (or (N,K) when transpose_b). batch strides in elements, 0 = shared. s8: acc = sum (a-za)*(b-zb) exact s32,
+ * y = rne(clamp(f32(acc) * scale, ...)) + zy. f32: fmaf chain ascending k. */
+typedef struct ez_matmul_params {
+  int32_t batch, M, N, K, transpose_b;
+  int32_t batch_stride_a, batch_stride_b, batch_stride_y;
+  float scale;
+  int32_t lo, hi;
+} ez_matmul_params;
+
+#endif

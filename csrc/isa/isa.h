@@ -1,0 +1,105 @@
+/* The table that an instruction set fills: one folder, one table.
+ *
+ * A slot left NULL falls to the next ISA of the chain that reads the same packed layout and activation sign, and at last to
+ * portable C, which reads all. Kernels are stateless: no allocation, no threads, no globals. They may read up to EZ_OVERREAD
+ * bytes past a buffer's end and never write outside of it. All of them compute EZ-N1 to the bit (core/numerics.h).
+ */
+#ifndef EDGEZIP_ISA_H
+#define EDGEZIP_ISA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* One block of an int8 product: rows x (panels * 16) outputs.
+ * acc[r][n] = bias[n] + sum over taps t, channels c of a[t * a_stride + r][c] * w(n, t, c); x86 reads a as unsigned
+ * (stored = logical + 128), ARM as signed (act_sign says which); portable obeys act_sign. */
+typedef struct ez_gemm_s8_args {
+  const uint8_t *const *a; /* (taps, a_stride) pointers to `channels` stored bytes each; readable 64 bytes past the end */
+  size_t a_stride;
+  int32_t rows;     /* 1 .. mr of the table */
+  int32_t columns;  /* 1 .. panels * 16 of the table: columns really written; bias and mult are padded to 16 */
+  int32_t taps;
+  int32_t channels; /* logical C of one tap; packed weights pad it to 4 or 8 with zeros */
+  const int8_t *w;  /* first panel; the next panel starts panel_bytes further */
+  size_t panel_bytes;
+  const int32_t *bias;
+  const float *mult;
+  uint8_t *y; /* stored bytes, row r at y + r * y_stride */
+  size_t y_stride;
+  int32_t lo, hi, zero_point; /* logical */
+  int32_t layout;             /* EZ_LAYOUT_*; only portable reads more than one */
+  uint32_t act_sign;          /* 0 or 0x80 */
+} ez_gemm_s8_args;
+
+typedef struct ez_gemm_f32_args {
+  const float *const *a; /* (taps, a_stride) pointers to `channels` floats */
+  size_t a_stride;
+  int32_t rows, columns, taps, channels;
+  const float *w; /* (panel, taps*channels, 16) */
+  size_t panel_floats;
+  const float *bias;
+  float *y;
+  size_t y_stride; /* floats */
+  float lo, hi;
+} ez_gemm_f32_args;
+
+/* Depthwise: `pixels` output pixels of one row, all channels.
+ * acc[p][c] = bias[c] + sum over taps of a[p * taps + t][c] * w(c, t). */
+typedef struct ez_depthwise_s8_args {
+  const uint8_t *const *a; /* (pixels, taps) pointers to `channels` stored bytes */
+  int32_t pixels, taps, channels;
+  const int8_t *w; /* layout as in ez_format.h */
+  const int32_t *bias;
+  const float *mult;
+  uint8_t *y;
+  size_t y_stride; /* bytes from pixel to pixel */
+  int32_t lo, hi, zero_point, layout;
+  uint32_t act_sign;
+} ez_depthwise_s8_args;
+
+typedef struct ez_depthwise_f32_args {
+  const float *const *a;
+  int32_t pixels, taps, channels;
+  const float *w; /* (C/16, taps, 16) */
+  const float *bias;
+  float *y;
+  size_t y_stride; /* floats */
+  float lo, hi;
+} ez_depthwise_f32_args;
+
+/* Row kernels: n contiguous elements, in place allowed where types are equal. Written once in isa/rows.inc, compiled per ISA
+ * with that folder's flags (the compiler vectorises them), or replaced by hand-written ones. */
+typedef struct ez_rows {
+  void (*add_s8)(const uint8_t *a, const uint8_t *b, uint8_t *y, size_t n, uint32_t act_sign, int32_t za, int32_t zb, float ma, float mb, int32_t zy, int32_t lo, int32_t hi);
+  void (*sub_s8)(const uint8_t *a, const uint8_t *b, uint8_t *y, size_t n, uint32_t act_sign, int32_t za, int32_t zb, float ma, float mb, int32_t zy, int32_t lo, int32_t hi);
+  void (*mul_s8)(const uint8_t *a, const uint8_t *b, uint8_t *y, size_t n, uint32_t act_sign, int32_t za, int32_t zb, float m, int32_t zy, int32_t lo, int32_t hi);
+  void (*table_s8)(const uint8_t *x, const uint8_t *table, uint8_t *y, size_t n);
+  void (*quantize)(const float *x, uint8_t *y, size_t n, uint32_t act_sign, float scale, int32_t zy, int32_t lo, int32_t hi);
+  void (*dequantize)(const uint8_t *x, float *y, size_t n, uint32_t act_sign, float scale, int32_t zx);
+  void (*requantize)(const uint8_t *x, uint8_t *y, size_t n, uint32_t act_sign, float m, int32_t zx, int32_t zy, int32_t lo, int32_t hi);
+  void (*max_s8)(const uint8_t *const *x, int32_t taps, uint8_t *y, size_t n, uint32_t act_sign);                       /* max over taps rows */
+  void (*sum_s8)(const uint8_t *const *x, int32_t taps, int32_t *sums, size_t n, uint32_t act_sign, int32_t zx);        /* sums[i] += over taps of (x - zx) */
+  void (*scale_s32)(const int32_t *sums, uint8_t *y, size_t n, uint32_t act_sign, float count, float m, int32_t zy, int32_t lo, int32_t hi);
+  void (*add_f32)(const float *a, const float *b, float *y, size_t n, float lo, float hi);
+  void (*mul_f32)(const float *a, const float *b, float *y, size_t n, float lo, float hi);
+  void (*clip_f32)(const float *x, float *y, size_t n, float lo, float hi);
+  void (*max_f32)(const float *const *x, int32_t taps, float *y, size_t n);
+  void (*sum_f32)(const float *const *x, int32_t taps, float *sums, size_t n); /* sums[i] += ascending taps */
+} ez_rows;
+
+typedef struct ez_isa {
+  const char *name;
+  uint32_t features;                            /* EZ_CPU_* bits that must all be there (core/cpu.h) */
+  uint32_t layouts;                             /* bit (1 << EZ_LAYOUT_*) that its s8 kernels read */
+  uint32_t act_signs;                           /* bit 0: sign 0, bit 1: sign 0x80 */
+  const char *next;                             /* next in the chain, NULL for portable */
+  int32_t gemm_s8_rows, gemm_s8_panels;         /* the largest block that the kernel takes */
+  void (*gemm_s8)(const ez_gemm_s8_args *args);
+  int32_t gemm_f32_rows, gemm_f32_panels;
+  void (*gemm_f32)(const ez_gemm_f32_args *args);
+  void (*depthwise_s8)(const ez_depthwise_s8_args *args);
+  void (*depthwise_f32)(const ez_depthwise_f32_args *args);
+  const ez_rows *rows;
+} ez_isa;
+
+#endif
