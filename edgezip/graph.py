@@ -1,0 +1,647 @@
+"""The one module that knows onnx_ir's API: a small vocabulary for passes and for pack.
+
+A model is an ``onnx_ir.Model``. Other rooms import the names ``Model``, ``Node`` and ``Value`` for typing only, and touch of them
+no more than ``node.name``, ``node.op_type``, ``node.domain``, ``node.inputs``, ``node.outputs`` and ``value.name``. All else is a
+function of this module. It knows nothing of hostile files: models enter through ``edgezip.frontends``.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgezip.errors import InvalidModelError, MissingFileError, ShapeError, UsageError
+
+if TYPE_CHECKING:
+    import onnx
+    from onnx_ir import Model, Node, Value
+
+__all__ = [
+    "Model",
+    "Node",
+    "Value",
+    "add_initializer",
+    "attribute",
+    "attributes",
+    "clone",
+    "constant",
+    "consumers",
+    "dtype",
+    "find_node",
+    "find_value",
+    "from_proto",
+    "get_metadata",
+    "has_static_shape",
+    "initializers",
+    "input_values",
+    "insert_after",
+    "insert_qdq",
+    "is_graph_output",
+    "load",
+    "new_node",
+    "nodes",
+    "opset",
+    "output_values",
+    "producer",
+    "quantize_weight",
+    "remove_node",
+    "remove_unused",
+    "rename",
+    "replace_uses",
+    "replace_weight",
+    "run",
+    "run_many",
+    "save",
+    "set_attribute",
+    "set_metadata",
+    "set_type",
+    "shape",
+    "sort",
+    "to_bytes",
+    "to_proto",
+    "unique_name",
+    "values",
+]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Use = tuple["Node", int]  # a node and the index of its input
+
+MAX_PROTO_BYTES = (1 << 31) - 1  # protobuf's own limit; above it weights go to an external file
+
+
+# ---------------------------------------------------------------- files and protobuf
+
+
+def load(path: str | Path) -> Model:
+    """The model of a file that EdgeZip wrote itself, without checks or simplification.
+
+    For a user's file use ``edgezip.frontends.load``. Raises MissingFileError, InvalidModelError.
+    """
+    import onnx
+
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError("no such model file", where=str(path), hint="check the path")
+    try:
+        return from_proto(onnx.load(str(path)))
+    except Exception as error:  # protobuf, onnx and onnx_ir share no base class
+        raise InvalidModelError(f"cannot read the model: {error}", where=str(path)) from error
+
+
+def save(model: Model, path: str | Path) -> None:
+    """Writes the model to ``path`` atomically (temporary file, fsync, rename); weights stay inside unless they pass 2 GB.
+
+    Above 2 GB the weights go to ``<name>.data`` beside the file. A failed write leaves an old file as it was. Raises OSError.
+    """
+    path = Path(path)
+    proto = to_proto(model)
+    if proto.ByteSize() > MAX_PROTO_BYTES:
+        _move_weights_out(proto, path.with_name(path.name + ".data"))
+    _write_atomically(path, proto.SerializeToString(deterministic=True))
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)  # mkstemp gives 0600; a model is an ordinary file
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _move_weights_out(proto: onnx.ModelProto, path: Path) -> None:
+    import onnx
+
+    blob = bytearray()
+    for tensor in proto.graph.initializer:
+        if len(tensor.raw_data) < 1024:
+            continue
+        blob.extend(b"\0" * (-len(blob) % 4096))
+        onnx.external_data_helper.set_external_data(tensor, path.name, offset=len(blob), length=len(tensor.raw_data))
+        blob.extend(tensor.raw_data)
+        tensor.ClearField("raw_data")
+    _write_atomically(path, bytes(blob))
+
+
+def from_proto(proto: onnx.ModelProto) -> Model:
+    """The model of an ``onnx.ModelProto`` whose tensors are all inside it."""
+    import onnx_ir
+
+    return onnx_ir.from_proto(proto)
+
+
+def to_proto(model: Model) -> onnx.ModelProto:
+    """The ``onnx.ModelProto`` of a model, all weights inside."""
+    import onnx_ir
+
+    return onnx_ir.to_proto(model)
+
+
+def to_bytes(model: Model) -> bytes:
+    """The serialized model; equal models give equal bytes."""
+    data: bytes = to_proto(model).SerializeToString(deterministic=True)
+    return data
+
+
+def clone(model: Model) -> Model:
+    """A copy that can be edited without touching the original (weight bytes are shared until replaced)."""
+    return model.clone()
+
+
+# ---------------------------------------------------------------- reading
+
+
+def nodes(model: Model) -> list[Node]:
+    """All nodes of the main graph, in topological order."""
+    return list(model.graph)
+
+
+def input_values(model: Model) -> list[Value]:
+    """The graph's inputs (initializers are never among them)."""
+    return list(model.graph.inputs)
+
+
+def output_values(model: Model) -> list[Value]:
+    """The graph's outputs."""
+    return list(model.graph.outputs)
+
+
+def initializers(model: Model) -> list[Value]:
+    """The constant tensors of the main graph."""
+    return list(model.graph.initializers.values())
+
+
+def values(model: Model) -> dict[str, Value]:
+    """Every named value of the main graph by name: inputs, initializers, node outputs."""
+    found = {value.name: value for value in [*model.graph.inputs, *model.graph.initializers.values()] if value.name}
+    for node in model.graph:
+        found.update({value.name: value for value in node.outputs if value.name})
+    return found
+
+
+def find_value(model: Model, name: str) -> Value:
+    """The value called ``name``. Raises UsageError when there is none."""
+    try:
+        return values(model)[name]
+    except KeyError:
+        raise UsageError(f"no tensor is called '{name}'", hint="list the names with `edgezip inspect --ops`") from None
+
+
+def find_node(model: Model, name: str) -> Node:
+    """The node called ``name``. Raises UsageError when there is none."""
+    for node in model.graph:
+        if node.name == name:
+            return node
+    raise UsageError(f"no node is called '{name}'", hint="list the names with `edgezip inspect --ops`")
+
+
+def producer(value: Value) -> Node | None:
+    """The node that makes the value; None for graph inputs and initializers."""
+    return value.producer()
+
+
+def consumers(value: Value) -> list[Use]:
+    """(node, input index) of every use of the value by a node; a use as graph output is not among them."""
+    return [(use.node, use.idx) for use in value.uses()]
+
+
+def is_graph_output(value: Value) -> bool:
+    """Whether the value is an output of the graph."""
+    return value.is_graph_output()
+
+
+def constant(value: Value | None) -> Array | None:
+    """The value as an array when it is an initializer or the output of a Constant node, else None. Do not write into it."""
+    if value is None:
+        return None
+    if value.const_value is not None and not value.is_graph_input():
+        return value.const_value.numpy()
+    node = value.producer()
+    if node is None or node.op_type != "Constant" or node.domain:
+        return None
+    return _constant_of(node)
+
+
+_CONSTANT_FORMS = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
+
+
+def _constant_of(node: Node) -> Array | None:
+    held = attributes(node)
+    if "value" in held:
+        return np.asarray(held["value"])
+    for name, kind in _CONSTANT_FORMS.items():
+        if name in held:
+            return np.asarray(held[name], dtype=kind)
+    return None
+
+
+def has_static_shape(value: Value) -> bool:
+    """Whether every dimension of the value is a known number."""
+    return value.shape is not None and all(isinstance(dim, int) for dim in value.shape)
+
+
+def shape(value: Value) -> tuple[int, ...]:
+    """The value's dimensions. Raises ShapeError when one is unknown."""
+    if value.shape is None or not has_static_shape(value):
+        raise ShapeError(
+            "shape is not known",
+            where=f"tensor '{value.name}'",
+            expected="numbers",
+            got=str(value.shape),
+            hint="fix dynamic dimensions with `--shape NAME=1x3x224x224`",
+        )
+    return tuple(int(dim) for dim in value.shape if isinstance(dim, int))
+
+
+def dtype(value: Value) -> np.dtype[Any]:
+    """The value's element type as NumPy names it (ml_dtypes for bfloat16, float8 and int4). Raises ShapeError when unknown."""
+    if value.dtype is None:
+        raise ShapeError("element type is not known", where=f"tensor '{value.name}'")
+    return np.dtype(value.dtype.numpy())
+
+
+def attributes(node: Node) -> dict[str, Any]:
+    """The node's attributes as plain Python: int, float, str, tuple of them, ndarray; subgraphs stay ``onnx_ir.Graph``."""
+    return {name: _plain(attr) for name, attr in node.attributes.items()}
+
+
+def attribute(node: Node, name: str, default: Any = None) -> Any:
+    """One attribute as plain Python, or ``default``."""
+    attr = node.attributes.get(name)
+    return default if attr is None else _plain(attr)
+
+
+def _plain(attr: Any) -> Any:
+    value = attr.value
+    if hasattr(value, "numpy"):
+        return value.numpy()
+    return tuple(value) if isinstance(value, (list, tuple)) else value
+
+
+def opset(model: Model) -> int:
+    """The version of the default operator set that the model imports."""
+    return int(model.graph.opset_imports[""])
+
+
+# ---------------------------------------------------------------- names and metadata
+
+
+def unique_name(model: Model, base: str) -> str:
+    """``base``, or ``base_1``, ``base_2`` ... when a value or node already has that name."""
+    taken = set(values(model)) | {node.name for node in model.graph if node.name}
+    name, count = base, 0
+    while name in taken:
+        count += 1
+        name = f"{base}_{count}"
+    return name
+
+
+def rename(value: Value, name: str) -> None:
+    """Gives the value another name (its uses follow)."""
+    value.name = name
+
+
+def get_metadata(owner: Model | Node | Value, key: str) -> str | None:
+    """A metadata string (keys begin with ``edgezip.``), or None."""
+    return owner.metadata_props.get(key)
+
+
+def set_metadata(owner: Model | Node | Value, key: str, text: str) -> None:
+    """Attaches a metadata string that is saved with the model."""
+    owner.metadata_props[key] = text
+
+
+# ---------------------------------------------------------------- editing
+
+
+def set_type(value: Value, kind: np.dtype[Any] | type[Any] | str, dims: Sequence[int]) -> None:
+    """Declares element type and shape of a value."""
+    import onnx_ir
+
+    value.type = onnx_ir.TensorType(onnx_ir.DataType.from_numpy(np.dtype(kind)))
+    value.shape = onnx_ir.Shape(dims)
+
+
+def set_attribute(node: Node, name: str, content: Any) -> None:
+    """Sets an attribute from plain Python; None removes it."""
+    import onnx_ir
+
+    if content is None:
+        node.attributes.pop(name, None)
+    else:
+        node.attributes[name] = onnx_ir.convenience.convert_attribute(name, content)
+
+
+def add_initializer(model: Model, name: str, array: Array) -> Value:
+    """A new constant tensor of the graph; its name is ``name`` made unique."""
+    import onnx_ir
+
+    array = np.asarray(array)
+    name = unique_name(model, name)
+    tensor = onnx_ir.tensor(array if array.flags.c_contiguous else np.ascontiguousarray(array).reshape(array.shape), name=name)
+    value = onnx_ir.Value(name=name, type=onnx_ir.TensorType(tensor.dtype), shape=onnx_ir.Shape(array.shape), const_value=tensor)
+    model.graph.register_initializer(value)
+    return value
+
+
+def replace_weight(model: Model, name: str, array: Array) -> None:
+    """Writes ``array`` (any shape or dtype; both are declared anew) into the initializer ``name``. Raises UsageError."""
+    import onnx_ir
+
+    value = model.graph.initializers.get(name)
+    if value is None:
+        raise UsageError(f"no weight is called '{name}'", hint="list the weights with `edgezip inspect --weights`")
+    array = np.ascontiguousarray(array).reshape(np.shape(array))
+    value.const_value = onnx_ir.tensor(array, name=name)
+    set_type(value, array.dtype, array.shape)
+
+
+def new_node(
+    model: Model,
+    op_type: str,
+    inputs: Sequence[Value | None],
+    output: str,
+    *,
+    attrs: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    before: Node | None = None,
+    like: Value | None = None,
+) -> Value:
+    """Adds a node with one output called ``output`` (made unique) and returns that value.
+
+    It stands before ``before``, or at the end. ``like`` lends the output its type and shape.
+    """
+    import onnx_ir
+
+    value = onnx_ir.Value(name=unique_name(model, output))
+    if like is not None:
+        value.type, value.shape = like.type, like.shape.copy() if like.shape is not None else None
+    node = onnx_ir.node(
+        op_type, list(inputs), dict(attrs or {}), outputs=[value], name=unique_name(model, name or f"{output}_{op_type}")
+    )
+    if before is None:
+        model.graph.append(node)
+    else:
+        model.graph.insert_before(before, node)
+    return value
+
+
+def _first_after(model: Model, value: Value) -> Node | None:
+    """The node before which something that reads ``value`` must stand; None: the end of the graph."""
+    made_by = value.producer()
+    if made_by is None:
+        return next(iter(model.graph), None)
+    order = list(model.graph)
+    place = order.index(made_by) + 1
+    return order[place] if place < len(order) else None
+
+
+def replace_uses(old: Value, new: Value, *, uses: Iterable[Use] | None = None, outputs: bool = False) -> None:
+    """Lets nodes read ``new`` instead of ``old``: all of them, or the given uses only.
+
+    With ``outputs`` a graph output moves too and keeps its name: ``new`` takes the name, ``old`` gets a fresh one.
+    """
+    for node, index in consumers(old) if uses is None else list(uses):
+        node.replace_input_with(index, new)
+    if outputs and old.is_graph_output():
+        graph = old.graph
+        assert graph is not None
+        for index, value in enumerate(graph.outputs):
+            if value is old:
+                graph.outputs[index] = new
+        name = old.name
+        taken = {value.name for node in graph for value in node.outputs}
+        fresh = f"{name}_raw"
+        while fresh in taken:
+            fresh += "_"
+        old.name = fresh
+        new.name = name
+
+
+def insert_after(
+    model: Model,
+    value: Value,
+    op_type: str,
+    *,
+    extra_inputs: Sequence[Value | None] = (),
+    attrs: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    uses: Iterable[Use] | None = None,
+    like: Value | None = None,
+) -> Value:
+    """Puts a node behind ``value`` (its first input) and returns the node's output, which all former uses now read.
+
+    With ``uses`` only those. A graph output keeps its name: it moves to the new node (only when ``uses`` is None).
+    """
+    targets = consumers(value) if uses is None else list(uses)
+    base = f"{value.name}_{op_type}" if name is None else name
+    made = new_node(
+        model,
+        op_type,
+        [value, *extra_inputs],
+        base,
+        attrs=attrs,
+        name=base,
+        before=_first_after(model, value),
+        like=like or value,
+    )
+    replace_uses(value, made, uses=targets, outputs=uses is None)
+    return made
+
+
+def insert_qdq(
+    model: Model, value: Value, scale: Array, zero_point: Array, *, axis: int | None = None, uses: Iterable[Use] | None = None
+) -> Value:
+    """Puts QuantizeLinear and DequantizeLinear behind ``value``; returns the dequantized value, which ``uses`` (or all) now read.
+
+    ``scale`` float32 scalar, or (channels,) with ``axis``; ``zero_point`` int8 or uint8 of the same shape. Raises ShapeError.
+    """
+    scale, zero_point = _checked_parameters(value, scale, zero_point, axis)
+    base = value.name or "value"
+    parameters = [add_initializer(model, f"{base}_scale", scale), add_initializer(model, f"{base}_zero_point", zero_point)]
+    attrs = {} if axis is None else {"axis": axis}
+    targets = consumers(value) if uses is None else list(uses)
+    before = _first_after(model, value)
+    quantized = new_node(
+        model, "QuantizeLinear", [value, *parameters], f"{base}_quantized", attrs=attrs, before=before, like=value
+    )
+    set_type(quantized, zero_point.dtype, shape(value))
+    dequantized = new_node(
+        model, "DequantizeLinear", [quantized, *parameters], f"{base}_dequantized", attrs=attrs, before=before, like=value
+    )
+    replace_uses(value, dequantized, uses=targets, outputs=uses is None)
+    return dequantized
+
+
+def quantize_weight(
+    model: Model,
+    weight: Value,
+    quantized: Array,
+    scale: Array,
+    zero_point: Array,
+    *,
+    axis: int | None = None,
+    uses: Iterable[Use] | None = None,
+) -> Value:
+    """Stores a weight as integers: initializer ``<name>_quantized`` -> DequantizeLinear, which the weight's users now read.
+
+    ``quantized`` int8, uint8, int4 or int32 (bias) in the weight's shape; ``scale`` float32, scalar or (channels,) with ``axis``;
+    ``zero_point`` like ``scale``, of the dtype of ``quantized``. The float weight goes when nothing reads it. Raises ShapeError.
+    """
+    if tuple(quantized.shape) != shape(weight):
+        raise ShapeError(
+            "quantized weight has another shape",
+            where=f"weight '{weight.name}'",
+            expected=str(shape(weight)),
+            got=str(quantized.shape),
+        )
+    scale, zero_point = _checked_parameters(weight, scale, zero_point, axis)
+    base = weight.name or "weight"
+    inputs = [
+        add_initializer(model, f"{base}_quantized", quantized),
+        add_initializer(model, f"{base}_scale", scale),
+        add_initializer(model, f"{base}_zero_point", zero_point),
+    ]
+    targets = consumers(weight) if uses is None else list(uses)
+    attrs = {} if axis is None else {"axis": axis}
+    before = _earliest(model, [node for node, _ in targets])
+    dequantized = new_node(model, "DequantizeLinear", inputs, f"{base}_dequantized", attrs=attrs, before=before, like=weight)
+    replace_uses(weight, dequantized, uses=targets)
+    if weight.is_initializer() and not weight.uses() and not weight.is_graph_output():
+        model.graph.initializers.pop(base)
+    return dequantized
+
+
+def _earliest(model: Model, users: Sequence[Node]) -> Node | None:
+    chosen = {id(node) for node in users}
+    return next((node for node in model.graph if id(node) in chosen), None)
+
+
+def _checked_parameters(value: Value, scale: Array, zero_point: Array, axis: int | None) -> tuple[Array, Array]:
+    scale, zero_point = np.asarray(scale, np.float32), np.asarray(zero_point)
+    expected = () if axis is None else (shape(value)[axis],)
+    if scale.shape != expected or zero_point.shape != expected:
+        raise ShapeError(
+            "quantisation parameters do not fit",
+            where=f"tensor '{value.name}'",
+            expected=f"shape {expected}",
+            got=f"scale {scale.shape}, zero point {zero_point.shape}",
+        )
+    return scale, zero_point
+
+
+def remove_node(model: Model, node: Node) -> None:
+    """Takes out a node whose outputs nobody reads any more. Raises UsageError when one is still in use."""
+    for value in node.outputs:
+        if value.uses() or value.is_graph_output():
+            raise UsageError(f"output '{value.name}' is still in use", where=f"node '{node.name}'", hint="replace its uses first")
+    model.graph.remove(node, safe=True)
+
+
+def remove_unused(model: Model) -> None:
+    """Drops nodes and initializers that no graph output depends on."""
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    RemoveUnusedNodesPass()(model)
+
+
+def sort(model: Model) -> None:
+    """Brings the nodes into topological order (stable)."""
+    model.graph.sort()
+
+
+# ---------------------------------------------------------------- running
+
+
+def run(
+    model: Model, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None, *, threads: int = 1, optimize: bool = True
+) -> dict[str, Array]:
+    """One inference in ONNX Runtime on the CPU: ``{tensor name: array}``.
+
+    ``outputs`` are any tensor names (default: the graph's outputs). The model is not changed. ``threads=1`` is deterministic. Raises ShapeError, UsageError, InvalidModelError.
+    """
+    return next(run_many(model, [feeds], outputs, threads=threads, optimize=optimize))
+
+
+def run_many(
+    model: Model,
+    feeds: Iterable[Mapping[str, Array]],
+    outputs: Sequence[str] | None = None,
+    *,
+    threads: int = 1,
+    optimize: bool = True,
+) -> Iterator[dict[str, Array]]:
+    """Like ``run`` for a stream of feeds with one ONNX Runtime session; yields one dict per feed and keeps none.
+
+    ``optimize=False`` switches graph rewriting of ONNX Runtime off, so that QDQ nodes are computed one by one.
+    """
+    names = [str(value.name) for value in model.graph.outputs] if outputs is None else list(outputs)
+    session = _session(_with_outputs(model, names), threads, optimize)
+    for feed in feeds:
+        _check_feed(model, feed)
+        try:
+            arrays = session.run(names, {name: np.asarray(array) for name, array in feed.items()})
+        except Exception as error:  # ONNX Runtime raises classes without a common base
+            raise InvalidModelError(f"ONNX Runtime cannot run the model: {error}") from error
+        yield dict(zip(names, arrays, strict=True))
+
+
+def _with_outputs(model: Model, names: Sequence[str]) -> onnx.ModelProto:
+    """The model as protobuf with exactly ``names`` as outputs."""
+    import onnx_ir
+
+    known = values(model)
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise UsageError(f"no tensor is called {', '.join(missing)}", hint="list the names with `edgezip inspect --ops`")
+    proto = to_proto(model)
+    declared = {info.name: info for info in proto.graph.output}
+    del proto.graph.output[:]
+    for name in names:
+        proto.graph.output.append(declared.get(name) or onnx_ir.serde.serialize_value(known[name]))
+    return proto
+
+
+def _session(proto: onnx.ModelProto, threads: int, optimize: bool) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.use_deterministic_compute = True
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        if proto.ByteSize() <= MAX_PROTO_BYTES:
+            return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        with tempfile.TemporaryDirectory() as folder:
+            _move_weights_out(proto, Path(folder) / "weights.data")
+            (Path(folder) / "model.onnx").write_bytes(proto.SerializeToString())
+            return onnxruntime.InferenceSession(str(Path(folder) / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises classes without a common base
+        raise InvalidModelError(f"ONNX Runtime cannot load the model: {error}") from error
+
+
+def _check_feed(model: Model, feed: Mapping[str, Array]) -> None:
+    expected = {str(value.name): value for value in model.graph.inputs}
+    if set(feed) != set(expected):
+        raise UsageError("wrong input names", expected=", ".join(sorted(expected)), got=", ".join(sorted(feed)))
+    for name, array in feed.items():
+        value = expected[name]
+        if has_static_shape(value) and shape(value) != np.shape(array):
+            raise ShapeError("wrong shape", where=f"input '{name}'", expected=str(shape(value)), got=str(np.shape(array)))
+        if value.dtype is not None and dtype(value) != np.asarray(array).dtype:
+            raise ShapeError("wrong dtype", where=f"input '{name}'", expected=str(dtype(value)), got=str(np.asarray(array).dtype))
