@@ -1,0 +1,484 @@
+"""The .ez program file: its records, a builder, a writer and a reader.
+
+The layout is that of ``csrc/include/edgezip/ez_format.h`` (a test holds both to the same offsets); the C verifier is the
+authority on what is accepted. A leaf module: it knows bytes, not graphs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+import zlib
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgezip.errors import MissingFileError, ProgramError, UsageError
+
+MAGIC = b"EDGEZIP\x1a"
+FORMAT_VERSION = 1
+NUMERICS_EZN1 = 0x314E5A45
+ALIGN = 64
+OVERREAD = 64
+MAX_RANK = 8
+MAX_STEP_INPUTS = 8
+MAX_STEP_OUTPUTS = 4
+SECTIONS = ("steps", "tensors", "io", "strings", "weights", "metadata", "vectors")
+
+
+class Layout(IntEnum):
+    """How int8 weights are packed."""
+
+    K4N16 = 1
+    K8N16 = 2
+
+
+class DType(IntEnum):
+    """Element type of a program tensor."""
+
+    F32 = 1
+    S8 = 2
+    U8 = 3
+    S32 = 4
+    S64 = 5
+    BOOL = 6
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        """The NumPy dtype of the stored elements (S8 is the logical int8)."""
+        return np.dtype(("<f4", "i1", "u1", "<i4", "<i8", "?")[self - 1])
+
+
+class Place(IntEnum):
+    """Where a program tensor lives."""
+
+    ARENA = 1
+    WEIGHTS = 2
+    INPUT = 3
+    OUTPUT = 4
+
+
+class Op(IntEnum):
+    """Operation codes."""
+
+    CONV = 1
+    DEPTHWISE = 2
+    BINARY = 3
+    UNARY = 4
+    TABLE = 5
+    POOL = 6
+    REDUCE = 7
+    SOFTMAX = 8
+    RESIZE = 9
+    COPY = 10
+    GATHER = 11
+    PRELU = 12
+    WHERE = 13
+    MATMUL = 14
+
+
+class Binary(IntEnum):
+    """Kinds of EZ_OP_BINARY."""
+
+    ADD = 1
+    SUB = 2
+    MUL = 3
+    DIV = 4
+    MIN = 5
+    MAX = 6
+    EQUAL = 7
+    LESS = 8
+    LESS_EQUAL = 9
+    GREATER = 10
+    GREATER_EQUAL = 11
+    AND = 12
+    OR = 13
+
+
+class Unary(IntEnum):
+    """Kinds of EZ_OP_UNARY."""
+
+    CLIP = 1
+    SIGMOID = 2
+    TANH = 3
+    EXP = 4
+    ERF = 5
+    GELU = 6
+    SILU = 7
+    HARD_SIGMOID = 8
+    HARD_SWISH = 9
+    LEAKY_RELU = 10
+    ELU = 11
+    SQRT = 12
+    NEG = 13
+    ABS = 14
+    RECIPROCAL = 15
+    FLOOR = 16
+    CEIL = 17
+    SOFTPLUS = 18
+    NOT = 19
+    LOG = 20
+
+
+class Pool(IntEnum):
+    """Kinds of EZ_OP_POOL."""
+
+    MAX = 1
+    AVERAGE = 2
+
+
+class Reduce(IntEnum):
+    """Kinds of EZ_OP_REDUCE."""
+
+    MEAN = 1
+    SUM = 2
+    MAX = 3
+    MIN = 4
+
+
+class Convert(IntEnum):
+    """Conversions of EZ_OP_COPY."""
+
+    NONE = 0
+    QUANTIZE = 1
+    DEQUANTIZE = 2
+    REQUANTIZE = 3
+    CAST = 4
+
+
+SECTION = np.dtype([("offset", "<u8"), ("bytes", "<u8"), ("crc32", "<u4"), ("reserved", "<u4")])
+HEADER = np.dtype(
+    [
+        ("magic", "S8"), ("format_version", "<u4"), ("numerics", "<u4"), ("header_bytes", "<u4"), ("layout", "<u4"),
+        ("file_bytes", "<u8"), ("arena_bytes", "<u8"), ("scratch_bytes", "<u8"), ("act_sign", "<u4"),
+        ("n_steps", "<u4"), ("n_tensors", "<u4"), ("n_inputs", "<u4"), ("n_outputs", "<u4"), ("n_vectors", "<u4"),
+        ("sections", SECTION, (len(SECTIONS),)), ("reserved", "<u4", (3,)), ("crc32", "<u4"),
+    ]
+)  # fmt: skip
+TENSOR = np.dtype(
+    [
+        ("dtype", "u1"), ("place", "u1"), ("rank", "u1"), ("reserved0", "u1"), ("zero_point", "<i4"), ("scale", "<f4"),
+        ("row_stride", "<i4"), ("dims", "<i4", (MAX_RANK,)), ("offset", "<u8"), ("bytes", "<u8"),
+        ("name_offset", "<u4"), ("name_bytes", "<u4"), ("reserved1", "<u4", (6,)),
+    ]
+)  # fmt: skip
+STEP = np.dtype(
+    [
+        ("op", "<u2"), ("n_inputs", "u1"), ("n_outputs", "u1"), ("name_offset", "<u4"), ("name_bytes", "<u4"), ("reserved", "<u4"),
+        ("inputs", "<i4", (MAX_STEP_INPUTS,)), ("outputs", "<i4", (MAX_STEP_OUTPUTS,)), ("params", "u1", (256,)),
+    ]
+)  # fmt: skip
+
+
+def _struct(spec: str) -> np.dtype[Any]:
+    """Dtype of a params struct: ``i a b`` = int32 fields, ``f`` = float32, ``q`` = int64, ``v`` = int32[8]."""
+    types: dict[str, Any] = {"i": "<i4", "f": "<f4", "q": "<i8", "v": ("<i4", (MAX_RANK,))}
+    fields: list[Any] = []
+    for group in spec.split(";"):
+        kind, *names = group.split()
+        base = types[kind]
+        fields += [(name, *base) if isinstance(base, tuple) else (name, base) for name in names]
+    return np.dtype(fields, align=True)
+
+
+_CONV = _struct(
+    "i kernel_h kernel_w stride_h stride_w dilation_h dilation_w pad_top pad_left out_h out_w out_offset_h out_offset_w"
+    " out_step_h out_step_w groups lo hi zero_point_mid zero_point_mid_out; f float_lo float_hi scale_a scale_b; i add_lo add_hi"
+)
+PARAMS: dict[Op, np.dtype[Any]] = {
+    Op.CONV: _CONV,
+    Op.DEPTHWISE: _CONV,
+    Op.BINARY: _struct("i kind rank; v dims stride_a stride_b stride_y; f scale_a scale_b; i lo hi; f float_lo float_hi"),
+    Op.UNARY: _struct("i kind; f alpha beta"),
+    Op.TABLE: np.dtype([]),
+    Op.POOL: _struct(
+        "i kind kernel_h kernel_w stride_h stride_w dilation_h dilation_w pad_top pad_left pad_bottom pad_right"
+        " count_include_pad; f scale; i lo hi"
+    ),
+    Op.REDUCE: _struct("i kind outer n inner; f scale; i lo hi"),
+    Op.SOFTMAX: _struct("f scale"),
+    Op.RESIZE: _struct("f scale; i lo hi"),
+    Op.COPY: _struct("i convert rank; v dims x_stride y_stride; i fill fill_value; f fill_float scale; i lo hi; q x_offset y_offset"),
+    Op.GATHER: _struct("i outer n inner m"),
+    Op.PRELU: _struct("i channels lo hi"),
+    Op.WHERE: _struct("i rank; v dims stride_c stride_a stride_b stride_y"),
+    Op.MATMUL: _struct("i batch M N K transpose_b batch_stride_a batch_stride_b batch_stride_y; f scale; i lo hi"),
+}
+
+
+@dataclass(slots=True)
+class Tensor:
+    """One tensor of a program. ``offset`` is bytes (arena, weights) or the index of a graph input or output."""
+
+    name: str
+    dtype: DType
+    place: Place
+    dims: tuple[int, ...]
+    offset: int = 0
+    scale: float = 0.0
+    zero_point: int = 0
+    row_stride: int = 0  # elements; 0 = contiguous
+
+    def __post_init__(self) -> None:
+        if not self.row_stride:
+            self.row_stride = self.dims[-1] if self.dims else 1
+
+    @property
+    def rows(self) -> int:
+        """Innermost rows: product of all dims but the last."""
+        return math.prod(self.dims[:-1])
+
+    @property
+    def bytes(self) -> int:
+        """Extent in memory."""
+        columns = self.dims[-1] if self.dims else 1
+        return ((self.rows - 1) * self.row_stride + columns) * self.dtype.numpy.itemsize
+
+
+@dataclass(slots=True)
+class Step:
+    """One fused kernel call. ``params`` holds the fields of ``PARAMS[op]``."""
+
+    name: str
+    op: Op
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Program:
+    """A compiled model: what ``edgezip compile`` makes and every runtime runs.
+
+    ``weights`` is the packed weights section; ``vectors`` holds, for each test vector, the input arrays then the output
+    arrays in declared dtype and shape.
+    """
+
+    layout: Layout
+    act_sign: int
+    arena_bytes: int
+    scratch_bytes: int
+    tensors: list[Tensor]
+    steps: list[Step]
+    inputs: list[int]
+    outputs: list[int]
+    weights: bytes = b""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    vectors: list[list[np.ndarray[Any, Any]]] = field(default_factory=list)
+
+    def to_bytes(self) -> bytes:
+        """The file, byte for byte reproducible from the same program."""
+        return _write(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file atomically: it is there whole, or not at all."""
+        write_atomically(Path(path), self.to_bytes())
+
+    def weight_array(self, index: int) -> np.ndarray[Any, Any]:
+        """The constant tensor ``index`` as an array of its dims (contiguous constants only)."""
+        tensor = self.tensors[index]
+        flat = np.frombuffer(self.weights, tensor.dtype.numpy, math.prod(tensor.dims), tensor.offset)
+        return flat.reshape(tensor.dims)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write ``data`` to a temporary file beside ``path``, sync it, and rename it into place."""
+    if not path.parent.is_dir():
+        raise MissingFileError("folder does not exist", where=str(path.parent), hint="create it, or choose another -o")
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _round_up(value: int, multiple: int = ALIGN) -> int:
+    return -(-value // multiple) * multiple
+
+
+class _Strings:
+    """The strings section while it is being written; equal names share their bytes."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self._seen: dict[str, tuple[int, int]] = {}
+
+    def add(self, text: str) -> tuple[int, int]:
+        if text not in self._seen:
+            raw = text.encode()
+            self._seen[text] = (len(self.data), len(raw))
+            self.data += raw
+        return self._seen[text]
+
+
+def _tensor_record(tensor: Tensor, strings: _Strings) -> Any:
+    record = np.zeros((), TENSOR)
+    record["dtype"], record["place"], record["rank"] = tensor.dtype, tensor.place, len(tensor.dims)
+    record["zero_point"], record["scale"], record["row_stride"] = tensor.zero_point, tensor.scale, tensor.row_stride
+    record["dims"] = list(tensor.dims) + [1] * (MAX_RANK - len(tensor.dims))
+    record["offset"], record["bytes"] = tensor.offset, tensor.bytes
+    record["name_offset"], record["name_bytes"] = strings.add(tensor.name)
+    return record
+
+
+def _params_bytes(step: Step) -> np.ndarray[Any, Any]:
+    dtype = PARAMS[step.op]
+    unknown = set(step.params) - set(dtype.names or ())
+    if unknown:
+        raise UsageError(f"parameters {sorted(unknown)} do not exist for {step.op.name}", where=step.name)
+    raw = np.zeros(256, "u1")
+    if dtype.itemsize:
+        record = np.zeros((), dtype)
+        for name, value in step.params.items():
+            record[name] = list(value) + [0] * (MAX_RANK - len(value)) if isinstance(value, (tuple, list)) else value
+        raw[: dtype.itemsize] = np.frombuffer(record.tobytes(), "u1")
+    return raw
+
+
+def _step_record(step: Step, strings: _Strings) -> Any:
+    record = np.zeros((), STEP)
+    record["op"], record["n_inputs"], record["n_outputs"] = step.op, len(step.inputs), len(step.outputs)
+    record["inputs"] = list(step.inputs) + [-1] * (MAX_STEP_INPUTS - len(step.inputs))
+    record["outputs"] = list(step.outputs) + [-1] * (MAX_STEP_OUTPUTS - len(step.outputs))
+    record["name_offset"], record["name_bytes"] = strings.add(step.name)
+    record["params"] = _params_bytes(step)
+    return record
+
+
+def _vector_bytes(program: Program) -> bytes:
+    data = bytearray()
+    for vector in program.vectors:
+        for index, array in zip([*program.inputs, *program.outputs], vector, strict=True):
+            tensor = program.tensors[index]
+            if array.shape != tensor.dims or array.dtype != tensor.dtype.numpy:
+                raise ProgramError(
+                    "test vector does not fit", where=tensor.name, expected=f"{tensor.dtype.name} {tensor.dims}", got=f"{array.dtype} {array.shape}"
+                )
+            raw = np.ascontiguousarray(array).tobytes()
+            data += raw + bytes(_round_up(len(raw)) - len(raw))
+    return bytes(data)
+
+
+def _write(program: Program) -> bytes:
+    strings = _Strings()
+    steps = b"".join(_step_record(step, strings).tobytes() for step in program.steps)
+    tensors = b"".join(_tensor_record(tensor, strings).tobytes() for tensor in program.tensors)
+    io = np.array([*program.inputs, *program.outputs], "<u4").tobytes()
+    metadata = json.dumps(program.metadata, sort_keys=True, separators=(",", ":")).encode()
+    bodies = [steps, tensors, io, bytes(strings.data), program.weights, metadata, _vector_bytes(program)]
+    header = np.zeros((), HEADER)
+    header["magic"], header["format_version"], header["numerics"] = MAGIC, FORMAT_VERSION, NUMERICS_EZN1
+    header["header_bytes"], header["layout"], header["act_sign"] = HEADER.itemsize, program.layout, program.act_sign
+    header["arena_bytes"], header["scratch_bytes"] = program.arena_bytes, program.scratch_bytes
+    header["n_steps"], header["n_tensors"] = len(program.steps), len(program.tensors)
+    header["n_inputs"], header["n_outputs"], header["n_vectors"] = len(program.inputs), len(program.outputs), len(program.vectors)
+    out = bytearray(HEADER.itemsize)
+    for index, body in enumerate(bodies):
+        out += bytes(_round_up(len(out)) - len(out))
+        header["sections"][index] = (len(out), len(body), zlib.crc32(body), 0)
+        out += body
+    header["file_bytes"] = len(out)
+    header["crc32"] = zlib.crc32(header.tobytes()[:-4])
+    out[: HEADER.itemsize] = header.tobytes()
+    return bytes(out)
+
+
+def read(source: str | os.PathLike[str] | bytes) -> Program:
+    """Parse a program file. The C verifier is stricter; this checks magic, version and every CRC, and raises ProgramError."""
+    where = "program"
+    if not isinstance(source, bytes):
+        path = Path(source)
+        where = str(path)
+        if not path.is_file():
+            raise MissingFileError("no such program file", where=where, hint="make one with: edgezip compile MODEL -o OUT.ez")
+        source = path.read_bytes()
+    header, bodies = _sections(source, where)
+    return _parse(header, bodies, where)
+
+
+def _sections(data: bytes, where: str) -> tuple[Any, dict[str, bytes]]:
+    if len(data) < HEADER.itemsize or not data.startswith(MAGIC):
+        raise ProgramError("not an EdgeZip program (.ez), or cut short", where=where, hint="make one with: edgezip compile MODEL -o OUT.ez")
+    header = np.frombuffer(data, HEADER, 1)[0]
+    if zlib.crc32(data[: HEADER.itemsize - 4]) != int(header["crc32"]):
+        raise ProgramError("header is damaged (CRC-32 differs)", where=where, hint="compile or copy the file again")
+    if header["format_version"] != FORMAT_VERSION or header["numerics"] != NUMERICS_EZN1:
+        got = f"format {header['format_version']}, numerics {int(header['numerics']):#x}"
+        raise ProgramError("program of another version", where=where, expected="format 1, numerics EZN1", got=got, hint="compile it again")
+    if int(header["file_bytes"]) != len(data):
+        raise ProgramError("file length differs from its header", where=where, expected=str(header["file_bytes"]), got=str(len(data)))
+    bodies = {}
+    for name, section in zip(SECTIONS, header["sections"], strict=True):
+        body = data[int(section["offset"]) : int(section["offset"]) + int(section["bytes"])]
+        if zlib.crc32(body) != int(section["crc32"]):
+            raise ProgramError(f"section {name} is damaged (CRC-32 differs)", where=where, hint="compile or copy the file again")
+        bodies[name] = body
+    return header, bodies
+
+
+def _parse(header: Any, bodies: dict[str, bytes], where: str) -> Program:
+    text = bodies["strings"]
+
+    def name_of(record: Any) -> str:
+        start = int(record["name_offset"])
+        return text[start : start + int(record["name_bytes"])].decode()
+
+    try:
+        tensors = [_tensor_of(record, name_of(record)) for record in np.frombuffer(bodies["tensors"], TENSOR)]
+        steps = [_step_of(record, name_of(record)) for record in np.frombuffer(bodies["steps"], STEP)]
+        io = np.frombuffer(bodies["io"], "<u4").tolist()
+        n_inputs = int(header["n_inputs"])
+        inputs, outputs = io[:n_inputs], io[n_inputs:]
+        vectors = _vectors_of(bodies["vectors"], [tensors[i] for i in io], int(header["n_vectors"]))
+        metadata = json.loads(bodies["metadata"] or b"{}")
+        layout = Layout(int(header["layout"]))
+    except (ValueError, IndexError, UnicodeDecodeError) as error:
+        raise ProgramError(f"contradictory records: {error}", where=where, hint="compile the model again") from error
+    return Program(
+        layout, int(header["act_sign"]), int(header["arena_bytes"]), int(header["scratch_bytes"]),
+        tensors, steps, inputs, outputs, bodies["weights"], metadata, vectors,
+    )  # fmt: skip
+
+
+def _tensor_of(record: Any, name: str) -> Tensor:
+    dims = tuple(int(d) for d in record["dims"][: int(record["rank"])])
+    return Tensor(
+        name, DType(int(record["dtype"])), Place(int(record["place"])), dims, int(record["offset"]),
+        float(record["scale"]), int(record["zero_point"]), int(record["row_stride"]),
+    )  # fmt: skip
+
+
+def _step_of(record: Any, name: str) -> Step:
+    op = Op(int(record["op"]))
+    dtype = PARAMS[op]
+    params: dict[str, Any] = {}
+    if dtype.itemsize:
+        values = np.frombuffer(record["params"].tobytes(), dtype, 1)[0]
+        params = {key: tuple(values[key].tolist()) if values[key].ndim else values[key].item() for key in dtype.names or ()}
+    inputs = tuple(int(i) for i in record["inputs"][: int(record["n_inputs"])])
+    outputs = tuple(int(i) for i in record["outputs"][: int(record["n_outputs"])])
+    return Step(name, op, inputs, outputs, params)
+
+
+def _vectors_of(body: bytes, tensors: list[Tensor], count: int) -> list[list[np.ndarray[Any, Any]]]:
+    vectors, position = [], 0
+    for _ in range(count):
+        arrays = []
+        for tensor in tensors:
+            arrays.append(np.frombuffer(body, tensor.dtype.numpy, math.prod(tensor.dims), position).reshape(tensor.dims))
+            position += _round_up(tensor.bytes)
+        vectors.append(arrays)
+    return vectors
