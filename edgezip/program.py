@@ -169,7 +169,8 @@ TENSOR = np.dtype(
 )  # fmt: skip
 STEP = np.dtype(
     [
-        ("op", "<u2"), ("n_inputs", "u1"), ("n_outputs", "u1"), ("name_offset", "<u4"), ("name_bytes", "<u4"), ("reserved", "<u4"),
+        ("op", "<u2"), ("n_inputs", "u1"), ("n_outputs", "u1"),
+        ("name_offset", "<u4"), ("name_bytes", "<u4"), ("reserved", "<u4"),
         ("inputs", "<i4", (MAX_STEP_INPUTS,)), ("outputs", "<i4", (MAX_STEP_OUTPUTS,)), ("params", "u1", (256,)),
     ]
 )  # fmt: skip
@@ -203,7 +204,9 @@ PARAMS: dict[Op, np.dtype[Any]] = {
     Op.REDUCE: _struct("i kind outer n inner; f scale; i lo hi"),
     Op.SOFTMAX: _struct("f scale"),
     Op.RESIZE: _struct("f scale; i lo hi"),
-    Op.COPY: _struct("i convert rank; v dims x_stride y_stride; i fill fill_value; f fill_float scale; i lo hi; q x_offset y_offset"),
+    Op.COPY: _struct(
+        "i convert rank; v dims x_stride y_stride; i fill fill_value; f fill_float scale; i lo hi; q x_offset y_offset"
+    ),
     Op.GATHER: _struct("i outer n inner m"),
     Op.PRELU: _struct("i channels lo hi"),
     Op.WHERE: _struct("i rank; v dims stride_c stride_a stride_b stride_y"),
@@ -365,7 +368,10 @@ def _vector_bytes(program: Program) -> bytes:
             tensor = program.tensors[index]
             if array.shape != tensor.dims or array.dtype != tensor.dtype.numpy:
                 raise ProgramError(
-                    "test vector does not fit", where=tensor.name, expected=f"{tensor.dtype.name} {tensor.dims}", got=f"{array.dtype} {array.shape}"
+                    "test vector does not fit",
+                    where=tensor.name,
+                    expected=f"{tensor.dtype.name} {tensor.dims}",
+                    got=f"{array.dtype} {array.shape}",
                 )
             raw = np.ascontiguousarray(array).tobytes()
             data += raw + bytes(_round_up(len(raw)) - len(raw))
@@ -411,15 +417,21 @@ def read(source: str | os.PathLike[str] | bytes) -> Program:
 
 def _sections(data: bytes, where: str) -> tuple[Any, dict[str, bytes]]:
     if len(data) < HEADER.itemsize or not data.startswith(MAGIC):
-        raise ProgramError("not an EdgeZip program (.ez), or cut short", where=where, hint="make one with: edgezip compile MODEL -o OUT.ez")
+        raise ProgramError(
+            "not an EdgeZip program (.ez), or cut short", where=where, hint="make one with: edgezip compile MODEL -o OUT.ez"
+        )
     header = np.frombuffer(data, HEADER, 1)[0]
     if zlib.crc32(data[: HEADER.itemsize - 4]) != int(header["crc32"]):
         raise ProgramError("header is damaged (CRC-32 differs)", where=where, hint="compile or copy the file again")
     if header["format_version"] != FORMAT_VERSION or header["numerics"] != NUMERICS_EZN1:
         got = f"format {header['format_version']}, numerics {int(header['numerics']):#x}"
-        raise ProgramError("program of another version", where=where, expected="format 1, numerics EZN1", got=got, hint="compile it again")
+        raise ProgramError(
+            "program of another version", where=where, expected="format 1, numerics EZN1", got=got, hint="compile it again"
+        )
     if int(header["file_bytes"]) != len(data):
-        raise ProgramError("file length differs from its header", where=where, expected=str(header["file_bytes"]), got=str(len(data)))
+        raise ProgramError(
+            "file length differs from its header", where=where, expected=str(header["file_bytes"]), got=str(len(data))
+        )
     bodies = {}
     for name, section in zip(SECTIONS, header["sections"], strict=True):
         body = data[int(section["offset"]) : int(section["offset"]) + int(section["bytes"])]

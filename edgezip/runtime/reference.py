@@ -1,0 +1,445 @@
+"""A program interpreted in NumPy, step by step, over a real arena of bytes: the oracle of every C path.
+
+It reads the packed weights of the file (so packing is checked too) and honours arena offsets, views and the activation sign
+(so the memory plan is checked too). Slow: seconds for a mobile network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from edgezip.errors import ProgramError, ShapeError
+from edgezip.kernels import reference as ref
+from edgezip.program import Binary, Convert, DType, Layout, Op, Place, Pool, Program, Reduce, Step, Tensor, Unary
+
+Array = np.ndarray[Any, Any]
+
+
+class ReferenceSession:
+    """Runs ``program`` in NumPy; same answers, bit for bit, as every C session."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._arena = np.zeros(program.arena_bytes, np.uint8)
+        self._weights = np.frombuffer(program.weights, np.uint8)
+        self._inputs: list[Array] = []
+        self._outputs: list[Array] = []
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Feeds and results by name, in declared dtype and shape; raises ShapeError when a feed does not fit."""
+        for _ in self.steps(feeds):
+            pass
+        tensors = self.program.tensors
+        return {tensors[i].name: self._outputs[k].copy() for k, i in enumerate(self.program.outputs)}
+
+    def steps(self, feeds: Mapping[str, Array]) -> Iterator[tuple[int, str, dict[int, Array]]]:
+        """Run one step after another; yields (index, name, {output tensor: its stored bytes, contiguous})."""
+        self._bind(feeds)
+        for index, step in enumerate(self.program.steps):
+            _RUN[step.op](self, step)
+            yield index, step.name, {t: np.ascontiguousarray(self._view(t)) for t in step.outputs if t >= 0}
+
+    def _bind(self, feeds: Mapping[str, Array]) -> None:
+        tensors = self.program.tensors
+        self._inputs = []
+        for index in self.program.inputs:
+            tensor = tensors[index]
+            if tensor.name not in feeds:
+                raise ShapeError(
+                    "input is missing",
+                    where=tensor.name,
+                    expected=", ".join(tensors[i].name for i in self.program.inputs),
+                    got=", ".join(feeds),
+                )
+            array = np.asarray(feeds[tensor.name])
+            if array.shape != tensor.dims or array.dtype != tensor.dtype.numpy:
+                raise ShapeError(
+                    "input does not fit",
+                    where=tensor.name,
+                    expected=f"{tensor.dtype.numpy} {tensor.dims}",
+                    got=f"{array.dtype} {array.shape}",
+                )
+            self._inputs.append(np.ascontiguousarray(array))
+        self._outputs = [np.zeros(tensors[i].dims, tensors[i].dtype.numpy) for i in self.program.outputs]
+
+    # --- memory -----------------------------------------------------------------------------------------------------
+
+    def _view(self, index: int) -> Array:
+        """The stored elements of a tensor as a strided view of its memory (S8 as uint8)."""
+        tensor = self.program.tensors[index]
+        if tensor.place is Place.INPUT:
+            return self._inputs[tensor.offset].view(np.uint8) if tensor.dtype is DType.S8 else self._inputs[tensor.offset]
+        if tensor.place is Place.OUTPUT:
+            flat = self._outputs[tensor.offset].reshape(-1)
+            flat = flat.view(np.uint8) if tensor.dtype is DType.S8 else flat
+            return flat.reshape(tensor.dims) if tensor.row_stride == (tensor.dims or (1,))[-1] else _strided(flat, tensor)
+        memory = self._arena if tensor.place is Place.ARENA else self._weights
+        dtype = np.dtype(np.uint8) if tensor.dtype is DType.S8 else tensor.dtype.numpy
+        return _strided(memory[tensor.offset : tensor.offset + tensor.bytes].view(dtype), tensor)
+
+    def _flat(self, index: int) -> Array:
+        """A tensor's memory from its first element to its last, as one row."""
+        tensor = self.program.tensors[index]
+        view = self._view(index)
+        return np.lib.stride_tricks.as_strided(
+            view.reshape(-1) if view.flags.c_contiguous else view, (tensor.bytes // view.itemsize,), (view.itemsize,)
+        )
+
+    def _sign(self, tensor: Tensor) -> int:
+        """The XOR between logical and stored byte; graph inputs and outputs are logical."""
+        return self.program.act_sign if tensor.dtype is DType.S8 and tensor.place in (Place.ARENA, Place.WEIGHTS) else 0
+
+    def load(self, index: int) -> Array:
+        """A copy of a tensor with logical values."""
+        tensor = self.program.tensors[index]
+        view = self._view(index)
+        return (view ^ np.uint8(self._sign(tensor))).view(np.int8) if tensor.dtype is DType.S8 else view.copy()
+
+    def store(self, index: int, values: Array) -> None:
+        """Write logical values into a tensor."""
+        tensor = self.program.tensors[index]
+        if tensor.dtype is DType.S8:
+            values = np.ascontiguousarray(values.astype(np.int8, copy=False)).view(np.uint8) ^ np.uint8(self._sign(tensor))
+        self._view(index)[...] = values.reshape(tensor.dims)
+
+    def tensor(self, index: int) -> Tensor:
+        """The record of tensor ``index``."""
+        return self.program.tensors[index]
+
+    @property
+    def pack_step(self) -> int:
+        """Consecutive k of the weight layout."""
+        return 4 if self.program.layout is Layout.K4N16 else 8
+
+
+def _strided(flat: Array, tensor: Tensor) -> Array:
+    strides: list[int] = [flat.itemsize]
+    step = tensor.row_stride * flat.itemsize
+    for dim in reversed(tensor.dims[1:-1] if len(tensor.dims) > 1 else ()):
+        strides.append(step)
+        step *= dim
+    if len(tensor.dims) > 1:
+        strides.append(step)
+    return np.lib.stride_tricks.as_strided(
+        flat, tensor.dims, tuple(reversed(strides))[-len(tensor.dims) :] if tensor.dims else ()
+    )
+
+
+def _optional(step: Step, position: int) -> int:
+    return step.inputs[position] if position < len(step.inputs) else -1
+
+
+# --- convolutions ---------------------------------------------------------------------------------------------------------
+
+
+def _seen(session: ReferenceSession, step: Step, stored: bool) -> Array:
+    p = step.params
+    tensor = session.tensor(step.inputs[0])
+    x = session.load(step.inputs[0])
+    fill: float = 0.0
+    if stored:
+        bias = 128 if session.program.act_sign else 0
+        x = x.astype(np.int32) + bias
+        fill = tensor.zero_point + bias
+    pair = lambda name: (p[f"{name}_h"], p[f"{name}_w"])  # noqa: E731
+    return ref.patches(x, pair("out"), pair("kernel"), pair("stride"), pair("dilation"), (p["pad_top"], p["pad_left"]), fill)
+
+
+def _scatter(session: ReferenceSession, step: Step, values: Array) -> None:
+    p = step.params
+    full = session.load(step.outputs[0])
+    rows = p["out_offset_h"] + np.arange(p["out_h"]) * p["out_step_h"]
+    columns = p["out_offset_w"] + np.arange(p["out_w"]) * p["out_step_w"]
+    full[np.ix_(range(full.shape[0]), rows, columns)] = values
+    session.store(step.outputs[0], full)
+
+
+def _group_outputs(session: ReferenceSession, step: Step) -> tuple[int, int, int]:
+    groups = step.params["groups"]
+    outputs = session.tensor(step.outputs[0]).dims[3] // groups
+    return groups, outputs, -(-outputs // 16) * 16
+
+
+def _conv(session: ReferenceSession, step: Step) -> None:
+    quantised = session.tensor(step.inputs[0]).dtype is DType.S8
+    seen = _seen(session, step, quantised)
+    groups, outputs, padded = _group_outputs(session, step)
+    channels = seen.shape[-1] // groups
+    packed = session._flat(step.inputs[1]).reshape(groups, -1)
+    bias = session._flat(step.inputs[2]).reshape(groups, padded)[:, :outputs]
+    parts = []
+    for g in range(groups):
+        x = seen[..., g * channels : (g + 1) * channels]
+        if quantised:
+            w = ref.unpack_gemm_s8(np.ascontiguousarray(packed[g]), session.pack_step, outputs, x.shape[-2], channels)
+            parts.append(ref.accumulate_s8(x, w, bias[g]))
+        else:
+            parts.append(
+                ref.accumulate_f32(x, ref.unpack_gemm_f32(packed[g].view(np.float32), outputs, x.shape[-2], channels), bias[g])
+            )
+    _finish(session, step, np.concatenate(parts, axis=-1), padded, outputs, groups)
+
+
+def _depthwise(session: ReferenceSession, step: Step) -> None:
+    quantised = session.tensor(step.inputs[0]).dtype is DType.S8
+    seen = _seen(session, step, quantised)
+    taps, channels = seen.shape[-2:]
+    padded = -(-channels // 16) * 16
+    packed = np.ascontiguousarray(session._flat(step.inputs[1]))
+    bias = session._flat(step.inputs[2])[:channels]
+    if quantised:
+        acc = ref.accumulate_depthwise_s8(seen, ref.unpack_depthwise_s8(packed, session.pack_step, taps, channels), bias)
+    else:
+        w = packed.view(np.float32).reshape(-1, taps, 16).transpose(0, 2, 1).reshape(-1, taps)[:channels]
+        acc = ref.accumulate_depthwise_f32(seen, w, bias)
+    _finish(session, step, acc, padded, channels, 1)
+
+
+def _finish(session: ReferenceSession, step: Step, acc: Array, padded: int, outputs: int, groups: int) -> None:
+    """Requantise, then the table, then the residual add (the order of ez_conv_params)."""
+    p = step.params
+    if session.tensor(step.inputs[0]).dtype is not DType.S8:
+        _scatter(session, step, ref.clamp(acc, p["float_lo"], p["float_hi"]))
+        return
+    mult = session._flat(step.inputs[3]).reshape(groups, padded)[:, :outputs].reshape(-1)
+    values = ref.requantize_accumulator(acc, mult, p["lo"], p["hi"], p["zero_point_mid"])
+    residual, table = _optional(step, 4), _optional(step, 5)
+    if table >= 0:
+        values = _look_up(session, table, values)
+    if residual >= 0:
+        y, r = session.tensor(step.outputs[0]), session.tensor(residual)
+        other = session.load(residual)[:, : values.shape[1], : values.shape[2]]
+        values = ref.add_s8(
+            values,
+            other,
+            p["zero_point_mid_out"],
+            r.zero_point,
+            p["scale_a"],
+            p["scale_b"],
+            p["add_lo"],
+            p["add_hi"],
+            y.zero_point,
+        )
+    _scatter(session, step, values)
+
+
+def _look_up(session: ReferenceSession, table: int, values: Array) -> Array:
+    sign = np.uint8(session.program.act_sign)
+    stored = session._flat(table)[values.view(np.uint8) ^ sign]
+    return (stored ^ sign).view(np.int8)
+
+
+# --- elementwise ------------------------------------------------------------------------------------------------------------
+
+
+def _gather_strided(flat: Array, dims: Any, strides: Any, rank: int, offset: int = 0) -> Array:
+    index = np.full(tuple(dims[:rank]), offset, np.int64)
+    for axis in range(rank):
+        shape = [1] * rank
+        shape[axis] = dims[axis]
+        index = index + (np.arange(dims[axis]) * strides[axis]).reshape(shape)
+    return index if flat.size == 0 else flat[index]
+
+
+def _logical_flat(session: ReferenceSession, index: int) -> Array:
+    tensor = session.tensor(index)
+    flat = session._flat(index)
+    return (flat ^ np.uint8(session._sign(tensor))).view(np.int8) if tensor.dtype is DType.S8 else flat
+
+
+def _scatter_strided(
+    session: ReferenceSession, index: int, values: Array, dims: Any, strides: Any, rank: int, offset: int = 0
+) -> None:
+    tensor = session.tensor(index)
+    where = _gather_strided(np.empty(0), dims, strides, rank, offset)
+    if tensor.dtype is DType.S8:
+        values = values.astype(np.int8).view(np.uint8) ^ np.uint8(session._sign(tensor))
+    flat = session._flat(index)
+    flat[where] = values
+
+
+def _binary(session: ReferenceSession, step: Step) -> None:
+    p = step.params
+    kind = Binary(p["kind"]).name
+    a, b = (session.tensor(i) for i in step.inputs)
+    y = session.tensor(step.outputs[0])
+    x0 = _gather_strided(_logical_flat(session, step.inputs[0]), p["dims"], p["stride_a"], p["rank"])
+    x1 = _gather_strided(_logical_flat(session, step.inputs[1]), p["dims"], p["stride_b"], p["rank"])
+    if a.dtype is DType.S8:
+        steps = ref.binary_steps(kind, ref.centred(x0, a.zero_point), ref.centred(x1, b.zero_point), p["scale_a"], p["scale_b"])
+        values = steps if y.dtype is DType.BOOL else ref.to_int8(steps, p["lo"], p["hi"], y.zero_point)
+    else:
+        values = ref.binary_f32(kind, x0, x1)
+        if y.dtype is DType.F32:
+            values = ref.clamp(values, p["float_lo"], p["float_hi"])
+    _scatter_strided(session, step.outputs[0], values, p["dims"], p["stride_y"], p["rank"])
+
+
+def _unary(session: ReferenceSession, step: Step) -> None:
+    p = step.params
+    session.store(step.outputs[0], ref.unary_f32(Unary(p["kind"]).name, session.load(step.inputs[0]), p["alpha"], p["beta"]))
+
+
+def _table(session: ReferenceSession, step: Step) -> None:
+    session.store(step.outputs[0], _look_up(session, step.inputs[1], session.load(step.inputs[0])))
+
+
+def _prelu(session: ReferenceSession, step: Step) -> None:
+    p = step.params
+    x, slope = session.load(step.inputs[0]), session._view(step.inputs[1])
+    if x.dtype == np.int8:
+        zx, zy = session.tensor(step.inputs[0]).zero_point, session.tensor(step.outputs[0]).zero_point
+        session.store(step.outputs[0], ref.prelu_s8(x, slope.reshape(2, -1), zx, zy, p["lo"], p["hi"]))
+    else:
+        session.store(step.outputs[0], np.where(x < 0, x * slope.reshape(-1), x))
+
+
+def _where(session: ReferenceSession, step: Step) -> None:
+    p = step.params
+    condition, a, b = (
+        _gather_strided(_logical_flat(session, i), p["dims"], p[f"stride_{s}"], p["rank"])
+        for i, s in zip(step.inputs, "cab", strict=True)
+    )
+    _scatter_strided(session, step.outputs[0], np.where(condition, a, b), p["dims"], p["stride_y"], p["rank"])
+
+
+# --- pooling, sums, resize ----------------------------------------------------------------------------------------------------
+
+
+def _pool(session: ReferenceSession, step: Step) -> None:
+    p = step.params
+    tensor, y = session.tensor(step.inputs[0]), session.tensor(step.outputs[0])
+    x = session.load(step.inputs[0])
+    quantised = tensor.dtype is DType.S8
+    geometry = (
+        (y.dims[1], y.dims[2]), (p["kernel_h"], p["kernel_w"]), (p["stride_h"], p["stride_w"]),
+        (p["dilation_h"], p["dilation_w"]), (p["pad_top"], p["pad_left"]),
+    )  # fmt: skip
+    if p["kind"] == Pool.MAX:
+        seen = ref.patches(x, *geometry, -128 if quantised else -np.inf)
+        values = seen.max(axis=3)
+        session.store(step.outputs[0], np.clip(values, p["lo"], p["hi"]) if quantised else values)
+        return
+    inside = ref.patches(np.ones_like(x, np.int32), *geometry, 0)
+    count: Array | float = float(p["kernel_h"] * p["kernel_w"])
+    if not p["count_include_pad"]:
+        count = inside.sum(axis=3)
+    if quantised:
+        total = ref.patches(x.astype(np.int32) - tensor.zero_point, *geometry, 0).sum(axis=3)
+        session.store(step.outputs[0], ref.to_int8(ref.average_steps(total, count, p["scale"]), p["lo"], p["hi"], y.zero_point))
+    else:
+        total = ref.sum_ascending(ref.patches(x, *geometry, 0.0), 3)
+        session.store(step.outputs[0], total / np.asarray(count, np.float32))
+
+
+def _reduce(session: ReferenceSession, step: Step) -> None:
+    p = step.params
+    tensor, y = session.tensor(step.inputs[0]), session.tensor(step.outputs[0])
+    x = session.load(step.inputs[0]).reshape(p["outer"], p["n"], p["inner"])
+    kind = Reduce(p["kind"])
+    if kind in (Reduce.MAX, Reduce.MIN):
+        session.store(step.outputs[0], x.max(axis=1) if kind is Reduce.MAX else x.min(axis=1))
+    elif tensor.dtype is DType.S8:
+        total = (x.astype(np.int32) - tensor.zero_point).sum(axis=1)
+        count = p["n"] if kind is Reduce.MEAN else 1
+        session.store(step.outputs[0], ref.to_int8(ref.average_steps(total, count, p["scale"]), p["lo"], p["hi"], y.zero_point))
+    else:
+        total = ref.sum_in_tree(x[:, :, 0]) if p["inner"] == 1 else ref.sum_ascending(x, 1)
+        session.store(step.outputs[0], total / np.float32(p["n"]) if kind is Reduce.MEAN else total)
+
+
+def _softmax(session: ReferenceSession, step: Step) -> None:
+    x = session.load(step.inputs[0])
+    if x.dtype == np.int8:
+        table, y = session._flat(step.inputs[1]), session.tensor(step.outputs[0])
+        session.store(step.outputs[0], ref.softmax_s8(x, table, step.params["scale"], y.zero_point))
+    else:
+        session.store(step.outputs[0], ref.softmax_f32(x))
+
+
+def _resize(session: ReferenceSession, step: Step) -> None:
+    tensor, y = session.tensor(step.inputs[0]), session.tensor(step.outputs[0])
+    x = session.load(step.inputs[0])
+    rows, row_weight, columns, column_weight = (session._view(i) for i in step.inputs[1:5])
+    quantised = tensor.dtype is DType.S8
+    values = ref.interpolate(ref.centred(x, tensor.zero_point) if quantised else x, rows, row_weight, columns, column_weight)
+    if quantised:
+        p = step.params
+        values = ref.to_int8(values * np.float32(p["scale"]), p["lo"], p["hi"], y.zero_point)
+    session.store(step.outputs[0], values)
+
+
+# --- moving data ------------------------------------------------------------------------------------------------------------
+
+
+def _copy(session: ReferenceSession, step: Step) -> None:
+    p = step.params
+    source, y = session.tensor(step.inputs[0]), session.tensor(step.outputs[0])
+    if p["fill"]:
+        session.store(
+            step.outputs[0], np.full(y.dims, p["fill_float"] if y.dtype is DType.F32 else p["fill_value"], y.dtype.numpy)
+        )
+    x = _gather_strided(_logical_flat(session, step.inputs[0]), p["dims"], p["x_stride"], p["rank"], p["x_offset"])
+    match Convert(p["convert"]):
+        case Convert.QUANTIZE:
+            x = ref.quantize(x, y.scale, y.zero_point, p["lo"], p["hi"])
+        case Convert.DEQUANTIZE:
+            x = ref.dequantize(x, source.scale, source.zero_point)
+        case Convert.REQUANTIZE:
+            x = ref.requantize(x, p["scale"], source.zero_point, y.zero_point, p["lo"], p["hi"])
+        case Convert.CAST:
+            x = ref.cast(x, y.dtype.numpy)
+        case Convert.NONE:
+            pass
+    _scatter_strided(session, step.outputs[0], x, p["dims"], p["y_stride"], p["rank"], p["y_offset"])
+
+
+def _gather(session: ReferenceSession, step: Step) -> None:
+    p = step.params
+    x = session.load(step.inputs[0]).reshape(p["outer"], p["n"], p["inner"])
+    index = session.load(step.inputs[1]).reshape(-1).astype(np.int64)
+    index = np.clip(np.where(index < 0, index + p["n"], index), 0, p["n"] - 1)
+    session.store(step.outputs[0], x[:, index])
+
+
+def _matmul(session: ReferenceSession, step: Step) -> None:
+    p = step.params
+    ta, tb, y = session.tensor(step.inputs[0]), session.tensor(step.inputs[1]), session.tensor(step.outputs[0])
+    dims = (p["batch"], p["M"], p["K"])
+    a = _gather_strided(_logical_flat(session, step.inputs[0]), dims, (p["batch_stride_a"], p["K"], 1), 3)
+    last = (p["N"], p["K"]) if p["transpose_b"] else (p["K"], p["N"])
+    b = _gather_strided(_logical_flat(session, step.inputs[1]), (p["batch"], *last), (p["batch_stride_b"], last[1], 1), 3)
+    b = b.transpose(0, 2, 1) if p["transpose_b"] else b
+    if ta.dtype is DType.S8:
+        acc = ref.matmul_s8(a, b, ta.zero_point, tb.zero_point)
+        values = ref.requantize_accumulator(acc, np.float32(p["scale"]), p["lo"], p["hi"], y.zero_point)
+    else:
+        values = ref.matmul_f32(a, b)
+    _scatter_strided(session, step.outputs[0], values, (p["batch"], p["M"], p["N"]), (p["batch_stride_y"], p["N"], 1), 3)
+
+
+_RUN: dict[Op, Callable[[ReferenceSession, Step], None]] = {
+    Op.CONV: _conv, Op.DEPTHWISE: _depthwise, Op.BINARY: _binary, Op.UNARY: _unary, Op.TABLE: _table, Op.POOL: _pool,
+    Op.REDUCE: _reduce, Op.SOFTMAX: _softmax, Op.RESIZE: _resize, Op.COPY: _copy, Op.GATHER: _gather, Op.PRELU: _prelu,
+    Op.WHERE: _where, Op.MATMUL: _matmul,
+}  # fmt: skip
+
+
+def first_difference(
+    program: Program, expected: Iterator[tuple[int, str, dict[int, Array]]], got: Iterator[tuple[int, str, dict[int, Array]]]
+) -> str:
+    """Where two runs of a program part: the first step and tensor with other bytes, or "" when they agree throughout."""
+    for (index, name, wanted), (_, _, found) in zip(expected, got, strict=True):
+        for tensor, data in wanted.items():
+            other = np.asarray(found[tensor]).reshape(-1).view(np.uint8)
+            mine = data.reshape(-1).view(np.uint8)
+            if mine.size != other.size:
+                raise ProgramError("sizes differ", where=name, expected=str(mine.size), got=str(other.size))
+            wrong = np.flatnonzero(mine != other)
+            if wrong.size:
+                where = f"step {index} ({name}), tensor {program.tensors[tensor].name}"
+                return f"{where}: {wrong.size} of {mine.size} bytes differ, first at {wrong[0]}"
+    return ""
