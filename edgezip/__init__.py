@@ -21,7 +21,7 @@ _HOME = {
     "load": "edgezip.frontends",
     "compress": "edgezip.compress",
     "Recipe": "edgezip.recipe",
-    "compile": "edgezip.compile",
+    "compile": "edgezip.compilation",
     "Program": "edgezip.program",
     "Session": "edgezip.runtime.session",
     "load_target": "edgezip.target",
@@ -29,7 +29,7 @@ _HOME = {
 __all__ = ["Program", "Recipe", "Session", "__version__", "compile", "compress", "load", "load_target"]
 
 if TYPE_CHECKING:
-    from edgezip.compile import compile
+    from edgezip.compilation import compile
     from edgezip.compress import compress
     from edgezip.frontends import load
     from edgezip.program import Program
