@@ -23,8 +23,8 @@ class EdgeZipError(Exception):
 
     def _message(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
-        if self.expected or self.got:
-            text += f" (expected {self.expected or 'otherwise'}, got {self.got or 'nothing'})"
+        facts = [f"{word} {value}" for word, value in (("expected", self.expected), ("got", self.got)) if value]
+        text += f" ({', '.join(facts)})" if facts else ""
         return f"{text}; {self.hint}" if self.hint else text
 
     def as_dict(self) -> dict[str, str]:

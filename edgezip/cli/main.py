@@ -74,7 +74,8 @@ def _help() -> str:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {verb:{width}}  {text}" for verb, text in VERBS.items())
     first = "  edgezip deploy model.onnx --target rpi4 --calib images/ --host pi@raspberrypi.local"
-    return f"usage: edgezip VERB MODEL [options]\n\n{verbs}\n\n{_GLOBALS}\n\nfirst step:\n{first}\n\n`edgezip VERB --help` explains a verb."
+    tail = f"first step:\n{first}\n\n`edgezip VERB --help` explains a verb."
+    return f"usage: edgezip VERB MODEL [options]\n\n{verbs}\n\n{_GLOBALS}\n\n{tail}"
 
 
 def _take_globals(arguments: list[str], out: context.Context) -> list[str]:

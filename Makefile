@@ -1,0 +1,36 @@
+# make demo    set everything up and do the main job on a real model and real pictures
+# make test    the whole test suite (make lint: ruff and mypy)
+# make build   the C extension, in place (kernels/_native.abi3.so)
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check -q
+C_SOURCES = $(shell find csrc -name '*.c' -o -name '*.h' -o -name '*.inc' -o -name flags.txt) CMakeLists.txt kernels/make_native.py
+WORKERS ?= 2
+
+.PHONY: demo test lint build clean
+
+build: $(VENV)/.built
+
+$(VENV)/.tools:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install 'scikit-build-core>=0.11' 'cffi>=1.17' setuptools 'cmake>=3.24' ninja
+	touch $@
+
+$(VENV)/.built: $(VENV)/.tools pyproject.toml $(C_SOURCES)
+	$(PIP) install --no-build-isolation -e '.[cross,test,bench]'
+	touch $@
+
+demo: build
+	$(BIN)/python -m bench.demo
+
+test: build
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests
+
+lint: build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf build $(VENV)/.built kernels/_native*.so
