@@ -1,0 +1,1 @@
+"""Benchmarks and the model zoo: commands behind the figures of the README. Not part of the installed package."""
