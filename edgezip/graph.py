@@ -56,6 +56,7 @@ __all__ = [
     "replace_weight",
     "run",
     "run_many",
+    "run_proto",
     "save",
     "set_attribute",
     "set_metadata",
@@ -570,7 +571,8 @@ def run(
 ) -> dict[str, Array]:
     """One inference in ONNX Runtime on the CPU: ``{tensor name: array}``.
 
-    ``outputs`` are any tensor names (default: the graph's outputs). The model is not changed. ``threads=1`` is deterministic. Raises ShapeError, UsageError, InvalidModelError.
+    ``outputs`` are any tensor names (default: the graph's outputs). The model is not changed.
+    ``threads=1`` is deterministic. Raises ShapeError, UsageError, InvalidModelError.
     """
     return next(run_many(model, [feeds], outputs, threads=threads, optimize=optimize))
 
@@ -633,6 +635,15 @@ def _session(proto: onnx.ModelProto, threads: int, optimize: bool) -> Any:
             return onnxruntime.InferenceSession(str(Path(folder) / "model.onnx"), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises classes without a common base
         raise InvalidModelError(f"ONNX Runtime cannot load the model: {error}") from error
+
+
+def run_proto(proto: onnx.ModelProto, names: Sequence[str]) -> list[Array] | None:
+    """The outputs ``names`` of a model without inputs; None when ONNX Runtime cannot load or run it (no kernel for a type)."""
+    try:
+        arrays: list[Array] = _session(proto, 1, False).run(list(names), {})
+    except Exception:  # also InvalidModelError of the session: the caller keeps such nodes as they are
+        return None
+    return arrays
 
 
 def _check_feed(model: Model, feed: Mapping[str, Array]) -> None:

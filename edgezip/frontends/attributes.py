@@ -1,0 +1,222 @@
+"""Hostile and contradictory attribute values, refused before any shape inference or kernel sees them.
+
+Peers were crashed by a stride of 0, a group of 0 and weights that contradict ``kernel_shape`` (reliability.md 1.2): each is an
+InvalidModelError here that names node, field and value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from edgezip import graph
+from edgezip.errors import InvalidModelError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from edgezip.graph import Model, Node, Value
+
+MAX_WINDOW = 1 << 20  # no real kernel, stride, dilation or pad comes near
+WINDOW_OPS = {
+    "Conv",
+    "ConvTranspose",
+    "ConvInteger",
+    "QLinearConv",
+    "MaxPool",
+    "AveragePool",
+    "LpPool",
+    "MaxUnpool",
+    "DeformConv",
+}
+AXIS_OPS = {
+    "ArgMax",
+    "ArgMin",
+    "Compress",
+    "Concat",
+    "CumSum",
+    "Gather",
+    "GatherElements",
+    "Hardmax",
+    "LayerNormalization",
+    "LogSoftmax",
+    "OneHot",
+    "ScatterElements",
+    "Softmax",
+    "Split",
+    "TopK",
+}
+
+
+def check(model: Model, where: str) -> None:
+    """Raises InvalidModelError when an attribute makes no sense by itself or against constant weights."""
+    for node in model.graph.all_nodes():
+        place = f"{where}: node '{node.name}' ({node.op_type})"
+        if node.op_type in WINDOW_OPS:
+            _check_window(node, place)
+        rule = _RULES.get(node.op_type)
+        if rule is not None:
+            rule(node, place)
+
+
+def check_against_shapes(model: Model, where: str) -> None:
+    """The checks that need the shapes of activations: channels against weights, axes against ranks."""
+    for node in graph.nodes(model):
+        place = f"{where}: node '{node.name}' ({node.op_type})"
+        if node.op_type in {"Conv", "ConvTranspose"}:
+            _check_channels(node, place)
+        if node.op_type in AXIS_OPS:
+            _check_axis(node, place)
+
+
+def _refuse(place: str, field: str, expected: str, got: Any) -> NoReturn:
+    raise InvalidModelError(
+        f"bad value of '{field}'", where=place, expected=expected, got=str(got), hint="export the model again"
+    )
+
+
+def _check_range(node: Node, place: str, field: str, low: int, high: int = MAX_WINDOW) -> None:
+    held = graph.attribute(node, field)
+    if held is None:
+        return
+    for number in held if isinstance(held, tuple) else (held,):
+        if not low <= number <= high:
+            _refuse(place, field, f"numbers from {low} to {high}", list(held) if isinstance(held, tuple) else held)
+
+
+def _check_window(node: Node, place: str) -> None:
+    for field in ("kernel_shape", "strides", "dilations"):
+        _check_range(node, place, field, 1)
+    for field in ("pads", "output_padding", "output_shape"):
+        _check_range(node, place, field, 0)
+    if graph.attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID", ""):
+        _refuse(place, "auto_pad", "NOTSET, SAME_UPPER, SAME_LOWER or VALID", graph.attribute(node, "auto_pad"))
+    kernel = _kernel_of(node, place)
+    if kernel is None:
+        return
+    for field, length in (
+        ("strides", len(kernel)),
+        ("dilations", len(kernel)),
+        ("pads", 2 * len(kernel)),
+        ("output_padding", len(kernel)),
+    ):
+        held = graph.attribute(node, field)
+        if held is not None and len(held) != length:
+            _refuse(place, field, f"{length} numbers for a kernel of {len(kernel)} dimensions", list(held))
+
+
+def _kernel_of(node: Node, place: str) -> tuple[int, ...] | None:
+    """The kernel's spatial shape by attribute and weights, which must agree."""
+    declared = graph.attribute(node, "kernel_shape")
+    if node.op_type not in {"Conv", "ConvTranspose"}:
+        return tuple(declared) if declared is not None else None
+    group = graph.attribute(node, "group", 1)
+    if not 1 <= group <= MAX_WINDOW:
+        _refuse(place, "group", "1 or more", group)
+    weight = node.inputs[1] if len(node.inputs) > 1 else None
+    if weight is None or not graph.has_static_shape(weight):
+        return tuple(declared) if declared is not None else None
+    dims = graph.shape(weight)
+    if len(dims) < 3 or min(dims) < 1:
+        _refuse(place, "W", "3 or more dimensions of at least 1", list(dims))
+    if declared is not None and tuple(declared) != dims[2:]:
+        _refuse(place, "kernel_shape", f"{list(dims[2:])} as the weight's shape says", list(declared))
+    if dims[0] % group:
+        _refuse(place, "group", f"a divisor of the {dims[0]} channels", group)
+    _check_bias(node, dims[0] if node.op_type == "Conv" else dims[1] * group, place)
+    return dims[2:]
+
+
+def _check_bias(node: Node, channels: int, place: str) -> None:
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is not None and graph.has_static_shape(bias) and graph.shape(bias) != (channels,):
+        _refuse(place, "B", f"shape ({channels},)", graph.shape(bias))
+
+
+def _check_transpose(node: Node, place: str) -> None:
+    perm = graph.attribute(node, "perm")
+    if perm is not None and sorted(perm) != list(range(len(perm))):
+        _refuse(place, "perm", "a permutation", list(perm))
+
+
+def _check_batch_norm(node: Node, place: str) -> None:
+    if not 0 <= graph.attribute(node, "epsilon", 1e-5) < math.inf:
+        _refuse(place, "epsilon", "a finite number from 0", graph.attribute(node, "epsilon"))
+    if graph.attribute(node, "training_mode", 0) or sum(1 for value in node.outputs if value.name) > 1:
+        raise UnsupportedModelError(
+            "BatchNormalization in training mode", where=place, hint="export the model in evaluation mode"
+        )
+
+
+def _check_block(node: Node, place: str) -> None:
+    block = graph.attribute(node, "blocksize", 0)
+    if not 1 <= block <= MAX_WINDOW:
+        _refuse(place, "blocksize", "1 or more", block)
+
+
+def _check_quantization(node: Node, place: str) -> None:
+    _check_range(node, place, "block_size", 0)
+    scale = graph.constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    if scale is None:
+        return
+    wide = np.asarray(scale, np.float32)
+    if not (np.isfinite(wide).all() and (wide > 0).all()):
+        _refuse(place, "scale", "finite and positive", wide.reshape(-1)[:8].tolist())
+    zero = node.inputs[2] if len(node.inputs) > 2 else None
+    if zero is not None and graph.has_static_shape(zero) and graph.shape(zero) != scale.shape:
+        _refuse(place, "zero_point", f"shape {scale.shape} as the scale", graph.shape(zero))
+
+
+def _check_resize(node: Node, place: str) -> None:
+    for index in (2, 3):
+        sizes = graph.constant(node.inputs[index]) if len(node.inputs) > index else None
+        if sizes is not None and sizes.size and not (np.isfinite(sizes).all() and (sizes > 0).all()):
+            _refuse(place, ("scales", "sizes")[index - 2], "finite and positive", sizes.tolist()[:8])
+
+
+def _check_lrn(node: Node, place: str) -> None:
+    _check_range(node, place, "size", 1)
+
+
+def _check_split(node: Node, place: str) -> None:
+    _check_range(node, place, "split", 0, (1 << 31) - 1)
+    _check_range(node, place, "num_outputs", 1)
+
+
+_RULES: dict[str, Callable[[Node, str], None]] = {
+    "BatchNormalization": _check_batch_norm,
+    "DepthToSpace": _check_block,
+    "DequantizeLinear": _check_quantization,
+    "LRN": _check_lrn,
+    "QuantizeLinear": _check_quantization,
+    "Resize": _check_resize,
+    "SpaceToDepth": _check_block,
+    "Split": _check_split,
+    "Transpose": _check_transpose,
+}
+
+
+def _check_channels(node: Node, place: str) -> None:
+    data, weight = node.inputs[0], node.inputs[1]
+    assert data is not None
+    assert weight is not None
+    dims, kernel, group = graph.shape(data), graph.shape(weight), graph.attribute(node, "group", 1)
+    if len(dims) != len(kernel):
+        _refuse(place, "X", f"{len(kernel)} dimensions as the weight", list(dims))
+    expected = kernel[1] * group if node.op_type == "Conv" else kernel[0]
+    if dims[1] != expected:
+        _refuse(place, "X", f"{expected} channels as the weight says", f"{dims[1]} in shape {list(dims)}")
+
+
+def _check_axis(node: Node, place: str) -> None:
+    axis, data = graph.attribute(node, "axis"), _first_known(node.inputs)
+    if axis is None or data is None:
+        return
+    rank = len(graph.shape(data)) + (node.op_type == "OneHot")
+    if not -rank <= axis < max(rank, 1):
+        _refuse(place, "axis", f"{-rank} to {rank - 1}", axis)
+
+
+def _first_known(inputs: Sequence[Value | None]) -> Value | None:
+    return next((value for value in inputs if value is not None and graph.has_static_shape(value)), None)

@@ -1,0 +1,92 @@
+"""ONNX files, opset 11 to 25: bytes -> checked -> shapes known -> constants folded -> simplified model.
+
+The order is the defence: nothing is allocated, inferred or computed before the structure and the sizes were checked, and no
+external file is opened before its path was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgezip import graph
+from edgezip.errors import InvalidModelError
+from edgezip.frontends import attributes, external, fold, functions, parse, shapes, simplify, structure
+
+if TYPE_CHECKING:
+    import onnx
+
+    from edgezip.graph import Model
+
+MAX_ROUNDS = 32  # of inference and folding; each round but the last folds at least one node
+IR_VERSION = 10  # the first whose nodes and values carry metadata; older files put initializers among the inputs
+
+
+def load(
+    path: str | Path | bytes,
+    *,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    batch: int = 1,
+    fold_limit_bytes: int = fold.LIMIT_BYTES,
+) -> Model:
+    """The checked and simplified model of an ONNX file (or of its bytes, then without external data).
+
+    A dynamic first dimension of an input becomes ``batch``; ``shapes`` (``{input name: dimensions}``) fixes all others. Every
+    value of the result has a static shape and a dtype. No constant larger than ``fold_limit_bytes`` is computed. Raises
+    MissingFileError, InvalidModelError (malformed or hostile), UnsupportedModelError, ShapeError, UsageError.
+    """
+    where = "model" if isinstance(path, bytes) else str(path)
+    proto = parse.read(path, where)
+    structure.check(proto, where)
+    functions.check(proto, where)
+    external.load(proto, None if isinstance(path, bytes) else Path(path), where)
+    structure.check_operators(proto, where)
+    _run_checker(proto, where)
+    return _simplified(proto, where, _given(shapes), batch, fold_limit_bytes)
+
+
+def _given(shapes: Mapping[str, tuple[int, ...]] | None) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(int(dim) for dim in dims) for name, dims in (shapes or {}).items()}
+
+
+def _run_checker(proto: onnx.ModelProto, where: str) -> None:
+    import onnx
+
+    try:
+        onnx.checker.check_model(proto)
+    except Exception as error:  # ValidationError, and plain RuntimeError from its C++ part
+        raise InvalidModelError(f"not valid ONNX: {_first_line(error)}", where=where, hint="export the model again") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _simplified(proto: onnx.ModelProto, where: str, given: dict[str, tuple[int, ...]], batch: int, limit: int) -> Model:
+    try:
+        model = graph.from_proto(proto)
+    except Exception as error:  # onnx_ir raises a chain of its own classes
+        raise InvalidModelError(f"cannot build the graph: {_first_line(error)}", where=where) from error
+    model.ir_version = max(model.ir_version, IR_VERSION)
+    functions.inline(model, where)
+    structure.check_domains(model, where)
+    simplify.inputs_without_initializers(model)
+    simplify.name_nodes(model)
+    attributes.check(model, where)
+    declared = shapes.fix_inputs(model, given, batch, where)
+    _fold_and_infer(model, where, limit)
+    shapes.learn_missing(model, where)
+    shapes.check_outputs(model, declared, where)
+    attributes.check_against_shapes(model, where)
+    simplify.run(model)
+    _run_checker(graph.to_proto(model), where)
+    return model
+
+
+def _fold_and_infer(model: Model, where: str, limit: int) -> None:
+    budget = fold.Budget(limit, limit + sum(value.const_value.nbytes for value in graph.initializers(model) if value.const_value))
+    for _ in range(MAX_ROUNDS):
+        shapes.infer(model, where)
+        if not fold.run(model, budget, where):
+            return
