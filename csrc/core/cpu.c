@@ -1,0 +1,36 @@
+#include "core/cpu.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+/* XCR0 tells which registers the operating system saves: bits 1-2 xmm and ymm, 5-7 opmask and zmm. */
+static uint64_t enabled_state(void) {
+  uint32_t low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (uint64_t)high << 32 | low;
+}
+
+uint32_t ez_cpu_features(void) {
+  uint32_t a, b, c, d, features = 0;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return 0;
+  const int fma = (c & bit_FMA) != 0;
+  const uint64_t state = enabled_state();
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
+  if ((state & 0x06) == 0x06 && fma && (b & bit_AVX2)) features |= EZ_CPU_AVX2;
+  const uint32_t avx512 = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
+  if ((features & EZ_CPU_AVX2) && (state & 0xe6) == 0xe6 && (b & avx512) == avx512 && (c & bit_AVX512VNNI)) features |= EZ_CPU_AVX512VNNI;
+  return features;
+}
+
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+
+#define EZ_HWCAP_ASIMDDP (1ul << 20) /* Linux arch/arm64 uapi: HWCAP_ASIMDDP */
+
+uint32_t ez_cpu_features(void) {
+  return EZ_CPU_NEON | ((getauxval(AT_HWCAP) & EZ_HWCAP_ASIMDDP) ? EZ_CPU_DOTPROD : 0);
+}
+
+#else
+uint32_t ez_cpu_features(void) { return 0; }
+#endif
