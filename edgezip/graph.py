@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgezip.errors import InvalidModelError, MissingFileError, ShapeError, UsageError
+from edgezip.errors import InvalidModelError, MissingFileError, ShapeError, UnsupportedModelError, UsageError
 
 if TYPE_CHECKING:
     import onnx
@@ -49,6 +49,7 @@ __all__ = [
     "output_values",
     "producer",
     "quantize_weight",
+    "raise_opset",
     "remove_node",
     "remove_unused",
     "rename",
@@ -470,6 +471,7 @@ def insert_qdq(
     ``scale`` float32 scalar, or (channels,) with ``axis``; ``zero_point`` int8 or uint8 of the same shape. Raises ShapeError.
     """
     scale, zero_point = _checked_parameters(value, scale, zero_point, axis)
+    _raise_for_quantisation(model, zero_point, axis)
     base = value.name or "value"
     parameters = [add_initializer(model, f"{base}_scale", scale), add_initializer(model, f"{base}_zero_point", zero_point)]
     attrs = {} if axis is None else {"axis": axis}
@@ -509,6 +511,7 @@ def quantize_weight(
             got=str(quantized.shape),
         )
     scale, zero_point = _checked_parameters(weight, scale, zero_point, axis)
+    _raise_for_quantisation(model, quantized, axis)
     base = weight.name or "weight"
     inputs = [
         add_initializer(model, f"{base}_quantized", quantized),
@@ -528,6 +531,12 @@ def quantize_weight(
 def _earliest(model: Model, users: Sequence[Node]) -> Node | None:
     chosen = {id(node) for node in users}
     return next((node for node in model.graph if id(node) in chosen), None)
+
+
+def _raise_for_quantisation(model: Model, quantized: Array, axis: int | None) -> None:
+    """QuantizeLinear has an axis since opset 13, and types other than 8 bits since 21."""
+    narrow = quantized.dtype.name in {"int4", "uint4", "int2", "uint2"}
+    raise_opset(model, 21 if narrow else 13 if axis is not None else 10)
 
 
 def _checked_parameters(value: Value, scale: Array, zero_point: Array, axis: int | None) -> tuple[Array, Array]:
@@ -561,6 +570,94 @@ def remove_unused(model: Model) -> None:
 def sort(model: Model) -> None:
     """Brings the nodes into topological order (stable)."""
     model.graph.sort()
+
+
+# ---------------------------------------------------------------- operator set versions
+
+# attribute that became an input: operator -> (version, attribute, input index)
+_ATTRIBUTE_TO_INPUT = {
+    **dict.fromkeys(("Squeeze", "Unsqueeze", "ReduceSum"), (13, "axes", 1)),
+    "Split": (13, "split", 1),
+    **dict.fromkeys(
+        (
+            "ReduceL1",
+            "ReduceL2",
+            "ReduceLogSum",
+            "ReduceLogSumExp",
+            "ReduceMax",
+            "ReduceMean",
+            "ReduceMin",
+            "ReduceProd",
+            "ReduceSumSquare",
+        ),
+        (18, "axes", 1),
+    ),
+}
+# attribute whose default changed: operator -> (version, attribute, the old default written out)
+_OLD_DEFAULT = {"RoiAlign": (16, "coordinate_transformation_mode", "output_half_pixel")}
+_FLATTENING = {"Softmax", "LogSoftmax", "Hardmax"}  # before 13 they flattened everything from `axis` on, default 1
+# operators whose meaning changed in a way that is not rewritten here: operator -> version
+_NOT_RAISED = {"GroupNormalization": 21, "GridSample": 20, "DFT": 20, "Upsample": 10, "Scatter": 11}
+
+
+def raise_opset(model: Model, version: int) -> None:
+    """Brings the model to operator set ``version`` (at most 21) at least, rewriting the nodes whose form changed on the way.
+
+    Per-channel QuantizeLinear needs 13, int4 and block scales need 21. Raises UnsupportedModelError (a node cannot be rewritten).
+    """
+    old = opset(model)
+    if old >= version:
+        return
+    stuck = [node.name for node in model.graph.all_nodes() if old < _NOT_RAISED.get(node.op_type, 0) <= version]
+    if stuck:
+        raise UnsupportedModelError(
+            f"cannot be raised from opset {old} to {version}: {', '.join(map(str, stuck))}",
+            hint=f"export the model with opset {version}",
+        )
+    for node in nodes(model):
+        _raise_node(model, node, old, version)
+    model.graph.opset_imports[""] = version
+
+
+def _raise_node(model: Model, node: Node, old: int, version: int) -> None:
+    if node.op_type in _FLATTENING and old < 13 <= version:
+        _raise_flattening(model, node)
+    since, name, index = _ATTRIBUTE_TO_INPUT.get(node.op_type, (0, "", 0))
+    if old < since <= version and (held := attribute(node, name)) is not None:
+        _set_input(node, index, add_initializer(model, f"{node.name}_{name}", np.asarray(held, np.int64)))
+        set_attribute(node, name, None)
+    since, name, default = _OLD_DEFAULT.get(node.op_type, (0, "", ""))
+    if old < since <= version and attribute(node, name) is None:
+        set_attribute(node, name, default)
+    if node.op_type == "Split" and old < 18 <= version and (len(node.inputs) < 2 or node.inputs[1] is None):
+        set_attribute(node, "num_outputs", len(node.outputs))
+
+
+def _set_input(node: Node, index: int, value: Value) -> None:
+    if len(node.inputs) <= index:
+        node.resize_inputs(index + 1)
+    node.replace_input_with(index, value)
+
+
+def _raise_flattening(model: Model, node: Node) -> None:
+    """Softmax of the old form works on (product before axis, product from axis on); a Reshape on both sides says so."""
+    source = node.inputs[0]
+    assert source is not None
+    dims = shape(source)
+    axis = int(attribute(node, "axis", 1)) % max(len(dims), 1)
+    if axis == len(dims) - 1:
+        set_attribute(node, "axis", -1)
+        return
+    flat = (int(np.prod(dims[:axis])), int(np.prod(dims[axis:])))
+    target = add_initializer(model, f"{node.name}_flat", np.asarray(flat, np.int64))
+    before = new_node(model, "Reshape", [source, target], f"{node.name}_in", before=node, like=source)
+    set_type(before, dtype(source), flat)
+    node.replace_input_with(0, before)
+    set_attribute(node, "axis", -1)
+    result = node.outputs[0]
+    back = add_initializer(model, f"{node.name}_back", np.asarray(dims, np.int64))
+    insert_after(model, result, "Reshape", extra_inputs=[back], name=f"{node.name}_out")
+    set_type(result, dtype(source), flat)
 
 
 # ---------------------------------------------------------------- running

@@ -118,15 +118,14 @@ def infer(model: Model, where: str) -> None:
 def _skeleton(model: Model) -> onnx.ModelProto:
     """The model as protobuf without its big weights, which appear as inputs with their types."""
     big = [value for value in graph.initializers(model) if value.const_value is not None and value.const_value.nbytes > BIG_BYTES]
-    inputs = list(model.graph.inputs)
     for value in big:
         model.graph.initializers.pop(str(value.name))
     model.graph.inputs.extend(big)
     try:
         return graph.to_proto(model)
     finally:
-        del model.graph.inputs[len(inputs) :]
         for value in big:
+            model.graph.inputs.remove(value)
             model.graph.register_initializer(value)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgezip import graph
-from edgezip.frontends import batch_norm
+from edgezip.frontends import weights
 
 if TYPE_CHECKING:
     from edgezip.graph import Model, Node, Value
@@ -21,7 +21,7 @@ def run(model: Model) -> None:
     for node in graph.nodes(model):
         if has_no_effect(node):
             _bypass(model, node)
-    batch_norm.fold(model)
+    weights.fold(model)
     graph.remove_unused(model)
     _merge_equal_constants(model)
 

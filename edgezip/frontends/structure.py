@@ -260,7 +260,8 @@ def tensor_bytes(tensor: onnx.TensorProto) -> int:
     import onnx_ir
 
     itemsize: float = onnx_ir.DataType(tensor.data_type).itemsize
-    return math.ceil(int(math.prod(tensor.dims)) * itemsize)
+    elements: int = math.prod(tensor.dims)
+    return math.ceil(elements * itemsize)
 
 
 def _check_node_tensors(node: onnx.NodeProto, where: str) -> None:

@@ -1,4 +1,4 @@
-"""BatchNormalization folded into the convolution or Gemm in front of it (computed in float64, rounded once)."""
+"""What follows a layer folded into its weights: BatchNormalization and a constant per channel (in float64, rounded once)."""
 
 from __future__ import annotations
 
@@ -15,24 +15,61 @@ FOLDABLE = {"Conv", "ConvTranspose", "Gemm"}
 
 
 def fold(model: Model) -> None:
-    """Folds BatchNormalization into a Conv, ConvTranspose or Gemm with constant float32 weights and no other reader.
+    """Folds BatchNormalization, and Add of one constant per channel, into a Conv, ConvTranspose or Gemm of constant float32 weights.
 
-    y = (W x + b - mean) * gamma / sqrt(var + epsilon) + beta. Others stay as they are.
+    y = (W x + b - mean) * gamma / sqrt(var + epsilon) + beta. Only where nobody else reads the layer's output; others stay.
     """
     for node in graph.nodes(model):
         if node.op_type == "BatchNormalization":
-            layer = node.inputs[0].producer() if node.inputs[0] is not None else None
-            if layer is not None and layer.op_type in FOLDABLE:
-                _fold_into(model, layer, node)
+            layer = _layer_of(node.inputs[0])
+            if layer is not None:
+                _fold_norm(model, layer, node)
+        elif node.op_type == "Add":
+            _fold_add(model, node)
 
 
-def _fold_into(model: Model, layer: Node, norm: Node) -> None:
+def _layer_of(value: Value | None) -> Node | None:
+    """The layer that makes the value for one reader alone."""
+    layer = value.producer() if value is not None else None
+    if value is None or layer is None or layer.op_type not in FOLDABLE or len(value.uses()) != 1 or value.is_graph_output():
+        return None
+    weight = graph.constant(layer.inputs[1])
+    return layer if weight is not None and weight.dtype == np.float32 else None
+
+
+def _fold_add(model: Model, node: Node) -> None:
+    for value, other in ((node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])):
+        layer, addend = _layer_of(value), graph.constant(other)
+        if layer is None or addend is None or addend.dtype != np.float32:
+            continue
+        per_channel = _per_channel(addend, graph.shape(layer.outputs[0]), channel=1)
+        bias = _bias(layer)
+        channels = graph.shape(layer.outputs[0])[1]
+        if per_channel is None or bias is None or bias.size not in (1, channels):
+            continue
+        if layer.op_type == "Gemm":
+            graph.set_attribute(layer, "beta", None)
+        total = np.broadcast_to(bias.reshape(-1), (channels,)) + per_channel
+        _write(model, layer, 2, f"{layer.name}_bias", total.astype(np.float32))
+        _hand_over(model, layer.outputs[0], node)
+        return
+
+
+def _per_channel(array: graph.Array, dims: tuple[int, ...], channel: int) -> graph.Array | None:
+    """The constant as (channels,) when it broadcasts to ``dims`` and varies along ``channel`` only."""
+    if array.ndim > len(dims):
+        return None
+    aligned = array.reshape((1,) * (len(dims) - array.ndim) + array.shape)
+    if aligned.size != aligned.shape[channel] or aligned.shape[channel] not in (1, dims[channel]):
+        return None
+    return np.broadcast_to(aligned.reshape(-1).astype(np.float64), (dims[channel],))
+
+
+def _fold_norm(model: Model, layer: Node, norm: Node) -> None:
     made = layer.outputs[0]
     weight, bias = graph.constant(layer.inputs[1]), _bias(layer)
     parameters = [graph.constant(value) for value in norm.inputs[1:5]]
-    if len(made.uses()) != 1 or made.is_graph_output() or weight is None or weight.dtype != np.float32 or bias is None:
-        return
-    if any(array is None for array in parameters):
+    if weight is None or bias is None or any(array is None for array in parameters):
         return
     gamma, beta, mean, variance = (np.asarray(array, np.float64) for array in parameters)
     factor = gamma / np.sqrt(variance + graph.attribute(norm, "epsilon", 1e-5))
@@ -63,10 +100,10 @@ def _bias(layer: Node) -> graph.Array | None:
 def _scaled(layer: Node, weight: graph.Array, factor: graph.Array) -> graph.Array:
     """The weight with every output channel multiplied by its factor."""
     if layer.op_type == "Conv":
-        return weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+        return np.asarray(weight * factor.reshape(-1, *[1] * (weight.ndim - 1)))
     if layer.op_type == "Gemm":
         alpha = graph.attribute(layer, "alpha", 1.0)
-        return alpha * weight * (factor[:, None] if graph.attribute(layer, "transB", 0) else factor[None, :])
+        return np.asarray(alpha * weight * (factor[:, None] if graph.attribute(layer, "transB", 0) else factor[None, :]))
     group = graph.attribute(layer, "group", 1)  # ConvTranspose: (inputs, outputs per group, kernel...)
     per_group = factor.reshape(group, 1, -1)
     split = weight.reshape(group, weight.shape[0] // group, weight.shape[1], -1)
