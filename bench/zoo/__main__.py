@@ -40,11 +40,12 @@ def score_row(task: Task, work: Path, candidate: Path | None, runner: str) -> di
 
 def compare(reference: Score, score: Score) -> dict[str, Any]:
     """Metric of the candidate, paired counts and fidelity to the reference."""
+    agreement = fidelity.outputs_agreement(reference, score)
     return {
         "candidate_pct": round(score.percent, 2),
         "paired": fidelity.paired_counts(reference.per_sample, score.per_sample),
-        "sqnr_db": round(fidelity.sqnr_db(reference.outputs, score.outputs), 2),
-        "cosine": round(fidelity.cosine(reference.outputs, score.outputs), 6),
+        "sqnr_db": round(agreement.sqnr_db, 2),
+        "cosine": round(agreement.cosine, 6),
     }
 
 

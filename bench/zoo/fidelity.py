@@ -1,27 +1,20 @@
-"""How near a candidate's answers are to the float model's: SQNR, cosine, and paired counts with their sign test."""
+"""Paired counts of two runners on the same samples, with their sign test."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import comb
 
-import numpy as np
-
-from bench.zoo.task import Array
-
-
-def sqnr_db(reference: Sequence[Array], candidate: Sequence[Array]) -> float:
-    """10 log10 of signal power over error power, all samples together; infinity when nothing differs."""
-    signal = sum(float(np.square(r, dtype=np.float64).sum()) for r in reference)
-    error = sum(float(np.square(r.astype(np.float64) - c).sum()) for r, c in zip(reference, candidate, strict=True))
-    return 10 * float(np.log10(signal / error)) if error else float("inf")
+from bench.zoo.task import Score
+from edgezip.measure.agreement import Agreement
 
 
-def cosine(reference: Sequence[Array], candidate: Sequence[Array]) -> float:
-    """Cosine of the angle between all outputs, taken as one long vector."""
-    r = np.concatenate([a.ravel() for a in reference]).astype(np.float64)
-    c = np.concatenate([a.ravel() for a in candidate]).astype(np.float64)
-    return float(r @ c / (np.linalg.norm(r) * np.linalg.norm(c) + 1e-300))
+def outputs_agreement(reference: Score, candidate: Score) -> Agreement:
+    """SQNR, cosine and the rest of the candidate's outputs against the reference's."""
+    agreement = Agreement()
+    for expected, got in zip(reference.outputs, candidate.outputs, strict=True):
+        agreement.add(expected, got)
+    return agreement
 
 
 def paired_counts(reference: Sequence[float], candidate: Sequence[float]) -> dict[str, float]:

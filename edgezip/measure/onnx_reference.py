@@ -1,0 +1,38 @@
+"""The float reference and first peer: an ONNX file in ONNX Runtime on this machine's processor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgezip.errors import InvalidModelError, MissingFileError
+
+Array = np.ndarray[Any, Any]
+
+
+class OnnxSession:
+    """An ONNX model with ``threads`` threads inside an operator; same ``run`` as ``edgezip.runtime.session.Session``."""
+
+    def __init__(self, path: str | Path, threads: int = 1) -> None:
+        import onnxruntime
+
+        if not Path(path).is_file():
+            raise MissingFileError("no such model", where=str(path))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions share no base of their own
+            raise InvalidModelError("ONNX Runtime cannot load the model", where=str(path), got=str(error)[:200]) from error
+        self.version = str(onnxruntime.__version__)
+        self.input_names = [item.name for item in self._session.get_inputs()]
+        self.output_names = [item.name for item in self._session.get_outputs()]
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs by name."""
+        return dict(zip(self.output_names, self._session.run(None, dict(feeds)), strict=True))

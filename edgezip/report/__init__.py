@@ -1,0 +1,1 @@
+"""Reports: plain data in; JSON documents, text tables and one offline HTML file out."""
