@@ -1,24 +1,19 @@
-/* Which ISA tables are compiled in, and which table serves each kernel slot of a program.
- *
- * The public listing (ez_isa_count, ez_isa_name, ez_isa_supported) is declared in edgezip/ez.h and defined in dispatch.c.
- */
+/* The list of compiled ISA tables, and the choice among them. */
 #ifndef EDGEZIP_DISPATCH_H
 #define EDGEZIP_DISPATCH_H
 
-#include "edgezip/ez.h"
-#include "isa/isa.h"
 #include "ops/op.h"
 
-/* Table `index` of the compiled ones, best first; NULL outside. */
-const ez_isa *ez_isa_at(int32_t index);
-
-/* The compiled table of that name, or NULL. */
+/* Compiled tables, best first; the last is portable. */
+int32_t ez_isa_table_count(void);
+const ez_isa *ez_isa_table(int32_t index);
+/* NULL when no table has that name. */
 const ez_isa *ez_isa_find(const char *name);
+int ez_isa_runs_here(const ez_isa *isa);
 
-/* Fill `out` for programs of this layout and sign. `isa`: a table's name; NULL means the environment variable EDGEZIP_ISA if
- * set and not empty, else the best table that this CPU supports. From there the chain is walked slot by slot: an empty slot, or
- * an int8 kernel that does not read this layout and sign, falls to the next table.
- * EZ_BAD_ISA with a message when the name is unknown here or this CPU lacks it. */
-ez_status ez_kernels_resolve(const char *isa, uint32_t layout, uint32_t act_sign, ez_kernels *out, ez_error *error);
+/* Fill `out` for a program of `layout` and `act_sign`. `isa` NULL: the environment's EDGEZIP_ISA, else the best table of this
+ * CPU. A slot that the table leaves empty, or that cannot read the program, falls along the chain; portable reads all.
+ * A named ISA that is unknown, or not offered by this CPU, is refused (EZ_BAD_ISA). *name is the table chosen. */
+ez_status ez_kernels_resolve(const char *isa, uint32_t layout, uint32_t act_sign, ez_kernels *out, const char **name, ez_error *error);
 
 #endif

@@ -19,7 +19,6 @@ typedef struct ez_kernels {
   uint32_t act_sign, layout;
   const ez_isa *gemm_s8, *gemm_f32, *depthwise_s8, *depthwise_f32; /* table whose slot is used (with its block sizes) */
   ez_rows rows;
-  const ez_isa *isa; /* the table that was asked for or chosen; the slots above may come from further down its chain */
 } ez_kernels;
 
 /* Read-only view used by check: the tables of the file. */
