@@ -22,6 +22,9 @@ static inline int32_t ez_to_s8(float t, int32_t lo, int32_t hi, int32_t zero_poi
 static inline uint8_t ez_store(int32_t logical, uint32_t act_sign) { return (uint8_t)((uint32_t)logical ^ act_sign); }
 static inline int32_t ez_load(uint8_t stored, uint32_t act_sign) { return (int8_t)(uint8_t)(stored ^ act_sign); }
 
+/* What a product kernel multiplies (rule 3): x86 reads stored bytes as unsigned, ARM as signed. */
+static inline int32_t ez_operand(uint8_t stored, uint32_t act_sign) { return act_sign ? (int32_t)stored : (int32_t)(int8_t)stored; }
+
 /* Steps from the zero point. */
 static inline float ez_centred(uint8_t stored, uint32_t act_sign, int32_t zero_point) {
   return (float)(ez_load(stored, act_sign) - zero_point);

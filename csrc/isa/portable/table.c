@@ -1,0 +1,19 @@
+#include "edgezip/ez_format.h"
+#include "isa/portable/portable.h"
+
+const ez_isa ez_isa_portable = {
+    .name = "portable",
+    .features = 0,
+    .layouts = 1u << EZ_LAYOUT_K4N16 | 1u << EZ_LAYOUT_K8N16,
+    .act_signs = 3,
+    .next = 0,
+    .gemm_s8_rows = EZ_ROW_BLOCK,
+    .gemm_s8_panels = 1,
+    .gemm_s8 = ez_portable_gemm_s8,
+    .gemm_f32_rows = EZ_ROW_BLOCK,
+    .gemm_f32_panels = 1,
+    .gemm_f32 = ez_portable_gemm_f32,
+    .depthwise_s8 = ez_portable_depthwise_s8,
+    .depthwise_f32 = ez_portable_depthwise_f32,
+    .rows = &ez_rows_portable,
+};
