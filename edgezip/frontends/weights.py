@@ -15,7 +15,7 @@ FOLDABLE = {"Conv", "ConvTranspose", "Gemm"}
 
 
 def fold(model: Model) -> None:
-    """Folds BatchNormalization, and Add of one constant per channel, into a Conv, ConvTranspose or Gemm of constant float32 weights.
+    """Folds BatchNormalization, and Add of a constant per channel, into a Conv, ConvTranspose or Gemm of float32 weights.
 
     y = (W x + b - mean) * gamma / sqrt(var + epsilon) + beta. Only where nobody else reads the layer's output; others stay.
     """

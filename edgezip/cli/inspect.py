@@ -1,0 +1,244 @@
+"""``edgezip inspect``: what a model is made of, and what it will cost on a target."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgezip import __version__
+from edgezip.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgezip.cost import LayerCost
+    from edgezip.graph import Model
+
+Table = list[list[str]]
+FILE_WIDTH = 160  # columns when the output is not a terminal
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="model file (.onnx)", metavar="MODEL")],
+    shape: Annotated[list[str] | None, typer.Option(help="fix an input's dimensions, NAME=1x3x224x224; repeatable")] = None,
+    target: Annotated[str | None, typer.Option(help="predict time on this kind of device")] = None,
+    ops: Annotated[bool, typer.Option("--ops", help="operators instead of layers")] = False,
+    weights: Annotated[bool, typer.Option("--weights", help="weight tensors instead of layers")] = False,
+    sparsity: Annotated[bool, typer.Option("--sparsity", help="share of zeros in every weight")] = False,
+    json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+) -> None:
+    """Operators, shapes, parameters, MACs and bytes of a model; predicted time and memory with --target."""
+    from edgezip import frontends
+
+    shapes = dict(parse_shape(text) for text in shape or [])
+    loaded = frontends.load(model, shapes=shapes)
+    facts = describe(loaded, _profile(target))
+    if weights or sparsity:
+        facts["weights"] = describe_weights(loaded)
+    if json:
+        import json as encoder
+
+        head = {
+            "edgezip": __version__,
+            "verb": "inspect",
+            "model": {"path": str(model), "sha256": _sha256(model)},
+            "target": target,
+        }
+        print(encoder.dumps({**head, **facts}))
+        return
+    _print(model, facts, "weights" if weights or sparsity else "ops" if ops else "layers")
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """``x=1x3x224x224`` as a name and dimensions. Raises UsageError."""
+    name, equals, dims = text.rpartition("=")
+    parts = dims.lower().replace(",", "x").split("x")
+    if not (equals and name and all(part.isascii() and part.isdigit() and len(part) < 11 for part in parts)):
+        raise UsageError("cannot read --shape", expected="NAME=1x3x224x224", got=text)
+    return name, tuple(int(part) for part in parts)
+
+
+def _profile(name: str | None) -> Any:
+    if name is None:
+        return None
+    from edgezip.target import load_target
+
+    return load_target(name)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe(model: Model, profile: Any = None) -> dict[str, Any]:
+    """The facts of a model as plain data: inputs, outputs, operators, layers, totals. Times are predictions, in microseconds."""
+    from edgezip import cost, graph
+
+    costs = cost.layer_costs(model)
+    layers = [
+        {**asdict(layer), "predicted_us": cost.predict_us(layer, profile) if profile is not None else None} for layer in costs
+    ]
+    return {
+        "opset": graph.opset(model),
+        "inputs": [_tensor(value) for value in graph.input_values(model)],
+        "outputs": [_tensor(value) for value in graph.output_values(model)],
+        "operators": dict(Counter(node.op_type for node in graph.nodes(model)).most_common()),
+        "layers": layers,
+        "totals": {
+            "nodes": len(graph.nodes(model)),
+            "params": sum(layer.params for layer in costs),
+            "macs": sum(layer.macs for layer in costs),
+            "weight_bytes": sum(layer.weight_bytes for layer in costs),
+            "peak_activation_bytes": cost.peak_activation_bytes(model),
+            "predicted_latency_us": _predicted_total(costs, profile),
+        },
+    }
+
+
+def _predicted_total(costs: list[LayerCost], profile: Any) -> float | None:
+    from edgezip import cost
+
+    return None if profile is None else sum(cost.predict_us(layer, profile) for layer in costs)
+
+
+def _tensor(value: Any) -> dict[str, Any]:
+    from edgezip import graph
+
+    return {"name": value.name, "dtype": graph.dtype(value).name, "shape": list(graph.shape(value))}
+
+
+def describe_weights(model: Model) -> list[dict[str, Any]]:
+    """Every constant tensor: name, dtype, shape, bytes, share of zeros, smallest and largest value (null when empty or text)."""
+    import numpy as np
+
+    from edgezip import cost, graph
+
+    rows = []
+    for value in graph.initializers(model):
+        array = np.asarray(graph.constant(value))
+        numeric = array.size > 0 and array.dtype != object
+        low, high = (float(array.min()), float(array.max())) if numeric else (None, None)
+        zeros = float(np.count_nonzero(array == 0)) / array.size if numeric else None
+        rows.append({**_tensor(value), "bytes": cost.stored_bytes(value), "sparsity": zeros, "min": low, "max": high})
+    return rows
+
+
+def _print(path: Path, facts: dict[str, Any], what: str) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    from edgezip.cli import context
+
+    force = {"always": True, "never": False}.get(context.current.color)
+    console = Console(force_terminal=force, no_color=context.current.color == "never", highlight=False)
+    if not console.is_terminal:
+        console = Console(width=FILE_WIDTH, no_color=True, highlight=False)
+    header, rows = {"weights": _weight_rows, "ops": _operator_rows, "layers": _layer_rows}[what](facts)
+    table = RichTable(box=None, pad_edge=False, header_style="bold")
+    for title in header:
+        left = title in {"name", "operator", "form", "dtype", "output", "shape"}
+        table.add_column(title, justify="left" if left else "right", overflow="fold", no_wrap=title != "name")
+    for row in rows:
+        table.add_row(*[escape(_printable(cell)) for cell in row])
+    console.print(table)
+    for line in _summary(path, facts):
+        console.print(escape(_printable(line)), soft_wrap=True)
+
+
+def _printable(text: str) -> str:
+    """Names come from the file: no control character of theirs reaches the terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _layer_rows(facts: dict[str, Any]) -> tuple[list[str], Table]:
+    predicted = facts["totals"]["predicted_latency_us"] is not None
+    header = [
+        "name",
+        "operator",
+        "form",
+        "output",
+        "params",
+        "MACs",
+        "weights",
+        "traffic",
+        *(["predicted us"] if predicted else []),
+    ]
+    rows = [
+        [
+            layer["name"],
+            layer["op"],
+            layer["form"],
+            _dims(layer["output_shape"]),
+            _count(layer["params"]),
+            _count(layer["macs"]),
+            _size(layer["weight_bytes"]),
+            _size(layer["activation_bytes"]),
+            *([f"{layer['predicted_us']:.1f}"] if predicted else []),
+        ]
+        for layer in facts["layers"]
+    ]
+    return header, rows
+
+
+def _operator_rows(facts: dict[str, Any]) -> tuple[list[str], Table]:
+    macs, params = Counter[str](), Counter[str]()
+    for layer in facts["layers"]:
+        macs[layer["op"]] += layer["macs"]
+        params[layer["op"]] += layer["params"]
+    rows = [[op, str(count), _count(params[op]), _count(macs[op])] for op, count in facts["operators"].items()]
+    return ["operator", "nodes", "params", "MACs"], rows
+
+
+def _weight_rows(facts: dict[str, Any]) -> tuple[list[str], Table]:
+    rows = [
+        [
+            row["name"],
+            row["dtype"],
+            _dims(row["shape"]),
+            _size(row["bytes"]),
+            "" if row["sparsity"] is None else f"{100 * row['sparsity']:.1f} %",
+            "" if row["min"] is None else f"{row['min']:.4g}",
+            "" if row["max"] is None else f"{row['max']:.4g}",
+        ]
+        for row in facts["weights"]
+    ]
+    return ["name", "dtype", "shape", "bytes", "zeros", "min", "max"], rows
+
+
+def _summary(path: Path, facts: dict[str, Any]) -> list[str]:
+    totals = facts["totals"]
+    lines = [
+        "",
+        f"{path}: opset {facts['opset']}, {totals['nodes']} nodes, {_count(totals['params'])} parameters, "
+        f"{_count(totals['macs'])} MACs, weights {_size(totals['weight_bytes'])}, activations at least {_size(totals['peak_activation_bytes'])} at the peak",
+    ]
+    for kind in ("inputs", "outputs"):
+        lines.append(f"{kind}: " + ", ".join(f"{t['name']} {t['dtype']} {_dims(t['shape'])}" for t in facts[kind]))
+    if totals["predicted_latency_us"] is not None:
+        lines.append(
+            f"predicted latency: {totals['predicted_latency_us'] / 1e3:.2f} ms on one thread (roofline model, not measured)"
+        )
+    return lines
+
+
+def _dims(dims: Any) -> str:
+    return "x".join(map(str, dims)) or "scalar"
+
+
+def _count(number: int) -> str:
+    for limit, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= limit:
+            return f"{number / limit:.2f} {unit}"
+    return str(number)
+
+
+def _size(count: int) -> str:
+    for limit, unit in ((10**6, "MB"), (10**3, "kB")):
+        if count >= limit:
+            return f"{count / limit:.2f} {unit}"
+    return f"{count} B"

@@ -1,0 +1,178 @@
+"""What a layer costs: multiply-accumulates, parameters and bytes by its shapes; a roofline prediction of its time on a target.
+
+A prediction is max(arithmetic, memory traffic) + a fixed overhead per step. It knows neither caches nor fusion, so it is an
+estimate to compare forms with, never a measurement, and must be printed as "predicted".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from edgezip import graph
+
+if TYPE_CHECKING:
+    from edgezip.graph import Model, Node, Value
+
+QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}  # how a form is written, not work of their own once compiled
+VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}  # move no byte
+
+
+class CostModel(Protocol):
+    """The coefficients of a target, for one thread (``[cost]`` of targets/*.toml)."""
+
+    s8_gmacs: float  # 1e9 multiply-accumulates a second, int8
+    f32_gmacs: float
+    stream_gbs: float  # 1e9 bytes a second from memory
+    overhead_us: float  # of one step
+
+
+class HasCost(Protocol):
+    """Any object with cost coefficients; ``edgezip.target.Target`` is one."""
+
+    @property
+    def cost(self) -> CostModel:
+        """The coefficients."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCost:
+    """The cost of one node for one inference."""
+
+    name: str
+    op: str
+    form: str  # "int8", or the dtype of the weights or data: "float32", "int64" ...
+    output_shape: tuple[int, ...]
+    macs: int
+    params: int
+    weight_bytes: int
+    activation_bytes: int  # read and written
+
+
+def layer_costs(model: Model) -> list[LayerCost]:
+    """One entry for every node but the quantisers, in order; shapes must be known (ShapeError)."""
+    return [layer_cost(node) for node in graph.nodes(model) if node.op_type not in QUANTIZERS]
+
+
+def layer_cost(node: Node) -> LayerCost:
+    """The cost of one node. Quantised inputs and outputs count with the bytes of their stored type."""
+    weights = [value for value in node.inputs if value is not None and _is_constant(value)]
+    activations = [value for value in node.inputs if value is not None and not _is_constant(value)]
+    traffic = 0 if node.op_type in VIEWS else sum(map(stored_bytes, [*activations, *_used(node.outputs)]))
+    return LayerCost(
+        name=str(node.name),
+        op=node.op_type,
+        form=_form(weights, activations, node.outputs),
+        output_shape=graph.shape(node.outputs[0]),
+        macs=macs(node),
+        params=sum(math.prod(graph.shape(value)) for value in weights if _is_parameter(value)),
+        weight_bytes=sum(map(stored_bytes, weights)),
+        activation_bytes=traffic,
+    )
+
+
+def _used(values: Sequence[Value]) -> list[Value]:
+    return [value for value in values if value.name]
+
+
+def _stored(value: Value) -> Value:
+    """The value as it lies in memory: what is behind DequantizeLinear, or in front when only QuantizeLinear reads it."""
+    made_by = graph.producer(value)
+    if made_by is not None and made_by.op_type == "DequantizeLinear" and made_by.inputs[0] is not None:
+        return made_by.inputs[0]
+    readers = [node for node, _ in graph.consumers(value)]
+    if readers and not graph.is_graph_output(value) and all(node.op_type == "QuantizeLinear" for node in readers):
+        return readers[0].outputs[0]
+    return value
+
+
+def _is_constant(value: Value) -> bool:
+    return (graph.producer(value) is None and graph.constant(value) is not None) or graph.constant(_stored(value)) is not None
+
+
+def stored_bytes(value: Value) -> int:
+    """Bytes of a value in memory, by the type it is stored in (int8 behind DequantizeLinear; 4-bit types are packed)."""
+    stored = _stored(value)
+    name = graph.dtype(stored).name
+    bits = 4 if name in {"int4", "uint4", "float4_e2m1fn"} else 8 * graph.dtype(stored).itemsize
+    return math.ceil(math.prod(graph.shape(stored)) * bits / 8)
+
+
+def _form(weights: list[Value], activations: list[Value], outputs: Sequence[Value]) -> str:
+    """``int8`` when data and weights are both stored in 8 bits, else the dtype of the data."""
+    read = [*activations[:1], *weights[:1]] or list(outputs[:1])
+    if all(graph.dtype(_stored(value)).name in {"int8", "uint8"} for value in read):
+        return "int8"
+    return graph.dtype(read[0]).name
+
+
+def _is_parameter(value: Value) -> bool:
+    """Trained numbers: floats, or integers behind DequantizeLinear; no shapes, axes or clip bounds."""
+    return len(graph.shape(value)) > 0 and (_stored(value) is not value or graph.dtype(value).kind not in "iubO")
+
+
+def macs(node: Node) -> int:
+    """Multiply-accumulates of one inference; 0 for operators that are not matrix products."""
+    rule = node.op_type
+    if rule in {"Conv", "ConvInteger", "QLinearConv"}:
+        weight = node.inputs[3 if rule == "QLinearConv" else 1]
+        assert weight is not None
+        return math.prod(graph.shape(node.outputs[0])) * math.prod(graph.shape(weight)[1:])
+    if rule == "ConvTranspose":
+        data, weight = node.inputs[0], node.inputs[1]
+        assert data is not None
+        assert weight is not None
+        return math.prod(graph.shape(data)) * math.prod(graph.shape(weight)[1:])
+    if rule in {"Gemm", "MatMul", "MatMulInteger"} and node.inputs[0] is not None:
+        dims = graph.shape(node.inputs[0])
+        inner = dims[0] if graph.attribute(node, "transA", 0) else dims[-1]
+        return math.prod(graph.shape(node.outputs[0])) * inner
+    if rule in {"LSTM", "GRU", "RNN"}:
+        return _recurrent_macs(node)
+    return 0
+
+
+def _recurrent_macs(node: Node) -> int:
+    data, weight, recurrence = node.inputs[:3]
+    assert data is not None
+    assert weight is not None
+    assert recurrence is not None
+    steps = math.prod(graph.shape(data)[:2])  # sequence x batch, in either layout
+    return steps * (math.prod(graph.shape(weight)) + math.prod(graph.shape(recurrence)))
+
+
+def predict_us(layer: LayerCost, target: HasCost) -> float:
+    """Predicted microseconds of a layer on one thread of the target."""
+    if layer.op in VIEWS:
+        return 0.0
+    cost = target.cost
+    rate = cost.s8_gmacs if layer.form == "int8" else cost.f32_gmacs
+    arithmetic_us = layer.macs / (rate * 1e3)
+    traffic_us = (layer.weight_bytes + layer.activation_bytes) / (cost.stream_gbs * 1e3)
+    return max(arithmetic_us, traffic_us) + cost.overhead_us
+
+
+def peak_activation_bytes(model: Model) -> int:
+    """The most bytes of activations that are alive at once when nodes run in order: a lower bound for any arena."""
+    order = [node for node in graph.nodes(model) if node.op_type not in QUANTIZERS]
+    last: dict[str, int] = {}
+    for index, node in enumerate(order):
+        for value in node.inputs:
+            if value is not None and not _is_constant(value):
+                last[_key(value)] = index
+    for value in graph.output_values(model):
+        last[_key(value)] = len(order)
+    alive = {_key(value): stored_bytes(value) for value in graph.input_values(model)}
+    peak = sum(alive.values())
+    for index, node in enumerate(order):
+        alive.update({_key(value): stored_bytes(value) for value in _used(node.outputs)})
+        peak = max(peak, sum(alive.values()))
+        alive = {key: size for key, size in alive.items() if last.get(key, -1) > index}
+    return peak
+
+
+def _key(value: Value) -> str:
+    return str(_stored(value).name)
