@@ -1,0 +1,22 @@
+#include "core/cpu.h"
+#include "edgezip/ez_format.h"
+#include "isa/avx2/avx2.h"
+
+extern const ez_rows ez_rows_avx2;
+
+const ez_isa ez_isa_avx2 = {
+    .name = "avx2",
+    .features = EZ_CPU_AVX2,
+    .layouts = 1u << EZ_LAYOUT_K4N16,
+    .act_signs = 2,
+    .next = "portable",
+    .gemm_s8_rows = 12,
+    .gemm_s8_panels = 4,
+    .gemm_s8 = ez_avx2_gemm_s8,
+    .gemm_f32_rows = 6,
+    .gemm_f32_panels = 4,
+    .gemm_f32 = ez_avx2_gemm_f32,
+    .depthwise_s8 = ez_avx2_depthwise_s8,
+    .depthwise_f32 = ez_avx2_depthwise_f32,
+    .rows = &ez_rows_avx2,
+};

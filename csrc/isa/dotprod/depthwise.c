@@ -1,0 +1,30 @@
+/* Depthwise, 16 channels at a time: four taps zipped to (channel, tap) order, one sdot for four channels. */
+#include "isa/dotprod/dotprod.h"
+
+EZ_INLINE void add_group(int32x4_t acc[4], const uint8_t *const *a, int32_t first, int32_t taps, int32_t c, const int8_t *w) {
+  int8x16_t x[4];
+  for (int i = 0; i < 4; i++) /* a tap past the end has zero weights: any readable bytes do */
+    x[i] = vreinterpretq_s8_u8(vld1q_u8(a[first + i < taps ? first + i : 0] + c));
+  const int16x8_t low01 = vreinterpretq_s16_s8(vzip1q_s8(x[0], x[1])), high01 = vreinterpretq_s16_s8(vzip2q_s8(x[0], x[1]));
+  const int16x8_t low23 = vreinterpretq_s16_s8(vzip1q_s8(x[2], x[3])), high23 = vreinterpretq_s16_s8(vzip2q_s8(x[2], x[3]));
+  acc[0] = vdotq_s32(acc[0], vreinterpretq_s8_s16(vzip1q_s16(low01, low23)), vld1q_s8(w));
+  acc[1] = vdotq_s32(acc[1], vreinterpretq_s8_s16(vzip2q_s16(low01, low23)), vld1q_s8(w + 16));
+  acc[2] = vdotq_s32(acc[2], vreinterpretq_s8_s16(vzip1q_s16(high01, high23)), vld1q_s8(w + 32));
+  acc[3] = vdotq_s32(acc[3], vreinterpretq_s8_s16(vzip2q_s16(high01, high23)), vld1q_s8(w + 48));
+}
+
+void ez_dotprod_depthwise_s8(const ez_depthwise_s8_args *d) {
+  const int32_t groups = (d->taps + 3) / 4;
+  const ez_requant_neon q = ez_requant_neon_of(d->lo, d->hi, d->zero_point);
+  for (int32_t c = 0; c < d->channels; c += 16) {
+    const int8_t *w = d->w + (size_t)(c / 16) * groups * 64;
+    for (int32_t p = 0; p < d->pixels; p++) {
+      int32x4_t acc[4];
+      for (int i = 0; i < 4; i++) acc[i] = vld1q_s32(d->bias + c + 4 * i);
+      for (int32_t g = 0; g < groups; g++) add_group(acc, d->a + (size_t)p * d->taps, 4 * g, d->taps, c, w + 64 * g);
+      uint8_t *y = d->y + (size_t)p * d->y_stride + c;
+      ez_store8_neon(y, ez_finish8_neon(&q, acc[0], acc[1], d->mult + c), d->channels - c);
+      if (d->channels - c > 8) ez_store8_neon(y + 8, ez_finish8_neon(&q, acc[2], acc[3], d->mult + c + 8), d->channels - c - 8);
+    }
+  }
+}

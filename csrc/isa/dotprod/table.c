@@ -1,0 +1,18 @@
+#include "core/cpu.h"
+#include "edgezip/ez_format.h"
+#include "isa/dotprod/dotprod.h"
+
+extern const ez_rows ez_rows_dotprod;
+
+const ez_isa ez_isa_dotprod = {
+    .name = "dotprod",
+    .features = EZ_CPU_NEON | EZ_CPU_DOTPROD,
+    .layouts = 1u << EZ_LAYOUT_K4N16,
+    .act_signs = 1,
+    .next = "neon", /* for the float kernels */
+    .gemm_s8_rows = 8,
+    .gemm_s8_panels = 4,
+    .gemm_s8 = ez_dotprod_gemm_s8,
+    .depthwise_s8 = ez_dotprod_depthwise_s8,
+    .rows = &ez_rows_dotprod,
+};

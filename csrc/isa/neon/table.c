@@ -1,0 +1,22 @@
+#include "core/cpu.h"
+#include "edgezip/ez_format.h"
+#include "isa/neon/neon.h"
+
+extern const ez_rows ez_rows_neon;
+
+const ez_isa ez_isa_neon = {
+    .name = "neon",
+    .features = EZ_CPU_NEON,
+    .layouts = 1u << EZ_LAYOUT_K8N16,
+    .act_signs = 1,
+    .next = "portable",
+    .gemm_s8_rows = 8,
+    .gemm_s8_panels = 4,
+    .gemm_s8 = ez_neon_gemm_s8,
+    .gemm_f32_rows = 4,
+    .gemm_f32_panels = 4,
+    .gemm_f32 = ez_neon_gemm_f32,
+    .depthwise_s8 = ez_neon_depthwise_s8,
+    .depthwise_f32 = ez_neon_depthwise_f32,
+    .rows = &ez_rows_neon,
+};
