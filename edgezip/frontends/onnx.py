@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgezip import graph
 from edgezip.errors import InvalidModelError
-from edgezip.frontends import attributes, external, fold, functions, parse, shapes, simplify, structure
+from edgezip.frontends import attributes, dimensions, external, fold, functions, parse, simplify, structure
 
 if TYPE_CHECKING:
     import onnx
@@ -42,8 +42,10 @@ def load(
     functions.check(proto, where)
     external.load(proto, None if isinstance(path, bytes) else Path(path), where)
     structure.check_operators(proto, where)
+    given = _given(shapes)
+    dimensions.declare_missing(proto, given, where)
     _run_checker(proto, where)
-    return _simplified(proto, where, _given(shapes), batch, fold_limit_bytes)
+    return _simplified(proto, where, given, batch, fold_limit_bytes)
 
 
 def _given(shapes: Mapping[str, tuple[int, ...]] | None) -> dict[str, tuple[int, ...]]:
@@ -74,10 +76,10 @@ def _simplified(proto: onnx.ModelProto, where: str, given: dict[str, tuple[int, 
     simplify.inputs_without_initializers(model)
     simplify.name_nodes(model)
     attributes.check(model, where)
-    declared = shapes.fix_inputs(model, given, batch, where)
+    declared = dimensions.fix_inputs(model, given, batch, where)
     _fold_and_infer(model, where, limit)
-    shapes.learn_missing(model, where)
-    shapes.check_outputs(model, declared, where)
+    dimensions.learn_missing(model, where)
+    dimensions.check_outputs(model, declared, where)
     attributes.check_against_shapes(model, where)
     simplify.run(model)
     _run_checker(graph.to_proto(model), where)
@@ -87,6 +89,6 @@ def _simplified(proto: onnx.ModelProto, where: str, given: dict[str, tuple[int, 
 def _fold_and_infer(model: Model, where: str, limit: int) -> None:
     budget = fold.Budget(limit, limit + sum(value.const_value.nbytes for value in graph.initializers(model) if value.const_value))
     for _ in range(MAX_ROUNDS):
-        shapes.infer(model, where)
+        dimensions.infer(model, where)
         if not fold.run(model, budget, where):
             return

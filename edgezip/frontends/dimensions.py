@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -44,6 +44,20 @@ def fix_inputs(model: Model, given: Mapping[str, tuple[int, ...]], batch: int, w
     return declared
 
 
+def declare_missing(proto: onnx.ModelProto, given: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Writes a shape where a file has none: onnx.checker wants one, ONNX Runtime and exporters do not. Raises ShapeError."""
+    for info in proto.graph.output:
+        info.type.tensor_type.shape.SetInParent()  # inferred later in any case
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    for info in proto.graph.input:
+        if info.type.tensor_type.HasField("shape") or info.name in constants:
+            continue
+        if info.name not in given:
+            _refuse_unknown(info.name, [], where)
+        for dim in given[info.name]:
+            info.type.tensor_type.shape.dim.add(dim_value=dim)
+
+
 def _symbol(dim: Any) -> str | None:
     return None if isinstance(dim, int) else getattr(dim, "value", None)
 
@@ -80,15 +94,19 @@ def _fixed(value: Value, bound: Mapping[str, int], batch: int, where: str) -> tu
         dims[0] = batch
     fixed = [dim for dim in dims if dim is not None]
     if value.shape is None or len(fixed) < len(dims):
-        example = "x".join(str(dim or 224) for dim in dims) if dims else "1x3x224x224"
-        raise ShapeError(
-            f"input '{value.name}' has unknown dimensions",
-            where=where,
-            expected="numbers",
-            got=_written(declared) or "no shape at all",
-            hint=f"fix them, for example: --shape {value.name}={example}",
-        )
+        _refuse_unknown(str(value.name), declared, where)
     return tuple(fixed)
+
+
+def _refuse_unknown(name: str, declared: list[Any], where: str) -> NoReturn:
+    filled = [dim if _is_fixed(dim) else 1 if index == 0 else 224 for index, dim in enumerate(declared)] or [1, 3, 224, 224]
+    raise ShapeError(
+        f"input '{name}' has unknown dimensions",
+        where=where,
+        expected="numbers",
+        got=_written(declared) or "no shape at all",
+        hint=f"fix them, for example: --shape {name}={'x'.join(map(str, filled))}",
+    )
 
 
 def _forget_shapes(model: Model) -> None:
