@@ -1,0 +1,52 @@
+/* What convolution and depthwise share: which input bytes an output pixel sees, where the pixel is stored, and what follows
+ * the product (table, residual add).
+ *
+ * Output pixels are numbered through (batch, out_h, out_w). They are cut into segments inside which the pixels are equally
+ * spaced in y: one segment for a whole ordinary output, one segment per grid row when the grid covers only part of y (the
+ * phases of a transposed convolution).
+ */
+#ifndef EDGEZIP_CONV_GRID_H
+#define EDGEZIP_CONV_GRID_H
+
+#include "ops/op.h"
+
+typedef struct ez_conv_grid {
+  const ez_conv_params *params;
+  const ez_kernels *kernels;
+  const ez_rows *rows;
+  const uint8_t *x;     /* (batch, in_h, in_w) pixels, pixel_bytes_x apart */
+  size_t pixel_bytes_x, element_bytes;
+  int32_t in_h, in_w, in_channels;
+  uint8_t *y;           /* (batch, y_h, y_w) pixels, pixel_bytes_y apart */
+  size_t pixel_bytes_y;
+  int32_t y_h, y_w, out_channels, zero_point_y;
+  const uint8_t *table; /* 256 stored bytes, or NULL */
+  const uint8_t *residual; /* (batch, out_h, out_w) pixels, pixel_bytes_residual apart, or NULL */
+  size_t pixel_bytes_residual;
+  int32_t zero_point_residual;
+  int32_t taps, segments, length; /* length: pixels of a segment */
+  int32_t outside_value;          /* the stored byte that padding reads as: zero point of x */
+} ez_conv_grid;
+
+ez_conv_grid ez_conv_grid_of(const ez_run *run);
+
+/* Non-zero when some tap of some pixel lies outside of x. */
+int ez_conv_grid_has_padding(const ez_conv_grid *grid);
+
+/* Pointers to what pixels [first, first + count) of a segment see, channels from channel_offset bytes on:
+ * out[tap * tap_step + i * pixel_step]. Taps outside of x point to `outside`. */
+void ez_conv_grid_pointers(const ez_conv_grid *grid, int32_t segment, int32_t first, int32_t count, size_t channel_offset,
+                           const uint8_t *outside, const uint8_t **out, size_t tap_step, size_t pixel_step);
+
+/* Address in y of a pixel, and the distance in bytes from it to the next one of its segment. */
+uint8_t *ez_conv_grid_output(const ez_conv_grid *grid, int32_t segment, int32_t pixel, size_t *stride);
+
+/* Post-ops of `count` pixels by `columns` stored bytes that the product left at `from` (stride apart): table in place, then the
+ * residual add into y. Without a residual, `from` is y itself. */
+void ez_conv_grid_finish(const ez_conv_grid *grid, int32_t segment, int32_t first, int32_t count, int32_t column, int32_t columns,
+                         uint8_t *from, size_t stride);
+
+/* Pixels that one work item takes: at most `most`, even blocks, a multiple of `step`, and enough items for every thread. */
+int32_t ez_conv_grid_block(const ez_conv_grid *grid, int32_t most, int32_t step, int32_t threads);
+
+#endif
