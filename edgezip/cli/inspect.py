@@ -212,11 +212,9 @@ def _weight_rows(facts: dict[str, Any]) -> tuple[list[str], Table]:
 
 def _summary(path: Path, facts: dict[str, Any]) -> list[str]:
     totals = facts["totals"]
-    lines = [
-        "",
-        f"{path}: opset {facts['opset']}, {totals['nodes']} nodes, {_count(totals['params'])} parameters, "
-        f"{_count(totals['macs'])} MACs, weights {_size(totals['weight_bytes'])}, activations at least {_size(totals['peak_activation_bytes'])} at the peak",
-    ]
+    size = f"{totals['nodes']} nodes, {_count(totals['params'])} parameters, {_count(totals['macs'])} MACs"
+    memory = f"weights {_size(totals['weight_bytes'])}, activations at least {_size(totals['peak_activation_bytes'])} at the peak"
+    lines = ["", f"{path}: opset {facts['opset']}, {size}, {memory}"]
     for kind in ("inputs", "outputs"):
         lines.append(f"{kind}: " + ", ".join(f"{t['name']} {t['dtype']} {_dims(t['shape'])}" for t in facts[kind]))
     if totals["predicted_latency_us"] is not None:

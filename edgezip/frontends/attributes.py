@@ -68,6 +68,8 @@ def check_against_shapes(model: Model, where: str) -> None:
             _check_channels(node, place)
         if node.op_type in AXIS_OPS:
             _check_axis(node, place)
+        if node.op_type == "Transpose":
+            _check_perm_length(node, place)
 
 
 def _refuse(place: str, field: str, expected: str, got: Any) -> NoReturn:
@@ -207,6 +209,12 @@ def _check_channels(node: Node, place: str) -> None:
     expected = kernel[1] * group if node.op_type == "Conv" else kernel[0]
     if dims[1] != expected:
         _refuse(place, "X", f"{expected} channels as the weight says", f"{dims[1]} in shape {list(dims)}")
+
+
+def _check_perm_length(node: Node, place: str) -> None:
+    perm, data = graph.attribute(node, "perm"), node.inputs[0]
+    if perm is not None and data is not None and len(perm) != len(graph.shape(data)):
+        _refuse(place, "perm", f"{len(graph.shape(data))} numbers", list(perm))
 
 
 def _check_axis(node: Node, place: str) -> None:

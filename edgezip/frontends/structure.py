@@ -44,6 +44,7 @@ def check(proto: onnx.ModelProto, where: str) -> None:
     """
     _check_versions(proto, where)
     _check_size(proto, where)
+    _check_text(proto, where)
     _check_graph(proto.graph, set(), where)
     for function in proto.functions:
         for node in function.node:
@@ -101,6 +102,19 @@ def _check_size(proto: onnx.ModelProto, where: str) -> None:
         level = [attr.g for attr in attrs if attr.HasField("g")] + [body for attr in attrs for body in attr.graphs]
 
 
+def _check_text(proto: onnx.ModelProto, where: str) -> None:
+    """Protobuf hands text that is not UTF-8 out as bytes; no library behind this check expects that."""
+    for body in graphs(proto):
+        texts = [entry.name for entry in [*body.node, *getattr(body, "initializer", ())]]
+        texts += [text for node in body.node for text in (node.op_type, node.domain, *node.input, *node.output)]
+        texts += [attr.name for node in body.node for attr in node.attribute]
+        wrong = [text for text in texts if not isinstance(text, str)]
+        if wrong:
+            raise InvalidModelError(
+                "a name is not UTF-8 text", where=where, got=repr(wrong[0])[:80], hint="copy or export the file again"
+            )
+
+
 def node_label(node: Any, index: int) -> str:
     """How messages name a node: its name, or its operator and place."""
     return f"node '{node.name}' ({node.op_type})" if node.name else f"node {node.op_type}_{index}"
@@ -117,7 +131,7 @@ def _check_graph(graph: onnx.GraphProto, outer: set[str], where: str) -> None:
     constants = [tensor.name for tensor in graph.initializer]
     for kind, names in (("input", inputs), ("initializer", constants), ("output", [info.name for info in graph.output])):
         _check_unique(kind, names, where)
-    for info in graph.input:
+    for info in graph.input if not outer else ():  # inputs of a subgraph may leave their type to the node
         _check_type(info, where)
     for tensor in graph.initializer:
         check_tensor(tensor, where)
@@ -218,6 +232,8 @@ def _topological(graph: onnx.GraphProto, needs: list[set[str]]) -> list[int]:
 
 
 def _check_type(info: onnx.ValueInfoProto, where: str) -> None:
+    from onnx import TensorProto
+
     if info.type.WhichOneof("value") not in (None, "tensor_type"):
         raise UnsupportedModelError(
             f"input '{info.name}' is a {info.type.WhichOneof('value')}",
@@ -225,6 +241,9 @@ def _check_type(info: onnx.ValueInfoProto, where: str) -> None:
             expected="a tensor",
             hint="export the model with tensor inputs",
         )
+    kind = info.type.tensor_type.elem_type
+    if kind not in TensorProto.DataType.values() or kind == TensorProto.UNDEFINED:
+        raise InvalidModelError(f"input '{info.name}' has no known element type", where=where, got=f"elem_type {kind}")
     shape = info.type.tensor_type.shape
     if len(shape.dim) > MAX_RANK:
         raise InvalidModelError(

@@ -1,4 +1,4 @@
-"""Small ONNX models with seeded weights, one for each operator family, written for a given opset; also the tiny conv of the fuzz tests."""
+"""Small ONNX models with seeded weights, one for each operator family, for a given opset; also the tiny conv of the fuzz tests."""
 
 from __future__ import annotations
 
@@ -175,14 +175,21 @@ FAMILIES: dict[str, Callable[[int], onnx.ModelProto]] = {
         x=(2, 8),
         opset=o,
     ),
-    "gemm_no_trans_bn": lambda o: model([node("Gemm", ["x", "w"], "g"), _bn("g")], [weights("w", 8, 6), *_norm("bn", 6)], x=(2, 8), opset=o),
+    "gemm_no_trans_bn": lambda o: model(
+        [node("Gemm", ["x", "w"], "g"), _bn("g")], [weights("w", 8, 6), *_norm("bn", 6)], x=(2, 8), opset=o
+    ),
     "matmul_add": lambda o: model(
         [node("MatMul", ["x", "w"], "m"), node("Add", ["m", "c"])], [weights("w", 8, 6), weights("c", 6)], x=(2, 8), opset=o
     ),
     **{op.lower(): _binary(op) for op in ("Add", "Mul", "Sub", "Div", "PRelu")},
-    **{op.lower(): _unary(op) for op in ("Relu", "Sigmoid", "Tanh", "HardSigmoid", "Exp", "Erf", "LeakyRelu", "GlobalAveragePool", "Abs", "Flatten")},
+    **{
+        op.lower(): _unary(op)
+        for op in ("Relu", "Sigmoid", "Tanh", "HardSigmoid", "Exp", "Erf", "LeakyRelu", "GlobalAveragePool", "Abs", "Flatten")
+    },
     "sqrt": lambda o: model([node("Abs", ["x"], "a"), node("Sqrt", ["a"])], opset=o),
-    "clip": lambda o: model([node("Clip", ["x", "lo", "hi"])], [tensor("lo", np.array(0, "f4")), tensor("hi", np.array(6, "f4"))], opset=o),
+    "clip": lambda o: model(
+        [node("Clip", ["x", "lo", "hi"])], [tensor("lo", np.array(0, "f4")), tensor("hi", np.array(6, "f4"))], opset=o
+    ),
     "maxpool": _unary("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
     "averagepool": _unary("AveragePool", kernel_shape=[2, 2], strides=[2, 2], count_include_pad=1, pads=[1, 1, 1, 1]),
     "softmax": _unary("Softmax", axis=1),
@@ -203,7 +210,7 @@ FAMILIES: dict[str, Callable[[int], onnx.ModelProto]] = {
     "shape_arithmetic": _shape_arithmetic,
     "where_expand_compare": _where,
     "dropout": _dropout,
-}  # fmt: skip
+}
 
 SINCE = {
     "hardswish": (14, _unary("HardSwish")),
