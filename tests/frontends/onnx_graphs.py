@@ -1,4 +1,4 @@
-"""Small ONNX models with seeded weights, one for each operator family, for a given opset; also the tiny conv of the fuzz tests."""
+"""Small ONNX models with seeded weights, one for each operator family, for a given opset; and the tiny convolution."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Hostile ONNX files: each is refused by a typed error that names what is wrong; none crashes, hangs or reads outside its folder."""
+"""Hostile ONNX files: a typed error names what is wrong; none crashes, hangs or reads outside its folder."""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import resource
@@ -305,10 +306,8 @@ BOMBS = {
 def test_a_constant_bomb_is_not_computed(case: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.monotonic()
-    try:
+    with contextlib.suppress(EdgeZipError):  # left or refused, both are right
         front.load(BOMBS[case])
-    except EdgeZipError:
-        pass  # left or refused, both are right
     assert time.monotonic() - start < LIMIT_S
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512 << 10  # kB; the tensor would take 4 GiB
 
