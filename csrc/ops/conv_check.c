@@ -20,6 +20,7 @@ static ez_status check_ranges(ez_check *check, const ez_conv_params *p) {
   if (p->kernel_h > 4096 || p->kernel_w > 4096 || p->stride_h > 65536 || p->stride_w > 65536 || p->dilation_h > 65536 || p->dilation_w > 65536)
     FAIL(-1, "params", "kernel over 4096, or stride or dilation over 65536");
   if (p->pad_top < -(1 << 24) || p->pad_top > 1 << 24 || p->pad_left < -(1 << 24) || p->pad_left > 1 << 24) FAIL(-1, "pad", "out of range");
+  if ((uint64_t)p->kernel_h * (uint64_t)p->kernel_w > 1u << 20) FAIL(-1, "kernel_h", "more than 2^20 taps");
   if (p->out_offset_h < 0 || p->out_offset_w < 0) FAIL(-1, "out_offset", "is negative");
   if (isnan(p->float_lo) || isnan(p->float_hi) || p->float_lo > p->float_hi) FAIL(-1, "float_lo", "clamp is empty or NaN");
   return EZ_OK;
@@ -39,6 +40,7 @@ static ez_status check_grid(ez_check *check, const ez_conv_params *p, const ez_t
   const int64_t last_column = p->out_offset_w + ((int64_t)p->out_w - 1) * p->out_step_w;
   if (last_row >= y->dims[1] || last_column >= y->dims[2]) FAIL(check->step->outputs[0], "out_h", "grid leaves the output (%d x %d)", y->dims[1], y->dims[2]);
   if (x->dims[0] != y->dims[0]) FAIL(check->step->outputs[0], "dims", "batch differs: %d in, %d out", x->dims[0], y->dims[0]);
+  if ((uint64_t)p->out_h * (uint64_t)p->out_w > (1u << 30) / (uint64_t)y->dims[0]) FAIL(-1, "out_h", "more than 2^30 output pixels");
   if (x->dims[3] % p->groups || y->dims[3] % p->groups) FAIL(-1, "groups", "%d do not divide %d inputs and %d outputs", p->groups, x->dims[3], y->dims[3]);
   return EZ_OK;
 }
@@ -58,11 +60,7 @@ ez_status ez_check_conv_geometry(ez_check *check) {
   ez_status status = check_ranges(check, &p);
   if (!status && x->dtype == EZ_DTYPE_S8) status = check_int8(check, &p);
   if (!status) status = check_grid(check, &p, x, y);
-  if (status) return status;
-  const uint64_t taps = (uint64_t)p.kernel_h * (uint64_t)p.kernel_w;
-  const size_t size = x->dtype == EZ_DTYPE_S8 ? 1 : 4;
-  check->scratch_needed = ez_pad_bytes((size_t)x->dims[3] * size) + taps * (uint64_t)ez_conv_block(&p) * sizeof(void *);
-  return EZ_OK;
+  return status;
 }
 
 static ez_status check_constant(ez_check *check, int which, int dtype, uint64_t bytes, const char *field) {
@@ -93,35 +91,10 @@ ez_status ez_check_conv_operands(ez_check *check, uint64_t weight_bytes, uint64_
   if (status || !residual) return status;
   if (residual->dtype != EZ_DTYPE_S8 || residual->rank != 4 || memcmp(residual->dims, y->dims, sizeof y->dims))
     FAIL(s->inputs[RESIDUAL], "residual", "must be s8 and of the output's shape");
+  const ez_conv_params *p = (const ez_conv_params *)(const void *)s->params;
+  if (p->out_h != y->dims[1] || p->out_w != y->dims[2]) FAIL(s->inputs[RESIDUAL], "residual", "needs a grid that covers the whole output");
   if (residual->place != EZ_IN_ARENA && residual->place != EZ_IN_WEIGHTS) FAIL(s->inputs[RESIDUAL], "residual", "must be in the arena or the weights");
   return EZ_OK;
 }
 
-ez_grid ez_grid_of(const ez_conv_params *p, const ez_tensor *y, int32_t block) {
-  ez_grid g = {.block = block};
-  g.dense = p->out_step_h == 1 && p->out_step_w == 1 && p->out_offset_h == 0 && p->out_offset_w == 0 && p->out_h == y->dims[1] && p->out_w == y->dims[2];
-  const int64_t rows = (int64_t)y->dims[0] * p->out_h;
-  g.segments = g.dense ? 1 : rows;
-  g.length = g.dense ? rows * p->out_w : p->out_w;
-  g.blocks = (g.length + block - 1) / block;
-  return g;
-}
-
-void ez_conv_post_ops(const ez_run *run, uint8_t *y, size_t y_stride, int64_t pixel, int64_t pixel_step, int64_t rows, int32_t channel,
-                      int32_t columns) {
-  const ez_step *s = run->step;
-  const ez_conv_params *p = (const ez_conv_params *)(const void *)s->params;
-  const int32_t residual = s->n_inputs > RESIDUAL ? s->inputs[RESIDUAL] : -1, table = s->n_inputs > TABLE ? s->inputs[TABLE] : -1;
-  if (residual < 0 && table < 0) return;
-  const ez_tensor *out = &run->tensors[s->outputs[0]], *r = residual >= 0 ? &run->tensors[residual] : NULL;
-  size_t run_length = (size_t)columns; /* rows that touch each other are one run */
-  if (y_stride == (size_t)columns && (!r || (r->row_stride == columns && pixel_step == 1))) run_length *= (size_t)rows, rows = 1;
-  for (int64_t i = 0; i < rows; i++) {
-    uint8_t *row = y + (size_t)i * y_stride;
-    if (table >= 0) run->kernels->rows.table_s8(row, run->data[table], row, run_length);
-    if (!r) continue;
-    const uint8_t *other = run->data[residual] + (size_t)(pixel + i * pixel_step) * (size_t)r->row_stride + (size_t)channel;
-    run->kernels->rows.add_s8(row, other, row, run_length, run->kernels->act_sign, p->zero_point_mid_out, r->zero_point, p->scale_a, p->scale_b,
-                              out->zero_point, p->add_lo, p->add_hi);
-  }
-}
+int ez_conv_has_residual(const ez_step *step) { return step->n_inputs > RESIDUAL && step->inputs[RESIDUAL] >= 0; }

@@ -7,8 +7,6 @@
 #include "core/pool.h"
 #include "ops/op.h"
 
-#define MATMUL_MAX_ROWS 12
-
 static ez_status check_matmul(ez_check *check) {
   const ez_step *s = check->step;
   ez_matmul_params p;
@@ -18,6 +16,8 @@ static ez_status check_matmul(ez_check *check) {
   if (a->dtype != b->dtype || a->dtype != y->dtype || (a->dtype != EZ_DTYPE_F32 && a->dtype != EZ_DTYPE_S8)) return ez_check_fail(check, s->inputs[0], "dtype", "a, b and y must all be f32 or all s8");
   if (p.batch < 1 || p.M < 1 || p.N < 1 || p.K < 1 || p.batch_stride_a < 0 || p.batch_stride_b < 0 || p.batch_stride_y < 0 || (p.transpose_b & ~1))
     return ez_check_fail(check, -1, "M", "sizes must be positive, strides not negative");
+  if (a->dtype == EZ_DTYPE_S8 && (a->place > EZ_IN_WEIGHTS || b->place > EZ_IN_WEIGHTS || y->place != EZ_IN_ARENA))
+    return ez_check_fail(check, s->inputs[0], "place", "s8 operands must be in the arena or the weights, the result in the arena");
   const ez_tensor *all[3] = {a, b, y};
   const int64_t strides[3] = {p.batch_stride_a, p.batch_stride_b, p.batch_stride_y};
   const int64_t sizes[3] = {(int64_t)p.M * p.K, (int64_t)p.K * p.N, (int64_t)p.M * p.N};
@@ -54,10 +54,10 @@ static void run_panel_f32(void *context, int32_t item, int32_t thread) {
       w[k * 16 + n] = n >= columns ? 0 : p->transpose_b ? b[(size_t)(n0 + n) * (size_t)p->K + (size_t)k] : b[(size_t)k * (size_t)p->N + (size_t)(n0 + n)];
   const ez_isa *isa = job->run->kernels->gemm_f32;
   for (int32_t m = 0; m < p->M; m += isa->gemm_f32_rows) {
-    const float *rows[MATMUL_MAX_ROWS];
+    const float *rows[EZ_ROW_BLOCK];
     const int32_t count = p->M - m < isa->gemm_f32_rows ? p->M - m : isa->gemm_f32_rows;
     for (int32_t r = 0; r < count; r++) rows[r] = a + (size_t)(m + r) * (size_t)p->K;
-    const ez_gemm_f32_args g = {.a = rows, .a_stride = MATMUL_MAX_ROWS, .rows = count, .columns = columns, .taps = 1, .channels = p->K, .w = w,
+    const ez_gemm_f32_args g = {.a = rows, .a_stride = EZ_ROW_BLOCK, .rows = count, .columns = columns, .taps = 1, .channels = p->K, .w = w,
                                 .panel_floats = (size_t)p->K * 16, .bias = bias, .y = y + (size_t)m * (size_t)p->N + n0, .y_stride = (size_t)p->N,
                                 .lo = -INFINITY, .hi = INFINITY};
     isa->gemm_f32(&g);
