@@ -102,16 +102,29 @@ def _check_size(proto: onnx.ModelProto, where: str) -> None:
         level = [attr.g for attr in attrs if attr.HasField("g")] + [body for attr in attrs for body in attr.graphs]
 
 
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _check_text(proto: onnx.ModelProto, where: str) -> None:
     """Protobuf hands text that is not UTF-8 out as bytes; no library behind this check expects that."""
     for body in graphs(proto):
         texts = [entry.name for entry in [*body.node, *getattr(body, "initializer", ())]]
         texts += [text for node in body.node for text in (node.op_type, node.domain, *node.input, *node.output)]
         texts += [attr.name for node in body.node for attr in node.attribute]
-        wrong = [text for text in texts if not isinstance(text, str)]
+        wrong: list[str | bytes] = [text for text in texts if not isinstance(text, str)]
+        held = [text for node in body.node for attr in node.attribute for text in (attr.s, *attr.strings)]
+        wrong += [data for data in held if not _is_utf8(data)]
         if wrong:
             raise InvalidModelError(
-                "a name is not UTF-8 text", where=where, got=repr(wrong[0])[:80], hint="copy or export the file again"
+                "a name or a text attribute is not UTF-8",
+                where=where,
+                got=repr(wrong[0])[:80],
+                hint="copy or export the file again",
             )
 
 

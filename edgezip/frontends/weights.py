@@ -69,9 +69,11 @@ def _fold_norm(model: Model, layer: Node, norm: Node) -> None:
     made = layer.outputs[0]
     weight, bias = graph.constant(layer.inputs[1]), _bias(layer)
     parameters = [graph.constant(value) for value in norm.inputs[1:5]]
-    if weight is None or bias is None or any(array is None for array in parameters):
+    if weight is None or bias is None or not all(_is_usable(array, graph.shape(made)[1]) for array in parameters):
         return
     gamma, beta, mean, variance = (np.asarray(array, np.float64) for array in parameters)
+    if (variance < 0).any():
+        return
     factor = gamma / np.sqrt(variance + graph.attribute(norm, "epsilon", 1e-5))
     channels = len(factor)
     if bias.size not in (1, channels) or not np.isfinite(factor).all():
@@ -86,6 +88,10 @@ def _fold_norm(model: Model, layer: Node, norm: Node) -> None:
         for name in ("alpha", "beta"):
             graph.set_attribute(layer, name, None)
     _hand_over(model, made, norm)
+
+
+def _is_usable(array: graph.Array | None, channels: int) -> bool:
+    return array is not None and array.dtype == np.float32 and array.shape == (channels,) and bool(np.isfinite(array).all())
 
 
 def _bias(layer: Node) -> graph.Array | None:
