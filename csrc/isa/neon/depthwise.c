@@ -36,6 +36,7 @@ void ez_neon_depthwise_s8(const ez_depthwise_s8_args *d) {
 }
 
 void ez_neon_depthwise_f32(const ez_depthwise_f32_args *d) {
+  const float32x4_t lo = vdupq_n_f32(d->lo), hi = vdupq_n_f32(d->hi);
   for (int32_t c = 0; c < d->channels; c += 4) {
     const float *w = d->w + (size_t)(c / 16) * 16 * d->taps + c % 16;
     const float32x4_t bias = vld1q_f32(d->bias + c);
@@ -43,7 +44,7 @@ void ez_neon_depthwise_f32(const ez_depthwise_f32_args *d) {
       const float *const *a = d->a + (size_t)p * d->taps;
       float32x4_t acc = vdupq_n_f32(0);
       for (int32_t t = 0; t < d->taps; t++) acc = vfmaq_f32(acc, vld1q_f32(a[t] + c), vld1q_f32(w + 16 * t));
-      ez_store4_neon(d->y + (size_t)p * d->y_stride + c, ez_clamp_neon(vaddq_f32(acc, bias), d->lo, d->hi), d->channels - c);
+      ez_store4_neon(d->y + (size_t)p * d->y_stride + c, ez_clamp_neon(vaddq_f32(acc, bias), lo, hi), d->channels - c);
     }
   }
 }

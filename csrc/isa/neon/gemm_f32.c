@@ -18,12 +18,13 @@ EZ_INLINE void block(const ez_gemm_f32_args *g, int32_t n0, const int R) {
       }
     }
   }
+  const float32x4_t lo = vdupq_n_f32(g->lo), hi = vdupq_n_f32(g->hi);
   for (int i = 0; i < 4; i++) {
     const int32_t left = g->columns - n0 - 4 * i;
     if (left <= 0) return;
     const float32x4_t bias = vld1q_f32(g->bias + n0 + 4 * i);
     for (int r = 0; r < R; r++)
-      ez_store4_neon(g->y + (size_t)r * g->y_stride + n0 + 4 * i, ez_clamp_neon(vaddq_f32(acc[r][i], bias), g->lo, g->hi), left);
+      ez_store4_neon(g->y + (size_t)r * g->y_stride + n0 + 4 * i, ez_clamp_neon(vaddq_f32(acc[r][i], bias), lo, hi), left);
   }
 }
 

@@ -57,9 +57,10 @@ EZ_INLINE void ez_store4_neon(float *y, float32x4_t values, int32_t left) {
   memcpy(y, tail, (size_t)left * sizeof(float));
 }
 
-/* The clamp of float outputs in the contract's order. */
-EZ_INLINE float32x4_t ez_clamp_neon(float32x4_t t, float lo, float hi) {
-  return vminnmq_f32(vmaxnmq_f32(t, vdupq_n_f32(lo)), vdupq_n_f32(hi));
+/* The clamp of float outputs by compare and select: fmaxnm orders the two zeros, the contract's `t > lo ? t : lo` does not. */
+EZ_INLINE float32x4_t ez_clamp_neon(float32x4_t t, float32x4_t lo, float32x4_t hi) {
+  t = vbslq_f32(vcgtq_f32(t, lo), t, lo);
+  return vbslq_f32(vcltq_f32(t, hi), t, hi);
 }
 
 #endif

@@ -1,0 +1,73 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/dispatch.h"
+#include "core/pool.h"
+#include "edgezip/ez_kernels.h"
+#include "ops/op.h"
+
+static ez_status refuse(ez_error *error, ez_status status, const char *message) {
+  *error = (ez_error){.status = status, .step = 0, .tensor = -1};
+  snprintf(error->message, sizeof error->message, "%s", message);
+  return status;
+}
+
+static uint64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t shortest_run(const ez_op *op, const ez_run *run, int32_t repeats) {
+  uint64_t shortest = UINT64_MAX;
+  for (int32_t i = 0; i < repeats; i++) {
+    const uint64_t start = now_ns();
+    op->run(run);
+    const uint64_t took = now_ns() - start;
+    if (took < shortest) shortest = took;
+  }
+  return shortest;
+}
+
+static ez_status check_step(const ez_op *op, const ez_header *header, const ez_step *step, const ez_tensor *tensors, ez_error *error,
+                            uint64_t *scratch) {
+  ez_check check = {.header = header, .tensors = tensors, .step = step, .error = error};
+  for (int i = 0; i < step->n_inputs; i++)
+    if (step->inputs[i] >= (int32_t)header->n_tensors) return refuse(error, EZ_BAD_ARGUMENT, "a step input has no tensor");
+  for (int i = 0; i < step->n_outputs; i++)
+    if (step->outputs[i] < 0 || step->outputs[i] >= (int32_t)header->n_tensors)
+      return refuse(error, EZ_BAD_ARGUMENT, "a step output has no tensor");
+  const ez_status status = op->check(&check);
+  *scratch = (check.scratch_needed + 63) / 64 * 64;
+  return status;
+}
+
+ez_status ez_kernel_step(const char *isa, uint32_t layout, uint32_t act_sign, int32_t threads, const void *step, const void *tensors,
+                         uint32_t n_tensors, void *const *data, int32_t repeats, uint64_t *ns, ez_error *error) {
+  const ez_step *s = step;
+  const ez_op *op = ez_op_find(s->op);
+  if (!op || s->n_inputs > EZ_MAX_STEP_INPUTS || s->n_outputs > EZ_MAX_STEP_OUTPUTS || repeats < 1)
+    return refuse(error, EZ_BAD_ARGUMENT, "unknown opcode, too many operands, or no repeats");
+  const ez_header header = {.layout = layout, .act_sign = act_sign, .n_tensors = n_tensors};
+  ez_kernels kernels;
+  const char *name = NULL;
+  uint64_t scratch_bytes = 0;
+  ez_status status = ez_kernels_resolve(isa, layout, act_sign, &kernels, &name, error);
+  if (!status) status = check_step(op, &header, s, tensors, error, &scratch_bytes);
+  if (status) return status;
+  ez_pool *pool = ez_pool_create(threads);
+  uint8_t *scratch = aligned_alloc(64, (size_t)(scratch_bytes ? scratch_bytes : 64) * (size_t)(threads > 0 ? threads : 1));
+  if (pool && scratch) {
+    const ez_run run = {.step = s, .tensors = tensors, .data = (uint8_t *const *)data, .kernels = &kernels, .pool = pool,
+                        .scratch = scratch, .scratch_bytes = (size_t)scratch_bytes};
+    const uint64_t shortest = shortest_run(op, &run, repeats);
+    if (ns) *ns = shortest;
+  } else {
+    status = refuse(error, EZ_NO_MEMORY, "no memory or threads");
+  }
+  free(scratch);
+  ez_pool_destroy(pool);
+  return status;
+}

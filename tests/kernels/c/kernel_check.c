@@ -1,0 +1,347 @@
+/* Every compiled ISA table that this CPU supports, against scalar loops over core/numerics.h, byte for byte.
+ *
+ *   kernel_check [--isa NAME] [--cases N] [--seed N] [--plant weight|bias]
+ *
+ * Prints one line a kernel: isa, kernel, cases, bytes that differ. Exit code 0 if none does. --plant changes one weight or one bias
+ * behind the oracle's back, so that every kernel must differ. Input buffers end 64 bytes (EZ_OVERREAD) before an unmapped page,
+ * outputs right before one; bytes between the rows of the output must stay as they were. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "core/dispatch.h"
+#include "core/numerics.h"
+
+static uint64_t state = 88172645463325252ull;
+static uint32_t draw(void) {
+  state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+  return (uint32_t)(state >> 16);
+}
+static int32_t draw_in(int32_t lo, int32_t hi) { return lo + (int32_t)(draw() % (uint32_t)(hi - lo + 1)); }
+#define PICK(list) (list)[draw() % (sizeof(list) / sizeof *(list))]
+
+typedef enum { PLANT_NONE, PLANT_WEIGHT, PLANT_BIAS } plant_kind;
+static plant_kind plant = PLANT_NONE;
+
+/* --- memory that faults one byte too far --------------------------------------------------------------------------------- */
+
+typedef struct region {
+  uint8_t *base, *at;
+  size_t mapped, bytes;
+} region;
+
+static region guard(size_t bytes, size_t room) {
+  const size_t page = (size_t)sysconf(_SC_PAGESIZE), body = (bytes + room + page - 1) / page * page;
+  region r = {.mapped = body + 2 * page, .bytes = bytes};
+  r.base = mmap(NULL, r.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (r.base == MAP_FAILED) perror("mmap"), exit(2);
+  mprotect(r.base, page, PROT_NONE);
+  mprotect(r.base + page + body, page, PROT_NONE);
+  r.at = r.base + page + body - bytes - room;
+  memset(r.base + page, 0xa5, body);
+  return r;
+}
+static void release(region r) { munmap(r.base, r.mapped); }
+
+/* --- one random product and its packed operands -------------------------------------------------------------------------- */
+
+typedef enum { MODE_RANDOM, MODE_EXTREME, MODE_TIES, MODE_LARGE, MODE_COUNT } case_mode;
+
+typedef struct product {
+  int32_t rows, columns, taps, channels, padded; /* padded columns */
+  case_mode mode;
+  region a, pointers, w, bias, mult, y;
+  int8_t *weights; /* (columns, taps, channels) logical */
+  size_t y_stride, a_pixel, step;
+  int32_t lo, hi, zero_point;
+} product;
+
+static int32_t up(int32_t n, int32_t step) { return (n + step - 1) / step * step; }
+
+static uint8_t draw_byte(case_mode mode) {
+  static const uint8_t ends[] = {0, 255, 127, 128, 255};
+  return mode == MODE_EXTREME ? PICK(ends) : (uint8_t)draw();
+}
+
+static int8_t draw_weight(case_mode mode) {
+  if (mode == MODE_EXTREME) return draw() % 8 ? 127 : -127;
+  return (int8_t)draw_in(-127, 127);
+}
+
+static void draw_epilogue(product *p) {
+  int32_t *bias = (int32_t *)(void *)p->bias.at;
+  float *mult = (float *)(void *)p->mult.at;
+  for (int32_t n = 0; n < p->padded; n++) {
+    static const int32_t large[] = {1 << 24, (1 << 24) + 1, -(1 << 24) - 1, 2000000000, -2000000000, 2147000000};
+    static const float unusual[] = {0x1p-24f, 1e-38f, 1.0f, 3.0f, 1e30f, 0x1.fffffep-10f};
+    bias[n] = p->mode == MODE_LARGE ? PICK(large) : draw_in(-3000, 3000);
+    mult[n] = p->mode == MODE_TIES ? 0.5f : p->mode == MODE_LARGE ? PICK(unusual) : 0.0001f + (float)(draw() % 1000) * 2e-6f;
+  }
+  static const int32_t zeros[] = {-128, -1, 0, 3, 127};
+  p->zero_point = PICK(zeros);
+  p->lo = draw() % 3 ? -128 : draw_in(-128, 20);
+  p->hi = draw() % 3 ? 127 : draw_in(21, 127);
+}
+
+static void release_product(product *p) {
+  release(p->a), release(p->pointers), release(p->w), release(p->bias), release(p->mult), release(p->y);
+  free(p->weights);
+}
+
+/* Bytes of y that are not what `want` (rows, columns) says, gaps included. */
+static size_t differences(const product *p, const uint8_t *want, size_t element) {
+  size_t wrong = 0;
+  const size_t row_bytes = (size_t)p->columns * element;
+  for (int32_t r = 0; r < p->rows; r++) {
+    const uint8_t *got = p->y.at + (size_t)r * p->y_stride * element;
+    for (size_t i = 0; i < row_bytes; i++) wrong += got[i] != want[(size_t)r * row_bytes + i];
+    if (r + 1 < p->rows)
+      for (size_t i = row_bytes; i < p->y_stride * element; i++) wrong += got[i] != 0xa5;
+  }
+  return wrong;
+}
+
+static void plant_fault(const product *p, size_t w_at) {
+  if (plant == PLANT_WEIGHT) p->w.at[w_at] ^= 0x40;
+  if (plant == PLANT_BIAS) ((int32_t *)(void *)p->bias.at)[0] ^= 0x2000;
+}
+
+/* --- int8 ----------------------------------------------------------------------------------------------------------------- */
+
+static void oracle_s8(const product *p, const uint8_t *const *a, size_t row_step, size_t tap_step, int depthwise, uint32_t sign, uint8_t *want) {
+  const int32_t *bias = (const int32_t *)(const void *)p->bias.at;
+  const float *mult = (const float *)(const void *)p->mult.at;
+  for (int32_t r = 0; r < p->rows; r++)
+    for (int32_t n = 0; n < p->columns; n++) {
+      int32_t acc = bias[n];
+      for (int32_t t = 0; t < p->taps; t++) {
+        const uint8_t *x = a[(size_t)t * tap_step + (size_t)r * row_step];
+        const int32_t channels = depthwise ? 1 : p->channels;
+        for (int32_t c = 0; c < channels; c++)
+          acc = ez_mac(acc, ez_operand(x[depthwise ? n : c], sign), p->weights[((size_t)n * (size_t)p->taps + (size_t)t) * (size_t)channels + (size_t)c]);
+      }
+      want[(size_t)r * (size_t)p->columns + (size_t)n] = ez_store(ez_requantize_s32(acc, mult[n], p->lo, p->hi, p->zero_point), sign);
+    }
+}
+
+/* Rows of A: several pixels may share memory, as in a convolution. */
+static void draw_activations(product *p, int32_t pixels, int32_t channels, size_t row_step, size_t tap_step, size_t pointers, size_t element) {
+  p->a_pixel = (size_t)channels + (draw() % 2 ? 0 : draw() % 9);
+  p->a = guard(((size_t)(pixels - 1) * p->a_pixel + (size_t)channels) * element, 64);
+  p->pointers = guard(pointers * sizeof(void *), 0);
+  if (element == 1)
+    for (size_t i = 0; i < p->a.bytes; i++) p->a.at[i] = draw_byte(p->mode);
+  const uint8_t **to = (const uint8_t **)(void *)p->pointers.at;
+  for (int32_t t = 0; t < p->taps; t++)
+    for (int32_t r = 0; r < p->rows; r++) {
+      const int32_t pixel = t == 0 && r == 0 ? pixels - 1 : draw_in(0, pixels - 1);
+      to[(size_t)t * tap_step + (size_t)r * row_step] = p->a.at + (size_t)pixel * p->a_pixel * element;
+    }
+}
+
+static void draw_product_s8(product *p, int depthwise, int32_t layout) {
+  const int32_t channels = depthwise ? 1 : p->channels;
+  p->padded = up(p->columns, 16);
+  p->step = layout == EZ_LAYOUT_K8N16 ? 8 : 4;
+  p->weights = malloc((size_t)p->columns * (size_t)p->taps * (size_t)channels);
+  for (size_t i = 0; i < (size_t)p->columns * (size_t)p->taps * (size_t)channels; i++) p->weights[i] = draw_weight(p->mode);
+  p->bias = guard((size_t)p->padded * 4, 0);
+  p->mult = guard((size_t)p->padded * 4, 0);
+  draw_epilogue(p);
+  p->y_stride = (size_t)p->columns + (draw() % 2 ? 0 : draw() % 70);
+  p->y = guard((size_t)(p->rows - 1) * p->y_stride + (size_t)p->columns, 0);
+}
+
+static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
+  static const int32_t rows[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 24, 31}, taps[] = {1, 1, 2, 3, 9};
+  static const int32_t columns[] = {1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64};
+  static const int32_t channels[] = {1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 20, 31, 32, 33, 63, 64, 65, 127, 130};
+  product p = {.mode = mode, .rows = PICK(rows), .taps = PICK(taps), .columns = PICK(columns), .channels = PICK(channels)};
+  if (p.columns > 16 * isa->gemm_s8_panels) p.columns = 16 * isa->gemm_s8_panels;
+  if (p.rows > isa->gemm_s8_rows) p.rows = isa->gemm_s8_rows;
+  draw_product_s8(&p, 0, layout);
+  const size_t a_stride = (size_t)p.rows + draw() % 3, step = p.step, padded = (size_t)up(p.channels, (int32_t)step);
+  draw_activations(&p, draw_in(1, 12), p.channels, 1, a_stride, a_stride * (size_t)(p.taps - 1) + (size_t)p.rows, 1);
+  const size_t panel_bytes = (size_t)p.taps * padded * 16;
+  p.w = guard(panel_bytes * (size_t)(p.padded / 16), 64);
+  memset(p.w.at, 0, p.w.bytes);
+  for (int32_t n = 0; n < p.columns; n++)
+    for (int32_t t = 0; t < p.taps; t++)
+      for (int32_t c = 0; c < p.channels; c++) {
+        const size_t k = (size_t)t * padded + (size_t)c;
+        p.w.at[(size_t)(n / 16) * panel_bytes + k / step * 16 * step + (size_t)(n % 16) * step + k % step] =
+            (uint8_t)p.weights[((size_t)n * (size_t)p.taps + (size_t)t) * (size_t)p.channels + (size_t)c];
+      }
+  const uint8_t *const *a = (const uint8_t *const *)(const void *)p.pointers.at;
+  uint8_t *want = malloc((size_t)p.rows * (size_t)p.columns);
+  oracle_s8(&p, a, 1, a_stride, 0, sign, want);
+  plant_fault(&p, 0);
+  const ez_gemm_s8_args args = {.a = a, .a_stride = a_stride, .rows = p.rows, .columns = p.columns, .taps = p.taps, .channels = p.channels,
+                                .w = (const int8_t *)p.w.at, .panel_bytes = panel_bytes, .bias = (const int32_t *)(const void *)p.bias.at,
+                                .mult = (const float *)(const void *)p.mult.at, .y = p.y.at, .y_stride = p.y_stride, .lo = p.lo, .hi = p.hi,
+                                .zero_point = p.zero_point, .layout = layout, .act_sign = sign};
+  isa->gemm_s8(&args);
+  const size_t wrong = differences(&p, want, 1);
+  free(want);
+  release_product(&p);
+  return wrong;
+}
+
+static size_t check_depthwise_s8(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
+  static const int32_t pixels[] = {1, 2, 3, 4, 5, 7, 8, 17}, taps[] = {1, 2, 3, 4, 5, 8, 9, 9, 9, 12, 25, 25, 49, 65, 81};
+  static const int32_t channels[] = {1, 3, 8, 15, 16, 17, 24, 31, 32, 33, 47, 48, 49, 63, 64, 65, 80, 96, 97, 112, 130, 144};
+  product p = {.mode = mode, .rows = PICK(pixels), .taps = PICK(taps), .columns = PICK(channels)};
+  draw_product_s8(&p, 1, layout);
+  draw_activations(&p, draw_in(1, 12), p.columns, (size_t)p.taps, 1, (size_t)p.taps * (size_t)p.rows, 1);
+  const size_t depth = layout == EZ_LAYOUT_K8N16 ? (size_t)p.taps : (size_t)up(p.taps, 4);
+  p.w = guard(depth * (size_t)p.padded, 64);
+  memset(p.w.at, 0, p.w.bytes);
+  for (int32_t c = 0; c < p.columns; c++)
+    for (int32_t t = 0; t < p.taps; t++) {
+      const size_t panel = (size_t)(c / 16) * depth * 16, lane = (size_t)(c % 16);
+      const size_t at = layout == EZ_LAYOUT_K8N16 ? (size_t)t * 16 + lane : (size_t)(t / 4) * 64 + lane * 4 + (size_t)(t % 4);
+      p.w.at[panel + at] = (uint8_t)p.weights[(size_t)c * (size_t)p.taps + (size_t)t];
+    }
+  const uint8_t *const *a = (const uint8_t *const *)(const void *)p.pointers.at;
+  uint8_t *want = malloc((size_t)p.rows * (size_t)p.columns);
+  oracle_s8(&p, a, (size_t)p.taps, 1, 1, sign, want);
+  plant_fault(&p, 0);
+  const ez_depthwise_s8_args args = {.a = a, .pixels = p.rows, .taps = p.taps, .channels = p.columns, .w = (const int8_t *)p.w.at,
+                                     .bias = (const int32_t *)(const void *)p.bias.at, .mult = (const float *)(const void *)p.mult.at, .y = p.y.at,
+                                     .y_stride = p.y_stride, .lo = p.lo, .hi = p.hi, .zero_point = p.zero_point, .layout = layout, .act_sign = sign};
+  isa->depthwise_s8(&args);
+  const size_t wrong = differences(&p, want, 1);
+  free(want);
+  release_product(&p);
+  return wrong;
+}
+
+/* --- float ---------------------------------------------------------------------------------------------------------------- */
+
+static float draw_float(case_mode mode) {
+  static const float unusual[] = {0.0f, -0.0f, 0x1p-149f, -0x1p-126f, 1e38f, -1e38f, INFINITY, -INFINITY, NAN, 1.0f};
+  if (mode == MODE_EXTREME && draw() % 16 == 0) return PICK(unusual);
+  return ldexpf((float)draw_in(-8388607, 8388607), draw_in(-30, -18));
+}
+
+static void draw_clamp(float *lo, float *hi) {
+  static const float pairs[][2] = {{-INFINITY, INFINITY}, {0.0f, INFINITY}, {-0.0f, 0.0f}, {0.0f, 6.0f}, {-1.5f, 2.25f}};
+  const float *pair = PICK(pairs);
+  *lo = pair[0], *hi = pair[1];
+}
+
+static size_t check_f32(const ez_isa *isa, int depthwise, case_mode mode) {
+  static const int32_t rows[] = {1, 2, 3, 4, 5, 6, 7, 13}, taps[] = {1, 1, 2, 9}, columns[] = {1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 48, 50, 64};
+  static const int32_t channels[] = {1, 2, 3, 4, 5, 8, 15, 16, 33};
+  product p = {.mode = mode, .rows = PICK(rows), .taps = PICK(taps), .columns = PICK(columns), .channels = depthwise ? 1 : PICK(channels)};
+  if (!depthwise && p.columns > 16 * isa->gemm_f32_panels) p.columns = 16 * isa->gemm_f32_panels;
+  if (!depthwise && p.rows > isa->gemm_f32_rows) p.rows = isa->gemm_f32_rows;
+  p.padded = up(p.columns, 16);
+  const size_t row_step = depthwise ? (size_t)p.taps : 1, tap_step = depthwise ? 1 : (size_t)p.rows;
+  const int32_t pixel_channels = depthwise ? p.columns : p.channels;
+  draw_activations(&p, draw_in(1, 9), pixel_channels, row_step, tap_step, (size_t)p.taps * (size_t)p.rows, 4);
+  float *x = (float *)(void *)p.a.at;
+  for (size_t i = 0; i < p.a.bytes / 4; i++) x[i] = draw_float(mode);
+  const size_t k = (size_t)p.taps * (size_t)p.channels;
+  p.w = guard(k * (size_t)p.padded * 4, 64);
+  p.bias = guard((size_t)p.padded * 4, 0);
+  p.mult = guard(4, 0);
+  float *w = (float *)(void *)p.w.at, *bias = (float *)(void *)p.bias.at, lo, hi;
+  for (size_t i = 0; i < k * (size_t)p.padded; i++) w[i] = draw_float(mode);
+  for (int32_t i = 0; i < p.padded; i++) bias[i] = draw_float(mode);
+  draw_clamp(&lo, &hi);
+  p.y_stride = (size_t)p.columns + (draw() % 2 ? 0 : draw() % 20);
+  p.y = guard(((size_t)(p.rows - 1) * p.y_stride + (size_t)p.columns) * 4, 0);
+  const float *const *a = (const float *const *)(const void *)p.pointers.at;
+  float *want = malloc((size_t)p.rows * (size_t)p.columns * 4);
+  for (int32_t r = 0; r < p.rows; r++)
+    for (int32_t n = 0; n < p.columns; n++) {
+      const float *column = w + (size_t)(n / 16) * k * 16 + n % 16;
+      float acc = 0;
+      for (int32_t t = 0; t < p.taps; t++)
+        for (int32_t c = 0; c < p.channels; c++)
+          acc = fmaf(a[(size_t)t * tap_step + (size_t)r * row_step][depthwise ? n : c], column[((size_t)t * (size_t)p.channels + (size_t)c) * 16], acc);
+      want[(size_t)r * (size_t)p.columns + (size_t)n] = ez_clamp(acc + bias[n], lo, hi);
+    }
+  if (plant == PLANT_WEIGHT) w[0] += 3.0f;
+  if (plant == PLANT_BIAS) bias[0] += 3.0f;
+  if (depthwise) {
+    const ez_depthwise_f32_args args = {.a = a, .pixels = p.rows, .taps = p.taps, .channels = p.columns, .w = w, .bias = bias,
+                                        .y = (float *)(void *)p.y.at, .y_stride = p.y_stride, .lo = lo, .hi = hi};
+    isa->depthwise_f32(&args);
+  } else {
+    const ez_gemm_f32_args args = {.a = a, .a_stride = (size_t)p.rows, .rows = p.rows, .columns = p.columns, .taps = p.taps, .channels = p.channels,
+                                   .w = w, .panel_floats = k * 16, .bias = bias, .y = (float *)(void *)p.y.at, .y_stride = p.y_stride, .lo = lo, .hi = hi};
+    isa->gemm_f32(&args);
+  }
+  const size_t wrong = differences(&p, (const uint8_t *)want, 4);
+  free(want);
+  release_product(&p);
+  return wrong;
+}
+
+/* --- the table of kernels --------------------------------------------------------------------------------------------------- */
+
+static size_t check_gemm_f32(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) { (void)layout, (void)sign; return check_f32(isa, 0, mode); }
+static size_t check_depthwise_f32(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) { (void)layout, (void)sign; return check_f32(isa, 1, mode); }
+
+typedef size_t (*checker)(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode);
+
+static int run_kernel(const ez_isa *isa, const char *kernel, checker check, int32_t cases, int32_t layout, uint32_t sign) {
+  size_t wrong = 0, failed = 0;
+  for (int32_t i = 0; i < cases; i++) {
+    const size_t bytes = check(isa, layout, sign, (case_mode)(i % MODE_COUNT));
+    wrong += bytes;
+    failed += bytes != 0;
+  }
+  printf("%s %s layout=%d sign=%u cases=%d failed=%zu bytes=%zu\n", isa->name, kernel, layout, sign, cases, failed, wrong);
+  return wrong != 0;
+}
+
+static int run_table(const ez_isa *isa, int32_t cases) {
+  int bad = 0;
+  for (int32_t layout = EZ_LAYOUT_K4N16; layout <= EZ_LAYOUT_K8N16; layout++)
+    for (int32_t sign = 0; sign < 2; sign++) {
+      if (!(isa->layouts >> layout & 1u) || !(isa->act_signs >> sign & 1u)) continue;
+      if (isa->gemm_s8) bad |= run_kernel(isa, "gemm_s8", check_gemm_s8, cases, layout, sign ? 0x80 : 0);
+      if (isa->depthwise_s8) bad |= run_kernel(isa, "depthwise_s8", check_depthwise_s8, cases, layout, sign ? 0x80 : 0);
+    }
+  if (isa->gemm_f32) bad |= run_kernel(isa, "gemm_f32", check_gemm_f32, cases, 0, 0);
+  if (isa->depthwise_f32) bad |= run_kernel(isa, "depthwise_f32", check_depthwise_f32, cases, 0, 0);
+  return bad;
+}
+
+static int refuse_unsupported(void) {
+  int bad = 0;
+  for (int32_t i = 0; i < ez_isa_table_count(); i++) {
+    ez_kernels kernels;
+    const char *name = NULL;
+    ez_error error;
+    const ez_isa *isa = ez_isa_table(i);
+    const ez_status status = ez_kernels_resolve(isa->name, EZ_LAYOUT_K4N16, 0, &kernels, &name, &error);
+    printf("%s %s: %s\n", isa->name, ez_isa_runs_here(isa) ? "supported" : "unsupported", status ? error.message : name);
+    bad |= (status == EZ_OK) != (ez_isa_runs_here(isa) != 0);
+  }
+  return bad;
+}
+
+int main(int argc, char **argv) {
+  const char *only = NULL;
+  int32_t cases = 400;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    if (!strcmp(argv[i], "--isa")) only = argv[i + 1];
+    if (!strcmp(argv[i], "--cases")) cases = atoi(argv[i + 1]);
+    if (!strcmp(argv[i], "--seed")) state ^= strtoull(argv[i + 1], NULL, 10) * 0x9e3779b97f4a7c15ull;
+    if (!strcmp(argv[i], "--plant")) plant = !strcmp(argv[i + 1], "weight") ? PLANT_WEIGHT : PLANT_BIAS;
+  }
+  int bad = refuse_unsupported();
+  for (int32_t i = 0; i < ez_isa_table_count(); i++) {
+    const ez_isa *isa = ez_isa_table(i);
+    if (ez_isa_runs_here(isa) && (!only || !strcmp(only, isa->name))) bad |= run_table(isa, cases);
+  }
+  return bad;
+}
