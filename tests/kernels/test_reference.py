@@ -17,7 +17,23 @@ LIBM.fmaf.argtypes = [ctypes.c_float] * 3
 
 def edge_floats() -> list[float]:
     tiny = float(np.finfo(np.float32).tiny)
-    return [0.0, -0.0, 1.0, -1.0, 1 + 2.0**-23, 1 - 2.0**-24, 2.0**-126, tiny / 8, 3.4e38, -3.4e38, np.inf, -np.inf, np.nan, 2.0**-75, 2.0**24 + 2]
+    return [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        1 + 2.0**-23,
+        1 - 2.0**-24,
+        2.0**-126,
+        tiny / 8,
+        3.4e38,
+        -3.4e38,
+        np.inf,
+        -np.inf,
+        np.nan,
+        2.0**-75,
+        2.0**24 + 2,
+    ]
 
 
 def test_fma_equals_libm_on_every_triple_of_edge_values() -> None:

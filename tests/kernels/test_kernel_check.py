@@ -1,0 +1,113 @@
+"""The C check of every kernel (c/kernel_check.c): natively with sanitizers, and the ARM tables on emulated CPUs."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+CSRC = ROOT / "csrc"
+FLAGS = "-std=c11 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno -fno-trapping-math -pthread".split()
+FLAGS += [f"-I{CSRC}", f"-I{CSRC / 'include'}"]
+SANITIZE = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+
+
+def isa_folders(arch: str) -> dict[Path, list[str]]:
+    """Folders built for ``arch`` with their own compiler flags, as CMake reads them."""
+    found = {}
+    for flags in sorted(CSRC.glob("isa/*/flags.txt")):
+        lines = dict(line.split("=", 1) for line in flags.read_text().splitlines() if "=" in line)
+        if lines["arch"] in ("any", arch):
+            found[flags.parent] = lines["gcc"].split()
+    return found
+
+
+def build(out: Path, compiler: str, arch: str, extra: list[str]) -> Path:
+    """Compile the ISA folders, the dispatcher and the check program into ``out``."""
+    folders = isa_folders(arch)
+    defines = [f"-DEZ_HAVE_{folder.name.upper()}=1" for folder in folders]
+    units = [(source, flags) for folder, flags in folders.items() for source in sorted(folder.glob("*.c"))]
+    units += [(CSRC / "core/cpu.c", []), (CSRC / "core/dispatch.c", []), (Path(__file__).parent / "c/kernel_check.c", [])]
+    objects = []
+    for source, flags in units:
+        objects.append(out / f"{source.parent.name}_{source.stem}.o")
+        subprocess.run([compiler, *FLAGS, *defines, *extra, *flags, "-c", source, "-o", objects[-1]], check=True)
+    subprocess.run([compiler, *extra, *objects, "-o", out / "kernel_check", "-lm", "-pthread"], check=True)
+    return out / "kernel_check"
+
+
+def run(command: list[str | Path], code: int = 0) -> list[str]:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def kernels(lines: list[str]) -> dict[tuple[str, str], list[int]]:
+    """(isa, kernel) -> number of failed cases in each of its formats."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for line in lines:
+        if " cases=" in line:
+            isa, kernel, *facts = line.split()
+            found.setdefault((isa, kernel), []).append(int(dict(f.split("=") for f in facts)["failed"]))
+    return found
+
+
+@pytest.fixture(scope="session")
+def native_check(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    arch = subprocess.run(["uname", "-m"], capture_output=True, text=True, check=True).stdout.strip()
+    return build(tmp_path_factory.mktemp("native"), "gcc", arch, SANITIZE)
+
+
+@pytest.fixture(scope="session")
+def arm_check(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("arm"), "aarch64-linux-gnu-gcc", "aarch64", ["-O3", "-static"])
+
+
+@pytest.mark.xdist_group("kernel_check")
+def test_every_native_table_equals_the_scalar_rules(native_check: Path) -> None:
+    lines = run([native_check, "--cases", "600"])
+    tables = [line.split()[0] for line in lines if ": " in line and " supported" in line]
+    found = kernels(lines)
+    assert {isa for isa, _ in found} == set(tables)
+    assert len(found) == 4 * len(tables)
+
+
+@pytest.mark.xdist_group("kernel_check")
+@pytest.mark.parametrize("fault", ["weight", "bias"])
+def test_a_planted_fault_shows_in_every_kernel(native_check: Path, fault: str) -> None:
+    found = kernels(run([native_check, "--cases", "40", "--plant", fault], code=1))
+    assert all(failed > 0 for each in found.values() for failed in each), found
+
+
+@pytest.mark.emulated
+@pytest.mark.xdist_group("kernel_check")
+@pytest.mark.parametrize(
+    ("cpu", "tables", "refused"),
+    [("cortex-a72", {"neon", "portable"}, {"dotprod"}), ("cortex-a76", {"dotprod", "neon", "portable"}, set())],
+)
+def test_arm_tables_equal_the_scalar_rules(
+    request: pytest.FixtureRequest, require_tools: Callable[..., None], cpu: str, tables: set[str], refused: set[str]
+) -> None:
+    require_tools("aarch64-linux-gnu-gcc", "qemu-aarch64")
+    lines = run(["qemu-aarch64", "-cpu", cpu, request.getfixturevalue("arm_check"), "--cases", "400"])
+    assert {line.split()[0] for line in lines if " unsupported: " in line and "not offered by this CPU" in line} == refused
+    found = kernels(lines)
+    assert {isa for isa, _ in found} == tables
+    assert {kernel for isa, kernel in found if isa == "neon"} == {"gemm_s8", "depthwise_s8", "gemm_f32", "depthwise_f32"}
+    own = {kernel for isa, kernel in found if isa == "dotprod"}
+    assert own == ({"gemm_s8", "depthwise_s8"} if "dotprod" in tables else set())
+
+
+@pytest.mark.emulated
+@pytest.mark.xdist_group("kernel_check")
+def test_baseline_arm_objects_hold_no_dot_product(require_tools: Callable[..., None], arm_check: Path) -> None:
+    require_tools("aarch64-linux-gnu-objdump")
+    for item in sorted(arm_check.parent.glob("*.o")):
+        text = subprocess.run(["aarch64-linux-gnu-objdump", "-d", item], capture_output=True, text=True, check=True).stdout
+        if item.name in {"dotprod_gemm_s8.o", "dotprod_depthwise.o"}:
+            assert "\tsdot\t" in text, item.name
+        elif not item.name.startswith("dotprod_"):
+            assert "\tsdot\t" not in text, item.name
