@@ -7,13 +7,29 @@ It reads the packed weights of the file (so packing is checked too) and honours 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from edgezip.errors import ProgramError, ShapeError
 from edgezip.kernels import reference as ref
-from edgezip.program import Binary, Convert, DType, Layout, Op, Place, Pool, Program, Reduce, Step, Tensor, Unary
+from edgezip.program import (
+    MAX_RANK,
+    PARAMS,
+    Binary,
+    Convert,
+    DType,
+    Layout,
+    Op,
+    Place,
+    Pool,
+    Program,
+    Reduce,
+    Step,
+    Tensor,
+    Unary,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -23,6 +39,7 @@ class ReferenceSession:
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self._steps = [replace(step, params={**_zeros(step.op), **step.params}) for step in program.steps]
         self._arena = np.zeros(program.arena_bytes, np.uint8)
         self._weights = np.frombuffer(program.weights, np.uint8)
         self._inputs: list[Array] = []
@@ -38,7 +55,7 @@ class ReferenceSession:
     def steps(self, feeds: Mapping[str, Array]) -> Iterator[tuple[int, str, dict[int, Array]]]:
         """Run one step after another; yields (index, name, {output tensor: its stored bytes, contiguous})."""
         self._bind(feeds)
-        for index, step in enumerate(self.program.steps):
+        for index, step in enumerate(self._steps):
             _RUN[step.op](self, step)
             yield index, step.name, {t: np.ascontiguousarray(self._view(t)) for t in step.outputs if t >= 0}
 
@@ -70,12 +87,9 @@ class ReferenceSession:
     def _view(self, index: int) -> Array:
         """The stored elements of a tensor as a strided view of its memory (S8 as uint8)."""
         tensor = self.program.tensors[index]
-        if tensor.place is Place.INPUT:
-            return self._inputs[tensor.offset].view(np.uint8) if tensor.dtype is DType.S8 else self._inputs[tensor.offset]
-        if tensor.place is Place.OUTPUT:
-            flat = self._outputs[tensor.offset].reshape(-1)
-            flat = flat.view(np.uint8) if tensor.dtype is DType.S8 else flat
-            return flat.reshape(tensor.dims) if tensor.row_stride == (tensor.dims or (1,))[-1] else _strided(flat, tensor)
+        if tensor.place in (Place.INPUT, Place.OUTPUT):
+            held = (self._inputs if tensor.place is Place.INPUT else self._outputs)[tensor.offset].reshape(-1)
+            return _strided(held.view(np.uint8) if tensor.dtype is DType.S8 else held, tensor)
         memory = self._arena if tensor.place is Place.ARENA else self._weights
         dtype = np.dtype(np.uint8) if tensor.dtype is DType.S8 else tensor.dtype.numpy
         return _strided(memory[tensor.offset : tensor.offset + tensor.bytes].view(dtype), tensor)
@@ -126,6 +140,12 @@ def _strided(flat: Array, tensor: Tensor) -> Array:
     return np.lib.stride_tricks.as_strided(
         flat, tensor.dims, tuple(reversed(strides))[-len(tensor.dims) :] if tensor.dims else ()
     )
+
+
+def _zeros(op: Op) -> dict[str, Any]:
+    """What an absent parameter is in the file."""
+    fields = PARAMS[op].fields or {}
+    return {name: (0,) * MAX_RANK if kind.shape else 0 for name, (kind, *_) in fields.items()}
 
 
 def _optional(step: Step, position: int) -> int:

@@ -1,0 +1,39 @@
+"""From an ONNX model to a program for one target: lowering, fusion, packed weights, arena plan."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from edgezip.program import Layout, Program
+
+if TYPE_CHECKING:
+    from edgezip.graph import Model
+    from edgezip.target import Target
+
+__all__ = ["compile"]
+
+
+def compile(model: Model, target: Target | str = "host") -> Program:
+    """The program of a model whose shapes are all static (as ``edgezip.frontends.load`` gives it), for ``target``.
+
+    Deterministic: the same model and target give the same bytes. Raises UnsupportedModelError that lists every node without a
+    kernel, NumericsError (an accumulator may overflow), TargetError.
+    """
+    from edgezip import __version__, graph
+    from edgezip.pack.lowering import Lowering
+
+    if isinstance(target, str):
+        from edgezip.target import load_target
+
+        target = load_target(target)
+    lowering = Lowering(model, Layout[target.layout.upper()], target.act_sign)
+    builder = lowering.run()
+    metadata = {
+        "edgezip": __version__,
+        "target": target.name,
+        "model": model.graph.name or "",
+        "source_sha256": hashlib.sha256(graph.to_bytes(model)).hexdigest(),
+        "notes": sorted(set(lowering.context.notes)),
+    }
+    return builder.finish(metadata)

@@ -1,0 +1,251 @@
+"""The program while it is being built: tensors over buffers, steps, packed constants.
+
+A tensor is a window on a buffer (offset, row stride); aliases of one buffer are free. Buffers get their arena offsets at the
+end, when all steps are known.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from edgezip.pack import plan_memory
+from edgezip.program import ALIGN, OVERREAD, DType, Layout, Op, Place, Program, Step, Tensor
+
+Array = np.ndarray[Any, Any]
+IN_PLACE = {Op.BINARY, Op.UNARY, Op.TABLE, Op.PRELU}
+CONV_BLOCK = 96  # pixels of a block in the runtime (EZ_ROW_BLOCK)
+
+
+@dataclass(slots=True)
+class Ref:
+    """A value of the graph as the program holds it.
+
+    ``shape`` is the ONNX shape; ``order[i]`` is the ONNX axis that lies at memory axis i, so a transpose is a relabelling and
+    channels-last is ``(0, 2, 3, 1)``. ``tensor`` is contiguous with dims ``shape[order[i]]``.
+    """
+
+    tensor: int
+    shape: tuple[int, ...]
+    order: tuple[int, ...]
+    dtype: DType
+    scale: float = 0.0
+    zero_point: int = 0
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Dims as they lie in memory."""
+        return tuple(self.shape[axis] for axis in self.order)
+
+    def strides(self) -> tuple[int, ...]:
+        """Elements from one index to the next, for each ONNX axis."""
+        strides = [0] * len(self.shape)
+        step = 1
+        for axis in reversed(self.order):
+            strides[axis] = step
+            step *= self.shape[axis]
+        return tuple(strides)
+
+
+def plain(rank: int) -> tuple[int, ...]:
+    """The order of ONNX itself."""
+    return tuple(range(rank))
+
+
+def channels_last(rank: int) -> tuple[int, ...]:
+    """(N, C, spatial...) with C innermost; ranks below 3 have no spatial axes and stay plain."""
+    return (0, *range(2, rank), 1) if rank >= 3 else plain(rank)
+
+
+@dataclass(slots=True)
+class Builder:
+    """Collects tensors, steps and constants of one program."""
+
+    layout: Layout
+    act_sign: int
+    tensors: list[Tensor] = field(default_factory=list)
+    buffer_of: list[int] = field(default_factory=list)  # buffer of each arena tensor, -1 for others
+    buffer_bytes: list[int] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    forms: list[dict[str, Any]] = field(default_factory=list)  # one description a step
+    inputs: list[int] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+    weights: bytearray = field(default_factory=bytearray)
+    _constants: dict[tuple[str, tuple[int, ...], bytes, float, int], int] = field(default_factory=dict)
+
+    # --- tensors ------------------------------------------------------------------------------------------------------
+
+    def _add(self, tensor: Tensor, buffer: int) -> int:
+        self.tensors.append(tensor)
+        self.buffer_of.append(buffer)
+        return len(self.tensors) - 1
+
+    def arena(self, name: str, dtype: DType, dims: tuple[int, ...], scale: float = 0.0, zero_point: int = 0) -> int:
+        """A new tensor on a buffer of its own."""
+        tensor = Tensor(name, dtype, Place.ARENA, dims, 0, scale, zero_point)
+        self.buffer_bytes.append(tensor.bytes)
+        return self._add(tensor, len(self.buffer_bytes) - 1)
+
+    def view(self, index: int, dims: tuple[int, ...]) -> int:
+        """The same elements with other dims."""
+        base = self.tensors[index]
+        if base.dims == dims:
+            return index
+        made = replace(base, dims=dims, row_stride=dims[-1] if dims else 1)
+        return self._add(made, self.buffer_of[index])
+
+    def window(self, index: int, dims: tuple[int, ...], offset: int, row_stride: int, like: Tensor) -> int:
+        """Part of a tensor's buffer: ``offset`` and ``row_stride`` in elements, qparams and name of ``like``."""
+        base = self.tensors[index]
+        start = base.offset + offset * base.dtype.numpy.itemsize
+        return self._add(replace(like, dims=dims, offset=start, row_stride=row_stride, place=base.place), self.buffer_of[index])
+
+    def constant(self, name: str, array: Array, dtype: DType, scale: float = 0.0, zero_point: int = 0) -> int:
+        """A tensor of the weights section; equal constants are stored once. S8 is given logical and stored by the sign rule."""
+        array = np.ascontiguousarray(array, dtype.numpy)
+        raw = array.tobytes()
+        if dtype is DType.S8:
+            raw = (array.view(np.uint8) ^ np.uint8(self.act_sign)).tobytes()
+        key = (dtype.name, array.shape, raw, scale, zero_point)
+        if key not in self._constants:
+            self.weights += bytes(-len(self.weights) % ALIGN)
+            tensor = Tensor(name, dtype, Place.WEIGHTS, array.shape, len(self.weights), scale, zero_point)
+            self.weights += raw
+            self._constants[key] = self._add(tensor, -1)
+        return self._constants[key]
+
+    def graph_input(self, name: str, dtype: DType, dims: tuple[int, ...], scale: float = 0.0, zero_point: int = 0) -> int:
+        """The next input of the program."""
+        index = self._add(Tensor(name, dtype, Place.INPUT, dims, len(self.inputs), scale, zero_point), -1)
+        self.inputs.append(index)
+        return index
+
+    def graph_output(self, name: str, dtype: DType, dims: tuple[int, ...], scale: float = 0.0, zero_point: int = 0) -> int:
+        """The next output of the program."""
+        index = self._add(Tensor(name, dtype, Place.OUTPUT, dims, len(self.outputs), scale, zero_point), -1)
+        self.outputs.append(index)
+        return index
+
+    def step(
+        self,
+        name: str,
+        op: Op,
+        inputs: tuple[int, ...],
+        outputs: tuple[int, ...],
+        form: dict[str, Any] | None = None,
+        **params: Any,
+    ) -> None:
+        """Append one step; ``form`` describes it in the metadata."""
+        self.steps.append(Step(name, op, inputs, outputs, params))
+        self.forms.append(dict(form or {}))
+
+    # --- finishing ----------------------------------------------------------------------------------------------------
+
+    def finish(self, metadata: dict[str, Any]) -> Program:
+        """Drop what nobody reads, plan the arena, and hand over the program."""
+        self._share_in_place()
+        lives = self._lives()
+        used = sorted(lives)
+        plan = plan_memory.plan([plan_memory.Buffer(self.buffer_bytes[b], *lives[b]) for b in used])
+        offset_of = dict(zip(used, plan.offsets, strict=True))
+        for tensor, buffer in zip(self.tensors, self.buffer_of, strict=True):
+            if buffer >= 0:
+                tensor.offset += offset_of.get(buffer, 0)
+        arena = -(-(plan.arena_bytes + OVERREAD) // ALIGN) * ALIGN
+        weights = bytes(self.weights) + bytes(-len(self.weights) % ALIGN) + bytes(OVERREAD)
+        memory = {"arena_bytes": arena, "arena_lower_bound": plan.lower_bound}
+        program = Program(
+            self.layout,
+            self.act_sign,
+            arena,
+            self._scratch_bytes(),
+            self.tensors,
+            self.steps,
+            self.inputs,
+            self.outputs,
+            weights,
+            {**metadata, "memory": memory, "steps": self.forms},
+        )
+        return _without_unused_tensors(program)
+
+    def _lives(self) -> dict[int, tuple[int, int]]:
+        """First and last step that touches each buffer."""
+        lives: dict[int, tuple[int, int]] = {}
+        for index, step in enumerate(self.steps):
+            for tensor in (*step.inputs, *step.outputs):
+                buffer = self.buffer_of[tensor] if tensor >= 0 else -1
+                if buffer >= 0:
+                    lives[buffer] = (lives.get(buffer, (index, index))[0], index)
+        return lives
+
+    def _share_in_place(self) -> None:
+        """Let an elementwise step write over an input that dies there and covers exactly the same bytes."""
+        last = {buffer: life[1] for buffer, life in self._lives().items()}
+        for index, step in enumerate(self.steps):
+            if step.op not in IN_PLACE:
+                continue
+            out = step.outputs[0]
+            first_touch = next(
+                i for i, s in enumerate(self.steps) if any(self._same_buffer(t, out) for t in (*s.inputs, *s.outputs))
+            )
+            for candidate in step.inputs:
+                if first_touch == index and self._may_share(index, step, candidate, out, last):
+                    old, new = self.buffer_of[out], self.buffer_of[candidate]
+                    self.buffer_of = [new if b == old else b for b in self.buffer_of]
+                    last[new] = last[old]
+                    break
+
+    def _same_buffer(self, a: int, b: int) -> bool:
+        return a >= 0 and self.buffer_of[a] >= 0 and self.buffer_of[a] == self.buffer_of[b]
+
+    def _may_share(self, index: int, step: Step, candidate: int, out: int, last: dict[int, int]) -> bool:
+        if candidate < 0 or self.buffer_of[candidate] < 0 or self.buffer_of[out] < 0:
+            return False
+        a, y = self.tensors[candidate], self.tensors[out]
+        same = a.offset == y.offset == 0 and a.bytes == y.bytes and a.dtype is y.dtype
+        same = same and self.buffer_bytes[self.buffer_of[candidate]] == self.buffer_bytes[self.buffer_of[out]]
+        return same and last[self.buffer_of[candidate]] == index and _reads_in_step(step, candidate)
+
+    def _scratch_bytes(self) -> int:
+        """Per-thread scratch: see ``ops/conv_check`` and ``ops/matmul`` of the runtime, whose verifier refuses too little."""
+        need = 0
+        for step in self.steps:
+            tensor = self.tensors[step.inputs[0]]
+            if step.op in (Op.CONV, Op.DEPTHWISE):
+                pad = tensor.dims[3] * tensor.dtype.numpy.itemsize + OVERREAD
+                taps = step.params["kernel_h"] * step.params["kernel_w"]
+                need = max(need, -(-pad // ALIGN) * ALIGN + taps * CONV_BLOCK * 8 + ALIGN)
+            elif step.op is Op.MATMUL:
+                need = max(need, (step.params["K"] * 16 + 16) * 4 + ALIGN)
+            elif step.op in (Op.POOL, Op.REDUCE, Op.SOFTMAX, Op.RESIZE):
+                need = max(need, (tensor.dims[-1] if tensor.dims else 1) * 8 + 16384)
+        return -(-need // ALIGN) * ALIGN
+
+
+def _reads_in_step(step: Step, candidate: int) -> bool:
+    """Whether every element of the operand is read exactly where the result is written (no broadcast, no reordering)."""
+    if step.op is not Op.BINARY:
+        return candidate == step.inputs[0]
+    key = "stride_a" if candidate == step.inputs[0] else "stride_b"
+    return bool(step.params[key] == step.params["stride_y"]) and step.inputs[0] != step.inputs[1]
+
+
+def _without_unused_tensors(program: Program) -> Program:
+    used = {t for step in program.steps for t in (*step.inputs, *step.outputs) if t >= 0} | {*program.inputs, *program.outputs}
+    number = {old: new for new, old in enumerate(sorted(used))}
+    number[-1] = -1
+    program.tensors = [program.tensors[i] for i in sorted(used)]
+    for step in program.steps:
+        step.inputs = tuple(number[i] for i in step.inputs)
+        step.outputs = tuple(number[i] for i in step.outputs)
+    program.inputs = [number[i] for i in program.inputs]
+    program.outputs = [number[i] for i in program.outputs]
+    return program
+
+
+def elements(shape: tuple[int, ...]) -> int:
+    """Product of dims."""
+    return math.prod(shape)

@@ -1,0 +1,206 @@
+"""Fusions on the finished list of steps. None of them changes a bit: a fused step computes what its parts computed.
+
+A reader or writer is anybody who touches the buffer, through whatever view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from edgezip.pack.builder import Builder, elements
+from edgezip.program import Binary, Convert, DType, Op, Place, Step, Unary
+
+PRODUCTS = (Op.CONV, Op.DEPTHWISE)
+RESIDUAL, TABLE = 4, 5
+
+
+def run(builder: Builder) -> None:
+    """Clip, table and residual add into their producers; concat parts and graph outputs written in place; dead steps dropped."""
+    drop_unread(builder)
+    for index in range(len(builder.steps)):
+        step = builder.steps[index]
+        for rule in (_clip, _table, _residual):
+            if rule(builder, index, step):
+                break
+    drop_unread(builder)
+    for index in range(len(builder.steps)):
+        _copy_in_place(builder, index, builder.steps[index])
+    drop_unread(builder)
+
+
+def drop_unread(builder: Builder) -> None:
+    """Remove steps whose results nobody reads."""
+    wanted: set[int] = set()
+    kept = []
+    for index in reversed(range(len(builder.steps))):
+        step = builder.steps[index]
+        alive = [t for t in step.outputs if builder.buffer_of[t] in wanted or builder.tensors[t].place is Place.OUTPUT]
+        if alive and step.op is not None:
+            kept.append(index)
+            wanted |= {builder.buffer_of[t] for t in step.inputs if t >= 0 and builder.buffer_of[t] >= 0}
+    kept.reverse()
+    builder.steps = [builder.steps[i] for i in kept]
+    builder.forms = [builder.forms[i] for i in kept]
+
+
+def _kill(builder: Builder, index: int) -> None:
+    """Leave a step without effect: it writes a buffer of its own that nobody reads, and drop_unread removes it."""
+    step = builder.steps[index]
+    old = builder.tensors[step.outputs[0]]
+    step.outputs = (builder.arena(old.name, old.dtype, old.dims, old.scale, old.zero_point),)
+    step.inputs = tuple(-1 for _ in step.inputs)
+
+
+def writers(builder: Builder, tensor: int) -> list[int]:
+    """Steps that write into the tensor's buffer."""
+    buffer = builder.buffer_of[tensor]
+    return [i for i, s in enumerate(builder.steps) if buffer >= 0 and any(builder.buffer_of[t] == buffer for t in s.outputs)]
+
+
+def readers(builder: Builder, tensor: int) -> list[int]:
+    """Steps that read the tensor's buffer."""
+    buffer = builder.buffer_of[tensor]
+    return [
+        i for i, s in enumerate(builder.steps) if buffer >= 0 and any(t >= 0 and builder.buffer_of[t] == buffer for t in s.inputs)
+    ]
+
+
+def _producers_of(builder: Builder, index: int, tensor: int, fits: Callable[[Step], bool]) -> list[int]:
+    """Steps that write ``tensor``, when step ``index`` is their only reader and all of them fit; else nothing."""
+    if readers(builder, tensor) != [index] or not _is_whole(builder, tensor):
+        return []
+    made_by = writers(builder, tensor)
+    return made_by if made_by and all(i < index and fits(builder.steps[i]) for i in made_by) else []
+
+
+def _is_whole(builder: Builder, tensor: int) -> bool:
+    held = builder.tensors[tensor]
+    return held.offset == 0 and held.bytes == builder.buffer_bytes[builder.buffer_of[tensor]]
+
+
+def _redirect(builder: Builder, step: Step, tensor: int) -> None:
+    """Let ``step`` write ``tensor``, seen under the dims that the step wrote before."""
+    dims = builder.tensors[step.outputs[0]].dims
+    step.outputs = (builder.view(tensor, dims),)
+
+
+def _is_float_product(step: Step, builder: Builder) -> bool:
+    return step.op in PRODUCTS and builder.tensors[step.outputs[0]].dtype is DType.F32
+
+
+def _clip(builder: Builder, index: int, step: Step) -> bool:
+    """Float convolution or addition, then a clip."""
+    if step.op is not Op.UNARY or step.params["kind"] != Unary.CLIP:
+        return False
+
+    def fits(s: Step) -> bool:
+        arithmetic = s.op is Op.BINARY and builder.tensors[s.outputs[0]].dtype is DType.F32
+        return (
+            (arithmetic or _is_float_product(s, builder))
+            and s.params["float_lo"] == -float("inf")
+            and s.params["float_hi"] == float("inf")
+        )
+
+    made_by = _producers_of(builder, index, step.inputs[0], fits)
+    for i in made_by:
+        builder.steps[i].params |= {"float_lo": step.params["alpha"], "float_hi": step.params["beta"]}
+        _redirect(builder, builder.steps[i], step.outputs[0])
+    if made_by:
+        _kill(builder, index)
+    return bool(made_by)
+
+
+def _plain_product(builder: Builder, made_by: list[int]) -> Step | None:
+    """The one int8 product behind a post-op, if it still has room for one."""
+    if len(made_by) != 1:
+        return None
+    step = builder.steps[made_by[0]]
+    return step if len(step.inputs) <= RESIDUAL or step.inputs[RESIDUAL] < 0 else None
+
+
+def _is_int8_product(builder: Builder) -> Callable[[Step], bool]:
+    return lambda s: s.op in PRODUCTS and builder.tensors[s.outputs[0]].dtype is DType.S8
+
+
+def _with_input(step: Step, position: int, tensor: int) -> None:
+    inputs = list(step.inputs) + [-1] * (position + 1 - len(step.inputs))
+    inputs[position] = tensor
+    step.inputs = tuple(inputs)
+
+
+def _table(builder: Builder, index: int, step: Step) -> bool:
+    """int8 convolution, then a table."""
+    if step.op is not Op.TABLE:
+        return False
+    product = _plain_product(builder, _producers_of(builder, index, step.inputs[0], _is_int8_product(builder)))
+    if product is None or (len(product.inputs) > TABLE and product.inputs[TABLE] >= 0):
+        return False
+    _with_input(product, TABLE, step.inputs[1])
+    product.params["zero_point_mid_out"] = builder.tensors[step.outputs[0]].zero_point
+    _redirect(builder, product, step.outputs[0])
+    _kill(builder, index)
+    return True
+
+
+def _residual(builder: Builder, index: int, step: Step) -> bool:
+    """int8 convolution, then the addition of something that was ready before it."""
+    if step.op is not Op.BINARY or step.params["kind"] != Binary.ADD or builder.tensors[step.outputs[0]].dtype is not DType.S8:
+        return False
+    p = step.params
+    if not (p["stride_a"] == p["stride_b"] == p["stride_y"] == (1,)):
+        return False
+    candidates = []
+    for own, other, scales in ((0, 1, ("scale_a", "scale_b")), (1, 0, ("scale_b", "scale_a"))):
+        made_by = _producers_of(builder, index, step.inputs[own], _is_int8_product(builder))
+        ready = max(writers(builder, step.inputs[other]), default=-1)
+        if _plain_product(builder, made_by) is not None and ready < made_by[0] and _fits_residual(builder, step, own, other):
+            candidates.append((made_by[0], other, scales))
+    if not candidates:
+        return False
+    place, other, scales = max(candidates)
+    product = builder.steps[place]
+    dims = builder.tensors[product.outputs[0]].dims
+    _with_input(product, RESIDUAL, builder.view(step.inputs[other], dims))
+    product.params |= {"scale_a": p[scales[0]], "scale_b": p[scales[1]], "add_lo": p["lo"], "add_hi": p["hi"]}
+    _redirect(builder, product, step.outputs[0])
+    _kill(builder, index)
+    return True
+
+
+def _fits_residual(builder: Builder, step: Step, own: int, other: int) -> bool:
+    a, b = builder.tensors[step.inputs[own]], builder.tensors[step.inputs[other]]
+    contiguous = b.row_stride == (b.dims[-1] if b.dims else 1)
+    return contiguous and elements(a.dims) == elements(b.dims) and b.place in (Place.ARENA, Place.WEIGHTS)
+
+
+def _copy_in_place(builder: Builder, index: int, step: Step) -> None:
+    """A plain copy of a whole result into a part of a concat, or into a graph output: its producer writes there at once."""
+    p = step.params
+    if step.op is not Op.COPY or p["convert"] != Convert.NONE or p.get("fill") or p["x_offset"]:
+        return
+    y = builder.tensors[step.outputs[0]]
+    rows = len(p["dims"]) == 2 and p["x_stride"] == (p["dims"][1], 1) and p["y_stride"][1] == 1
+    run_of_one = p["x_stride"] == (1,) and p["y_stride"] == (1,)
+    if not rows and not run_of_one:
+        return
+    source = builder.tensors[step.inputs[0]]
+    if step.inputs[0] < 0 or builder.buffer_of[step.inputs[0]] < 0 or elements(source.dims) != elements(p["dims"]):
+        return
+
+    def fits(s: Step) -> bool:
+        made = builder.tensors[s.outputs[0]]
+        strided = run_of_one or (s.op in PRODUCTS and made.dims[-1] == p["dims"][1])
+        output = y.place is not Place.OUTPUT or (
+            y.dtype is not DType.S8 and run_of_one and elements(y.dims) == elements(made.dims)
+        )
+        return strided and output and made.row_stride == (made.dims[-1] if made.dims else 1)
+
+    for i in _producers_of(builder, index, step.inputs[0], fits):
+        made = builder.tensors[builder.steps[i].outputs[0]]
+        stride = p["y_stride"][0] if rows else made.row_stride
+        like = replace(made, offset=0) if y.place is not Place.OUTPUT else replace(made, name=y.name)
+        builder.steps[i].outputs = (builder.window(step.outputs[0], made.dims, p["y_offset"], stride, like),)
+        dead = index
+        if builder.steps[dead].inputs[0] >= 0:
+            _kill(builder, dead)

@@ -1,0 +1,69 @@
+"""How weights lie in memory: the packed forms of ``ez_format.h``. ``kernels/reference.py`` has the inverses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgezip.program import Layout
+
+Array = np.ndarray[Any, Any]
+PANEL = 16
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def k_step(layout: Layout) -> int:
+    """Consecutive k of a layout: 4 or 8."""
+    return 4 if layout is Layout.K4N16 else 8
+
+
+def pad_outputs(values: Array, groups: int = 1) -> Array:
+    """Per-output values (outputs,) -> each group padded with zeros to a multiple of 16."""
+    split = values.reshape(groups, -1)
+    out = np.zeros((groups, _round_up(split.shape[1], PANEL)), values.dtype)
+    out[:, : split.shape[1]] = split
+    return out.reshape(-1)
+
+
+def pack_gemm_s8(weights: Array, layout: Layout, groups: int = 1) -> Array:
+    """int8 (outputs, taps, C of a group) -> uint8 bytes (groups, N/16, taps*C'/step, 16, step), C' padded to the step."""
+    step = k_step(layout)
+    outputs, taps, channels = weights.shape
+    per_group = outputs // groups
+    padded = np.zeros((groups, _round_up(per_group, PANEL), taps, _round_up(channels, step)), np.int8)
+    padded[:, :per_group, :, :channels] = weights.reshape(groups, per_group, taps, channels)
+    panels = padded.reshape(groups, -1, PANEL, taps * padded.shape[3] // step, step)
+    return np.ascontiguousarray(panels.transpose(0, 1, 3, 2, 4)).view(np.uint8).reshape(-1)
+
+
+def pack_gemm_f32(weights: Array, groups: int = 1) -> Array:
+    """float32 (outputs, taps, C of a group) -> (groups, N/16, taps*C, 16)."""
+    outputs, taps, channels = weights.shape
+    per_group = outputs // groups
+    padded = np.zeros((groups, _round_up(per_group, PANEL), taps * channels), np.float32)
+    padded[:, :per_group] = weights.reshape(groups, per_group, taps * channels)
+    return np.ascontiguousarray(padded.reshape(groups, -1, PANEL, taps * channels).transpose(0, 1, 3, 2)).reshape(-1)
+
+
+def pack_depthwise_s8(weights: Array, layout: Layout) -> Array:
+    """int8 (C, taps) -> uint8 bytes: K4N16 (C/16, taps/4, 16, 4), K8N16 (C/16, taps, 16)."""
+    channels, taps = weights.shape
+    if layout is Layout.K4N16:
+        return pack_gemm_s8(weights.reshape(channels, 1, taps), layout)
+    return np.ascontiguousarray(_by_tap(weights)).view(np.uint8).reshape(-1)
+
+
+def pack_depthwise_f32(weights: Array) -> Array:
+    """float32 (C, taps) -> (C/16, taps, 16)."""
+    return np.ascontiguousarray(_by_tap(weights)).reshape(-1)
+
+
+def _by_tap(weights: Array) -> Array:
+    channels, taps = weights.shape
+    padded = np.zeros((_round_up(channels, PANEL), taps), weights.dtype)
+    padded[:channels] = weights
+    return padded.reshape(-1, PANEL, taps).transpose(0, 2, 1)

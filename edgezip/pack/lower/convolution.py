@@ -1,0 +1,307 @@
+"""Conv and ConvTranspose, in int8 and float32: one CONV or DEPTHWISE step, or one CONV a phase when transposed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgezip import graph
+from edgezip.pack import layouts
+from edgezip.pack.builder import Ref
+from edgezip.pack.context import Context, Unsupported, constant_of
+from edgezip.pack.lower.geometry import Window, image, image_shape, like_output, two, window_of
+from edgezip.pack.lower.registry import Target8, lowers, lowers_int8
+from edgezip.pack.weights import folded_bias, int8_weights, int32_bias, multipliers, params_of
+from edgezip.program import DType, Op
+
+if TYPE_CHECKING:
+    from edgezip.graph import Node, Value
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(slots=True)
+class Filter:
+    """One product step: ``weights`` (outputs, taps, C of a group) int8 or float32, its window and place in the output grid."""
+
+    weights: Array
+    bias: Array  # int64 unfolded, or float32
+    window: Window
+    groups: int
+    grid: tuple[int, int]
+    out_offset: tuple[int, int] = (0, 0)
+    out_step: tuple[int, int] = (1, 1)
+
+
+def _bias_value(node: Node) -> Value | None:
+    return node.inputs[2] if len(node.inputs) > 2 else None
+
+
+def _float_bias(node: Node, outputs: int) -> Array:
+    held = constant_of(_bias_value(node))
+    if held is None and _bias_value(node) is not None:
+        raise Unsupported("has a bias that is computed at run time")
+    return np.zeros(outputs, np.float32) if held is None else np.asarray(held, np.float32).reshape(-1)
+
+
+def _taps(weights: Array) -> Array:
+    """(outputs, C, kernel...) -> (outputs, taps, C)."""
+    outputs, channels = weights.shape[:2]
+    return np.ascontiguousarray(weights.reshape(outputs, channels, -1).transpose(0, 2, 1))
+
+
+def _conv_window(node: Node, weights_shape: tuple[int, ...]) -> Window:
+    x, y = graph.shape(_required(node.inputs[0])), graph.shape(node.outputs[0])
+    return window_of(node, weights_shape[2:], x[2:], y[2:])
+
+
+def _required(value: Value | None) -> Value:
+    assert value is not None
+    return value
+
+
+@lowers_int8("Conv")
+def conv_int8(context: Context, node: Node, target: Target8) -> Ref:
+    """Conv between Q/DQ."""
+    shape = graph.shape(node.outputs[0])
+    x = image(context, _int8(context, node.inputs[0]))
+    weights = int8_weights(context, node.inputs[1], node, 0, shape[1])
+    bias = int32_bias(_bias_value(node), target.bias, params_of(x), weights.scale, shape[1])
+    groups = int(graph.attribute(node, "group", 1))
+    made = context.new(node.outputs[0].name or "", image_shape(shape), (0, 2, 3, 1), DType.S8, target.q)
+    grid = two(shape[2:], 1)
+    emit_int8(
+        context,
+        node,
+        x,
+        made,
+        Filter(_taps(weights.values), bias, _conv_window(node, weights.values.shape), groups, grid),
+        weights.scale,
+        target,
+    )
+    return like_output(context, made, shape)
+
+
+@lowers("Conv")
+def conv_float(context: Context, node: Node) -> None:
+    """Conv in float32."""
+    weights = constant_of(node.inputs[1])
+    if weights is None:
+        raise Unsupported("has weights that are computed at run time")
+    shape = graph.shape(node.outputs[0])
+    x = image(context, context.value(_required(node.inputs[0])))
+    made = context.new(node.outputs[0].name or "", image_shape(shape), (0, 2, 3, 1), DType.F32)
+    groups = int(graph.attribute(node, "group", 1))
+    filter_ = Filter(
+        _taps(np.asarray(weights, np.float32)),
+        _float_bias(node, shape[1]),
+        _conv_window(node, weights.shape),
+        groups,
+        two(shape[2:], 1),
+    )
+    emit_float(context, node, x, made, filter_)
+    context.set(node.outputs[0], like_output(context, made, shape))
+
+
+def _int8(context: Context, value: Value | None) -> Ref:
+    ref = context.int8(_required(value))
+    assert ref is not None
+    return ref
+
+
+def _is_depthwise(f: Filter, x: Ref) -> bool:
+    return f.groups == x.shape[1] == len(f.weights) and f.groups > 1 and f.out_step == (1, 1)
+
+
+def _params(f: Filter) -> dict[str, Any]:
+    w = f.window
+    return {
+        "kernel_h": w.kernel[0],
+        "kernel_w": w.kernel[1],
+        "stride_h": w.stride[0],
+        "stride_w": w.stride[1],
+        "dilation_h": w.dilation[0],
+        "dilation_w": w.dilation[1],
+        "pad_top": w.pad[0],
+        "pad_left": w.pad[1],
+        "out_h": f.grid[0],
+        "out_w": f.grid[1],
+        "out_offset_h": f.out_offset[0],
+        "out_offset_w": f.out_offset[1],
+        "out_step_h": f.out_step[0],
+        "out_step_w": f.out_step[1],
+        "groups": f.groups,
+    }
+
+
+def _form(f: Filter, x: Ref, node: Node, form: str) -> dict[str, Any]:
+    macs = x.shape[0] * f.grid[0] * f.grid[1] * f.weights.size
+    return {"op": node.op_type, "node": node.name, "form": form, "macs": macs, "weight_bytes": int(f.weights.nbytes)}
+
+
+def emit_int8(context: Context, node: Node, x: Ref, y: Ref, f: Filter, scale: Array, target: Target8) -> None:
+    """Append the int8 step for ``f`` from ``x`` to ``y`` ((N, C, H, W), channels-last)."""
+    builder, outputs = context.builder, len(f.weights)
+    name = node.name or node.op_type
+    folded = folded_bias(node, f.bias, f.weights.reshape(outputs, -1), x.zero_point, builder.act_sign)
+    mult = multipliers(params_of(x), scale, target.q)
+    depthwise = _is_depthwise(f, x)
+    packed = (
+        layouts.pack_depthwise_s8(f.weights[:, :, 0], builder.layout)
+        if depthwise
+        else layouts.pack_gemm_s8(f.weights, builder.layout, f.groups)
+    )
+    groups = 1 if depthwise else f.groups
+    inputs = (
+        x.tensor,
+        builder.constant(f"{name}.weights", packed, DType.U8),
+        builder.constant(f"{name}.bias", layouts.pad_outputs(folded, groups), DType.S32),
+        builder.constant(f"{name}.multiplier", layouts.pad_outputs(mult, groups), DType.F32),
+    )
+    zero = target.q.zero_point
+    builder.step(
+        name,
+        Op.DEPTHWISE if depthwise else Op.CONV,
+        inputs,
+        (y.tensor,),
+        _form(f, x, node, "int8"),
+        **_params(f),
+        lo=target.lo,
+        hi=target.hi,
+        zero_point_mid=zero,
+        zero_point_mid_out=zero,
+        float_lo=-math.inf,
+        float_hi=math.inf,
+        add_lo=-128,
+        add_hi=127,
+    )
+
+
+def emit_float(context: Context, node: Node, x: Ref, y: Ref, f: Filter) -> None:
+    """Append the float32 step for ``f``."""
+    builder = context.builder
+    name = node.name or node.op_type
+    depthwise = _is_depthwise(f, x)
+    packed = layouts.pack_depthwise_f32(f.weights[:, :, 0]) if depthwise else layouts.pack_gemm_f32(f.weights, f.groups)
+    inputs = (
+        x.tensor,
+        builder.constant(f"{name}.weights", packed, DType.F32),
+        builder.constant(f"{name}.bias", layouts.pad_outputs(f.bias.astype(np.float32), 1 if depthwise else f.groups), DType.F32),
+    )
+    builder.step(
+        name,
+        Op.DEPTHWISE if depthwise else Op.CONV,
+        inputs,
+        (y.tensor,),
+        _form(f, x, node, "float32"),
+        **_params(f),
+        lo=-128,
+        hi=127,
+        float_lo=-math.inf,
+        float_hi=math.inf,
+        add_lo=-128,
+        add_hi=127,
+    )
+
+
+# --- transposed -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Output positions ``offset, offset + stride, ...`` (``count`` of them) of one axis and the taps that reach them."""
+
+    offset: int
+    count: int
+    taps: tuple[int, ...]  # in ascending input position
+    pad: int
+    dilation: int
+
+
+def phases(size_out: int, kernel: int, stride: int, dilation: int, pad: int) -> list[Phase]:
+    """Cut one axis of a transposed convolution into plain convolutions of stride 1.
+
+    Output o receives input i through tap k when ``o + pad = i * stride + k * dilation``; outputs with the same
+    ``(o + pad) mod stride`` share their taps.
+    """
+    found = []
+    for offset in range(min(stride, size_out)):
+        taps = [k for k in range(kernel) if (offset + pad - k * dilation) % stride == 0]
+        taps.sort(key=lambda k: -k)  # larger k reads an earlier input
+        first = [(offset + pad - k * dilation) // stride for k in taps]
+        gap = first[1] - first[0] if len(first) > 1 else 1
+        count = -(-(size_out - offset) // stride)
+        found.append(Phase(offset, count, tuple(taps), -first[0] if first else 0, gap))
+    return found
+
+
+def _transposed_pad(
+    node: Node, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], x: Ref, out: tuple[int, int]
+) -> tuple[int, int]:
+    axes = len(graph.shape(node.outputs[0])) - 2
+    auto = graph.attribute(node, "auto_pad", "NOTSET")
+    extra = two(tuple(graph.attribute(node, "output_padding", (0,) * axes)), 0)
+    total = [
+        (i - 1) * s + e + (k - 1) * d + 1 - o
+        for i, s, e, k, d, o in zip(x.shape[2:], stride, extra, kernel, dilation, out, strict=True)
+    ]
+    if auto in ("SAME_UPPER", "SAME_LOWER") or graph.attribute(node, "output_shape") is not None:
+        return (total[0] // 2, total[1] // 2) if auto != "SAME_LOWER" else (total[0] - total[0] // 2, total[1] - total[1] // 2)
+    return two(tuple(graph.attribute(node, "pads", (0,) * 2 * axes))[:axes], 0)
+
+
+def _transposed_filters(node: Node, weights: Array, bias: Array, x: Ref, shape: tuple[int, ...]) -> list[Filter]:
+    """``weights`` (C_in, C_out / groups, kernel...) as one Filter for each phase of the output."""
+    groups = int(graph.attribute(node, "group", 1))
+    axes = weights.ndim - 2
+    kernel = two(weights.shape[2:], 1)
+    stride, dilation = (two(tuple(graph.attribute(node, key, (1,) * axes)), 1) for key in ("strides", "dilations"))
+    out = two(shape[2:], 1)
+    pad = _transposed_pad(node, kernel, stride, dilation, x, out)
+    per_group = weights.reshape(groups, weights.shape[0] // groups, weights.shape[1], *kernel)
+    as_conv = per_group.transpose(0, 2, 1, 3, 4).reshape(
+        -1, weights.shape[0] // groups, *kernel
+    )  # (outputs, C of a group, kh, kw)
+    made = []
+    for row in phases(out[0], kernel[0], stride[0], dilation[0], pad[0]):
+        for column in phases(out[1], kernel[1], stride[1], dilation[1], pad[1]):
+            if row.taps and column.taps:
+                part = as_conv[:, :, list(row.taps)][:, :, :, list(column.taps)]
+            else:  # no tap reaches these outputs: only the bias does
+                part = np.zeros((*as_conv.shape[:2], 1, 1), as_conv.dtype)
+            window = Window(
+                (part.shape[2], part.shape[3]), (1, 1), (row.dilation, column.dilation), (row.pad, column.pad), (0, 0)
+            )
+            made.append(Filter(_taps(part), bias, window, groups, (row.count, column.count), (row.offset, column.offset), stride))
+    return made
+
+
+@lowers_int8("ConvTranspose")
+def conv_transpose_int8(context: Context, node: Node, target: Target8) -> Ref:
+    """ConvTranspose between Q/DQ."""
+    shape = graph.shape(node.outputs[0])
+    groups = int(graph.attribute(node, "group", 1))
+    x = image(context, _int8(context, node.inputs[0]))
+    weights = int8_weights(context, node.inputs[1], node, 1, shape[1], groups)
+    bias = int32_bias(_bias_value(node), target.bias, params_of(x), weights.scale, shape[1])
+    made = context.new(node.outputs[0].name or "", image_shape(shape), (0, 2, 3, 1), DType.S8, target.q)
+    for part in _transposed_filters(node, weights.values, bias, x, shape):
+        emit_int8(context, node, x, made, part, weights.scale, target)
+    return like_output(context, made, shape)
+
+
+@lowers("ConvTranspose")
+def conv_transpose_float(context: Context, node: Node) -> None:
+    """ConvTranspose in float32."""
+    weights = constant_of(node.inputs[1])
+    if weights is None:
+        raise Unsupported("has weights that are computed at run time")
+    shape = graph.shape(node.outputs[0])
+    x = image(context, context.value(_required(node.inputs[0])))
+    made = context.new(node.outputs[0].name or "", image_shape(shape), (0, 2, 3, 1), DType.F32)
+    for part in _transposed_filters(node, np.asarray(weights, np.float32), _float_bias(node, shape[1]), x, shape):
+        emit_float(context, node, x, made, part)
+    context.set(node.outputs[0], like_output(context, made, shape))

@@ -1,0 +1,369 @@
+"""Elementwise operators of one or more tensors, with broadcasting through strides."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgezip import graph
+from edgezip.pack.builder import Ref, channels_last, plain
+from edgezip.pack.context import Context, Unsupported, constant_of, dtype_of, merge_dims, ratio
+from edgezip.pack.lower.registry import Target8, lowers, lowers_int8
+from edgezip.pack.plan_graph import clip_bounds
+from edgezip.program import Binary, DType, Op, Unary
+
+if TYPE_CHECKING:
+    from edgezip.graph import Node, Value
+
+Array = np.ndarray[Any, Any]
+BINARY = {
+    "Add": Binary.ADD,
+    "Sub": Binary.SUB,
+    "Mul": Binary.MUL,
+    "Div": Binary.DIV,
+    "Min": Binary.MIN,
+    "Max": Binary.MAX,
+    "Equal": Binary.EQUAL,
+    "Less": Binary.LESS,
+    "LessOrEqual": Binary.LESS_EQUAL,
+    "Greater": Binary.GREATER,
+    "GreaterOrEqual": Binary.GREATER_EQUAL,
+    "And": Binary.AND,
+    "Or": Binary.OR,
+}
+UNARY = {
+    "Sigmoid": Unary.SIGMOID,
+    "Tanh": Unary.TANH,
+    "Exp": Unary.EXP,
+    "Erf": Unary.ERF,
+    "HardSwish": Unary.HARD_SWISH,
+    "Sqrt": Unary.SQRT,
+    "Neg": Unary.NEG,
+    "Abs": Unary.ABS,
+    "Reciprocal": Unary.RECIPROCAL,
+    "Floor": Unary.FLOOR,
+    "Ceil": Unary.CEIL,
+    "Softplus": Unary.SOFTPLUS,
+    "Not": Unary.NOT,
+    "Log": Unary.LOG,
+    "Swish": Unary.SILU,
+}
+WITH_ALPHA = {"LeakyRelu": (Unary.LEAKY_RELU, 0.01), "Elu": (Unary.ELU, 1.0)}
+
+
+def _value(value: Value | None) -> Value:
+    assert value is not None
+    return value
+
+
+# --- one tensor ---------------------------------------------------------------------------------------------------------------
+
+
+def _unary(context: Context, node: Node, kind: Unary, alpha: float = 0.0, beta: float = 0.0) -> None:
+    x = context.value(_value(node.inputs[0]))
+    if x.dtype not in (DType.F32, DType.BOOL):
+        raise Unsupported(f"works on {x.dtype.name}; the runtime has it for float32")
+    y = context.like(x, node.outputs[0].name or "")
+    form = {"op": node.op_type, "node": node.name, "form": "float32"}
+    context.builder.step(node.name or "", Op.UNARY, (x.tensor,), (y.tensor,), form, kind=kind, alpha=alpha, beta=beta)
+    context.set(node.outputs[0], y)
+
+
+@lowers(*UNARY)
+def unary(context: Context, node: Node) -> None:
+    """A function without parameters."""
+    if node.op_type == "Swish" and float(graph.attribute(node, "alpha", 1.0)) != 1.0:
+        raise Unsupported("has alpha other than 1")
+    _unary(context, node, UNARY[node.op_type])
+
+
+@lowers(*WITH_ALPHA)
+def with_alpha(context: Context, node: Node) -> None:
+    """LeakyRelu, Elu."""
+    kind, default = WITH_ALPHA[node.op_type]
+    _unary(context, node, kind, float(graph.attribute(node, "alpha", default)))
+
+
+@lowers("HardSigmoid")
+def hard_sigmoid(context: Context, node: Node) -> None:
+    """clip(alpha * x + beta, 0, 1)."""
+    _unary(
+        context, node, Unary.HARD_SIGMOID, float(graph.attribute(node, "alpha", 0.2)), float(graph.attribute(node, "beta", 0.5))
+    )
+
+
+@lowers("Gelu")
+def gelu(context: Context, node: Node) -> None:
+    """The exact form only; the tanh form is written out by exporters."""
+    if graph.attribute(node, "approximate", "none") != "none":
+        raise Unsupported("has approximate = tanh")
+    _unary(context, node, Unary.GELU)
+
+
+@lowers("Relu", "Clip")
+def clip(context: Context, node: Node) -> None:
+    """A range. Behind a float convolution it becomes the step's own clamp (see fuse.py)."""
+    bounds = clip_bounds(node)
+    if bounds is None:
+        raise Unsupported("has bounds that are computed at run time")
+    _unary(context, node, Unary.CLIP, *bounds)
+
+
+@lowers("PRelu")
+def prelu(context: Context, node: Node) -> None:
+    """Slopes along the channel axis, or one slope."""
+    x = context.value(_value(node.inputs[0]))
+    x = context.ordered(x, channels_last(len(x.shape)))
+    slope = context.constant(f"{node.name}.slope", _channel_slopes(node, x))
+    y = context.like(x, node.outputs[0].name or "")
+    form = {"op": "PRelu", "node": node.name, "form": "float32"}
+    context.builder.step(
+        node.name or "", Op.PRELU, (x.tensor, slope.tensor), (y.tensor,), form, channels=x.dims[-1], lo=-128, hi=127
+    )
+    context.set(node.outputs[0], y)
+
+
+def _channel_slopes(node: Node, x: Ref) -> Array:
+    held = constant_of(node.inputs[1])
+    if held is None:
+        raise Unsupported("has slopes that are computed at run time")
+    channels = x.dims[-1]
+    if held.size == 1:
+        return np.full(channels, float(held.reshape(())), np.float32)
+    axis = 1 if len(x.shape) >= 3 else len(x.shape) - 1
+    wide = np.ones(len(x.shape), int)
+    wide[len(x.shape) - held.ndim :] = held.shape
+    if held.size != channels or wide[axis] != channels:
+        raise Unsupported(f"has slopes of shape {held.shape}; one for each channel is supported")
+    return np.asarray(held, np.float32).reshape(-1)
+
+
+@lowers_int8("PRelu")
+def prelu_int8(context: Context, node: Node, target: Target8) -> Ref:
+    """PRelu between Q/DQ."""
+    x = context.int8(_value(node.inputs[0]))
+    assert x is not None
+    x = context.ordered(x, channels_last(len(x.shape)))
+    slopes = _channel_slopes(node, x)
+    unit = np.float64(np.float32(x.scale)) / np.float64(np.float32(target.q.scale))
+    table = np.stack([np.full(slopes.shape, unit), unit * slopes.astype(np.float64)]).astype(np.float32)
+    multipliers = context.constant(f"{node.name}.multipliers", table)
+    y = context.like(x, node.outputs[0].name or "", DType.S8, target.q)
+    form = {"op": "PRelu", "node": node.name, "form": "int8"}
+    context.builder.step(
+        node.name or "",
+        Op.PRELU,
+        (x.tensor, multipliers.tensor),
+        (y.tensor,),
+        form,
+        channels=x.dims[-1],
+        lo=target.lo,
+        hi=target.hi,
+    )
+    return y
+
+
+# --- several tensors -----------------------------------------------------------------------------------------------------------
+
+
+def result_order(refs: list[Ref], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Memory order of a result: that of the first operand of full size, else that of the largest of full rank."""
+    full = [r for r in refs if r.shape == shape] or [r for r in refs if len(r.shape) == len(shape)]
+    full = [r for r in full if r.order != plain(len(shape))] or full
+    return max(full, key=lambda r: int(np.prod(r.shape))).order if full else plain(len(shape))
+
+
+def broadcast_strides(ref: Ref, shape: tuple[int, ...]) -> list[int]:
+    """Element strides of ``ref`` for each axis of the broadcast ``shape``; 0 where it repeats."""
+    own = ref.strides()
+    lead = len(shape) - len(ref.shape)
+    return [0 if i < lead or ref.shape[i - lead] == 1 else own[i - lead] for i in range(len(shape))]
+
+
+def _operand(context: Context, value: Value | None, q: Target8 | None) -> Ref:
+    """An operand: int8 where the rule is int8, constants quantised by their own range."""
+    value = _value(value)
+    if q is None:
+        return context.value(value)
+    ref = context.int8(value)
+    if ref is not None:
+        return ref
+    held = constant_of(value)
+    if held is None:
+        raise Unsupported(f"needs '{value.name}' in int8")
+    return _int8_constant(context, value.name or "", held)
+
+
+def _int8_constant(context: Context, name: str, held: Array) -> Ref:
+    """A float constant as int8: symmetric, so that zero is exact."""
+    top = float(np.abs(held).max()) if held.size else 0.0
+    scale = float(np.float32(top / 127)) or 1.0
+    values = np.clip(np.rint(held.astype(np.float64) / scale), -127, 127).astype(np.int8)
+    context.notes.append(f"{name}: constant operand quantised to int8, scale {scale:.6g}")
+    return Ref(context.builder.constant(name, values, DType.S8, scale, 0), held.shape, plain(held.ndim), DType.S8, scale, 0)
+
+
+def _emit(context: Context, node: Node, kind: Binary, a: Ref, b: Ref, y: Ref, params: dict[str, Any]) -> None:
+    strides = [broadcast_strides(ref, y.shape) for ref in (a, b, y)]
+    strides[2] = list(y.strides())
+    in_memory = [[s[axis] for axis in y.order] for s in strides]
+    dims, sa, sb, sy = merge_dims(list(y.dims), in_memory)
+    form = {"op": node.op_type, "node": node.name, "form": "int8" if a.dtype is DType.S8 else "float32"}
+    full = {"lo": -128, "hi": 127, "float_lo": -math.inf, "float_hi": math.inf, "scale_a": 1.0, "scale_b": 1.0, **params}
+    context.builder.step(
+        node.name or node.op_type,
+        Op.BINARY,
+        (a.tensor, b.tensor),
+        (y.tensor,),
+        form,
+        kind=kind,
+        rank=len(dims),
+        dims=dims,
+        stride_a=sa,
+        stride_b=sb,
+        stride_y=sy,
+        **full,
+    )
+
+
+def _pairwise(context: Context, node: Node, operands: list[Ref], target: Target8 | None) -> Ref:
+    """Min and Max of n operands, two at a time; all other kinds have two."""
+    result = operands[0]
+    shape = graph.shape(node.outputs[0])
+    for index, other in enumerate(operands[1:]):
+        final = index == len(operands) - 2
+        partial = shape if final else tuple(np.broadcast_shapes(result.shape, other.shape))
+        result = _binary(context, node, result, other, partial, target)
+    return result
+
+
+def _binary(context: Context, node: Node, a: Ref, b: Ref, shape: tuple[int, ...], target: Target8 | None) -> Ref:
+    kind = BINARY[node.op_type]
+    order = result_order([a, b], shape)
+    name = node.outputs[0].name or ""
+    if target is not None:
+        y = context.new(name, shape, order, DType.S8, target.q)
+        _emit(context, node, kind, a, b, y, {**_int8_scales(kind, a, b, target), "lo": target.lo, "hi": target.hi})
+        return y
+    if a.dtype is not b.dtype or a.dtype not in (DType.F32, DType.BOOL):
+        raise Unsupported(f"works on {a.dtype.name} and {b.dtype.name}; the runtime has it for float32")
+    logical = graph.dtype(node.outputs[0]) == np.bool_
+    y = context.new(name, shape, order, DType.BOOL if logical else DType.F32)
+    _emit(context, node, kind, a, b, y, {})
+    return y
+
+
+def _int8_scales(kind: Binary, a: Ref, b: Ref, target: Target8) -> dict[str, float]:
+    y = np.float64(np.float32(target.q.scale))
+    sa, sb = np.float64(np.float32(a.scale)), np.float64(np.float32(b.scale))
+    if kind is Binary.MUL:
+        return {"scale_a": float(np.float32(sa * sb / y)), "scale_b": 0.0}
+    if kind is Binary.DIV:
+        return {"scale_a": float(np.float32(sa / sb / y)), "scale_b": 0.0}
+    return {"scale_a": ratio(a.scale, target.q.scale), "scale_b": ratio(b.scale, target.q.scale)}
+
+
+@lowers(*BINARY)
+def binary(context: Context, node: Node) -> None:
+    """Two operands (Min, Max: one or more) in float32, or bool."""
+    operands = [_operand(context, value, None) for value in node.inputs]
+    context.set(node.outputs[0], _pairwise(context, node, operands, None) if len(operands) > 1 else operands[0])
+
+
+@lowers_int8("Add", "Sub", "Mul", "Div", "Min", "Max")
+def binary_int8(context: Context, node: Node, target: Target8) -> Ref:
+    """Two operands between Q/DQ."""
+    if len(node.inputs) != 2:
+        raise Unsupported(f"has {len(node.inputs)} int8 operands; 2 are supported")
+    return _pairwise(context, node, [_operand(context, value, target) for value in node.inputs], target)
+
+
+@lowers("Pow")
+def power(context: Context, node: Node) -> None:
+    """Constant exponents 2 (a product) and 0.5 (a square root)."""
+    held = constant_of(node.inputs[1])
+    exponent = float(held.reshape(())) if held is not None and held.size == 1 else math.nan
+    x = context.value(_value(node.inputs[0]))
+    if exponent == 0.5:
+        _unary(context, node, Unary.SQRT)
+    elif exponent == 2.0 and x.dtype is DType.F32:
+        y = context.like(x, node.outputs[0].name or "")
+        _emit(context, node, Binary.MUL, x, x, y, {})
+        context.set(node.outputs[0], y)
+    else:
+        raise Unsupported(f"has exponent {exponent}; constant 2 and 0.5 are supported in float")
+
+
+@lowers("Where")
+def where(context: Context, node: Node) -> None:
+    """condition ? a : b, with broadcasting."""
+    condition, a, b = (context.value(_value(value)) for value in node.inputs)
+    if a.dtype is not b.dtype or condition.dtype is not DType.BOOL:
+        raise Unsupported(f"chooses between {a.dtype.name} and {b.dtype.name}")
+    shape = graph.shape(node.outputs[0])
+    y = context.new(node.outputs[0].name or "", shape, result_order([a, b], shape), a.dtype)
+    strides = [broadcast_strides(ref, shape) for ref in (condition, a, b)] + [list(y.strides())]
+    dims, sc, sa, sb, sy = merge_dims(list(y.dims), [[s[axis] for axis in y.order] for s in strides])
+    form = {"op": "Where", "node": node.name, "form": a.dtype.name.lower()}
+    context.builder.step(
+        node.name or "",
+        Op.WHERE,
+        (condition.tensor, a.tensor, b.tensor),
+        (y.tensor,),
+        form,
+        rank=len(dims),
+        dims=dims,
+        stride_c=sc,
+        stride_a=sa,
+        stride_b=sb,
+        stride_y=sy,
+    )
+    context.set(node.outputs[0], y)
+
+
+@lowers("Cast")
+def cast(context: Context, node: Node) -> None:
+    """Between float32, integers and bool."""
+    x = context.value(_value(node.inputs[0]))
+    dtype = dtype_of(graph.dtype(node.outputs[0]), node.outputs[0].name or "")
+    if dtype is DType.S8:
+        raise Unsupported("casts to int8; quantised values come from QuantizeLinear")
+    y = x if x.dtype is dtype else context.like(x, node.outputs[0].name or "", dtype)
+    if y is not x:
+        context.copy(node.name or "", x, y, form={"op": "Cast", "node": node.name})
+    context.set(node.outputs[0], y)
+
+
+@lowers("BatchNormalization")
+def batch_normalization(context: Context, node: Node) -> None:
+    """What could not be folded into a convolution: x * scale + shift for each channel."""
+    scale, shift, mean, variance = (constant_of(v) for v in node.inputs[1:5])
+    if scale is None or shift is None or mean is None or variance is None:
+        raise Unsupported("has statistics that are computed at run time")
+    factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + float(graph.attribute(node, "epsilon", 1e-5)))
+    offset = shift.astype(np.float64) - mean.astype(np.float64) * factor
+    x = context.value(_value(node.inputs[0]))
+    column = (-1, *[1] * (len(x.shape) - 2))
+    product = context.like(x, f"{node.outputs[0].name}.scaled")
+    y = context.like(x, node.outputs[0].name or "")
+    _emit(
+        context,
+        node,
+        Binary.MUL,
+        x,
+        context.constant(f"{node.name}.scale", factor.astype(np.float32).reshape(column)),
+        product,
+        {},
+    )
+    _emit(
+        context,
+        node,
+        Binary.ADD,
+        product,
+        context.constant(f"{node.name}.shift", offset.astype(np.float32).reshape(column)),
+        y,
+        {},
+    )
+    context.set(node.outputs[0], y)

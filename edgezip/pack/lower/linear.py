@@ -1,0 +1,169 @@
+"""Gemm and MatMul: with constant weights a CONV step on a one-row image, with two activations a MATMUL step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgezip import graph
+from edgezip.pack.builder import Ref, elements, plain
+from edgezip.pack.context import Context, Unsupported, constant_of
+from edgezip.pack.lower.convolution import Filter, emit_float, emit_int8
+from edgezip.pack.lower.geometry import Window
+from edgezip.pack.lower.registry import Target8, lowers, lowers_int8
+from edgezip.pack.weights import Weights, int8_weights, int32_bias, params_of
+from edgezip.program import DType, Op
+
+if TYPE_CHECKING:
+    from edgezip.graph import Node, Value
+
+Array = np.ndarray[Any, Any]
+POINT = Window((1, 1), (1, 1), (1, 1), (0, 0), (0, 0))
+
+
+def _value(value: Value | None) -> Value:
+    assert value is not None
+    return value
+
+
+def _rows(context: Context, ref: Ref, features: int) -> Ref:
+    """(..., features) as an image (1, features, 1, rows), channels-last: the same memory."""
+    ref = context.plain(ref)
+    rows = elements(ref.shape) // features
+    return context.relabelled(ref, (1, features, 1, rows), (0, 2, 3, 1))
+
+
+def _finish(context: Context, made: Ref, shape: tuple[int, ...]) -> Ref:
+    return context.relabelled(made, shape, plain(len(shape)))
+
+
+def _check_gemm(node: Node) -> bool:
+    """Whether B is transposed; a transposed or scaled A is refused by the caller through Unsupported."""
+    if node.op_type == "Gemm" and int(graph.attribute(node, "transA", 0)):
+        raise Unsupported("has transA = 1")
+    return bool(node.op_type == "Gemm" and int(graph.attribute(node, "transB", 0)))
+
+
+def _float_weights(node: Node) -> tuple[Array, Array]:
+    """Weights (outputs, K) and bias (outputs,) in float32, alpha and beta multiplied in."""
+    held = constant_of(node.inputs[1])
+    if held is None or held.ndim != 2:
+        raise Unsupported("has a constant second operand that is not a matrix")
+    weights = held if _check_gemm(node) else held.T
+    weights = np.asarray(weights, np.float32) * np.float32(graph.attribute(node, "alpha", 1.0))
+    bias = np.zeros(len(weights), np.float32)
+    if node.op_type == "Gemm" and len(node.inputs) > 2 and node.inputs[2] is not None:
+        added = constant_of(node.inputs[2])
+        if added is None or added.size not in (1, len(weights)):
+            raise Unsupported("has a third operand that is not a constant row")
+        bias = bias + np.broadcast_to(np.asarray(added, np.float32).reshape(-1), bias.shape) * np.float32(
+            graph.attribute(node, "beta", 1.0)
+        )
+    return np.ascontiguousarray(weights), bias
+
+
+@lowers("Gemm", "MatMul")
+def linear_float(context: Context, node: Node) -> None:
+    """Gemm or MatMul in float32."""
+    shape = graph.shape(node.outputs[0])
+    if constant_of(node.inputs[1]) is None or len(graph.shape(_value(node.inputs[1]))) != 2:
+        context.set(
+            node.outputs[0],
+            _matmul(context, node, context.value(_value(node.inputs[0])), context.value(_value(node.inputs[1])), None),
+        )
+        return
+    weights, bias = _float_weights(node)
+    x = _rows(context, context.value(_value(node.inputs[0])), weights.shape[1])
+    made = context.new(node.outputs[0].name or "", (1, len(weights), 1, x.shape[3]), (0, 2, 3, 1), DType.F32)
+    emit_float(context, node, x, made, Filter(weights[:, None], bias, POINT, 1, (1, x.shape[3])))
+    context.set(node.outputs[0], _finish(context, made, shape))
+
+
+@lowers_int8("Gemm", "MatMul")
+def linear_int8(context: Context, node: Node, target: Target8) -> Ref:
+    """Gemm or MatMul between Q/DQ."""
+    shape = graph.shape(node.outputs[0])
+    a = context.int8(_value(node.inputs[0]))
+    if constant_of(node.inputs[1]) is None:
+        b = context.int8(_value(node.inputs[1]))
+        if a is None or b is None or node.op_type == "Gemm":
+            raise Unsupported("has operands that are computed at run time")
+        return _matmul(context, node, a, b, target)
+    if a is None:
+        raise Unsupported("has a constant first operand")
+    weights = _int8_matrix(context, node, shape[-1])
+    x = _rows(context, a, weights.values.shape[1])
+    bias = _int8_bias(node, target, x, weights, shape[-1])
+    made = context.new(node.outputs[0].name or "", (1, shape[-1], 1, x.shape[3]), (0, 2, 3, 1), DType.S8, target.q)
+    emit_int8(context, node, x, made, Filter(weights.values[:, None], bias, POINT, 1, (1, x.shape[3])), weights.scale, target)
+    return _finish(context, made, shape)
+
+
+def _int8_matrix(context: Context, node: Node, outputs: int) -> Weights:
+    """(outputs, K) int8; alpha goes into the scales."""
+    transposed = _check_gemm(node)
+    held = constant_of(node.inputs[1])
+    if held is None or held.ndim != 2:
+        raise Unsupported("has a constant second operand that is not a matrix")
+    weights = int8_weights(context, node.inputs[1], node, 0 if transposed else 1, outputs)
+    values = weights.values if transposed else weights.values.T
+    alpha = np.float32(graph.attribute(node, "alpha", 1.0)) if node.op_type == "Gemm" else np.float32(1)
+    if alpha <= 0:
+        raise Unsupported("has alpha that is not positive")
+    return Weights(np.ascontiguousarray(values), weights.scale * alpha)
+
+
+def _int8_bias(node: Node, target: Target8, x: Ref, weights: Weights, outputs: int) -> Array:
+    value = node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None
+    beta = float(graph.attribute(node, "beta", 1.0)) if value is not None else 1.0
+    if beta == 1.0:
+        return int32_bias(value, target.bias, params_of(x), weights.scale, outputs)
+    held = constant_of(value)
+    if held is None:
+        raise Unsupported("has a bias that is computed at run time")
+    scaled = np.broadcast_to(held.reshape(-1) * beta, (outputs,))
+    return int32_bias(None, scaled if target.bias is None else scaled + target.bias, params_of(x), weights.scale, outputs)
+
+
+def _matmul(context: Context, node: Node, a: Ref, b: Ref, target: Target8 | None) -> Ref:
+    """Two activations: equal batch dims, or one operand shared by all batches."""
+    if node.op_type == "Gemm":
+        raise Unsupported("multiplies two activations; only MatMul can")
+    shape = graph.shape(node.outputs[0])
+    if len(a.shape) < 2 or len(b.shape) < 2:
+        raise Unsupported("multiplies a vector")
+    a, b = context.plain(a), context.plain(b)
+    m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+    batch = elements(shape[:-2])
+    strides = []
+    for operand, size in ((a, m * k), (b, k * n)):
+        count = elements(operand.shape[:-2])
+        if count not in (1, batch):
+            raise Unsupported("broadcasts one batch axis against another")
+        strides.append(size if count == batch else 0)
+    made = context.new(
+        node.outputs[0].name or "", shape, plain(len(shape)), DType.S8 if target else DType.F32, target.q if target else None
+    )
+    quantised: dict[str, Any] = {"lo": -128, "hi": 127}
+    if target is not None:
+        scale = np.float64(np.float32(a.scale)) * np.float64(np.float32(b.scale)) / np.float64(np.float32(target.q.scale))
+        quantised = {"scale": float(np.float32(scale)), "lo": target.lo, "hi": target.hi}
+    form = {"op": "MatMul", "node": node.name, "form": "int8" if target else "float32", "macs": batch * m * k * n}
+    context.builder.step(
+        node.name or "MatMul",
+        Op.MATMUL,
+        (a.tensor, b.tensor),
+        (made.tensor,),
+        form,
+        batch=batch,
+        M=m,
+        N=n,
+        K=k,
+        transpose_b=0,
+        batch_stride_a=strides[0],
+        batch_stride_b=strides[1],
+        batch_stride_y=m * n,
+        **quantised,
+    )
+    return made

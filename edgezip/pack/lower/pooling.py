@@ -1,0 +1,147 @@
+"""Pooling and reductions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgezip import graph
+from edgezip.pack.builder import Ref, elements, plain
+from edgezip.pack.context import Context, QParams, Unsupported, constant_of, ratio
+from edgezip.pack.lower.geometry import Window, image, image_shape, like_output, window_of
+from edgezip.pack.lower.registry import Target8, lowers, lowers_int8
+from edgezip.program import DType, Op, Pool, Reduce
+
+if TYPE_CHECKING:
+    from edgezip.graph import Node, Value
+
+REDUCE = {"ReduceMean": Reduce.MEAN, "ReduceSum": Reduce.SUM, "ReduceMax": Reduce.MAX, "ReduceMin": Reduce.MIN}
+
+
+def _value(value: Value | None) -> Value:
+    assert value is not None
+    return value
+
+
+def _window(node: Node, x: Ref) -> Window:
+    if node.op_type.startswith("Global"):
+        return Window((x.shape[2], x.shape[3]), (1, 1), (1, 1), (0, 0), (0, 0))
+    shape, spatial = graph.shape(node.outputs[0]), graph.shape(_value(node.inputs[0]))[2:]
+    return window_of(node, tuple(graph.attribute(node, "kernel_shape")), spatial, shape[2:])
+
+
+def _pool(context: Context, node: Node, x: Ref, target: Target8 | None) -> Ref:
+    if len(node.outputs) > 1 and graph.consumers(node.outputs[1]):
+        raise Unsupported("gives indices of the maxima")
+    x = image(context, x)
+    window = _window(node, x)
+    shape = graph.shape(node.outputs[0])
+    kind = Pool.MAX if "Max" in node.op_type else Pool.AVERAGE
+    own = QParams(x.scale, x.zero_point)
+    q = own if kind is Pool.MAX or target is None else target.q
+    made = context.new(node.outputs[0].name or "", image_shape(shape), (0, 2, 3, 1), x.dtype, q)
+    lo, hi = (-128, 127) if target is None or kind is Pool.MAX else (target.lo, target.hi)
+    include = int(graph.attribute(node, "count_include_pad", 0))
+    if include and int(graph.attribute(node, "ceil_mode", 0)):
+        raise Unsupported("has count_include_pad with ceil_mode")
+    context.builder.step(
+        node.name or "",
+        Op.POOL,
+        (x.tensor,),
+        (made.tensor,),
+        {"op": node.op_type, "node": node.name, "form": "int8" if target else "float32"},
+        kind=kind,
+        kernel_h=window.kernel[0],
+        kernel_w=window.kernel[1],
+        stride_h=window.stride[0],
+        stride_w=window.stride[1],
+        dilation_h=window.dilation[0],
+        dilation_w=window.dilation[1],
+        pad_top=window.pad[0],
+        pad_left=window.pad[1],
+        pad_bottom=window.pad_end[0],
+        pad_right=window.pad_end[1],
+        count_include_pad=include,
+        scale=ratio(x.scale, q.scale) if x.dtype is DType.S8 else 1.0,
+        lo=lo,
+        hi=hi,
+    )
+    return like_output(context, made, shape)
+
+
+@lowers("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
+def pool(context: Context, node: Node) -> None:
+    """Pooling in float32 (the maximum also in int8, whose scale it keeps)."""
+    source = _value(node.inputs[0])
+    x = context.int8(source) if "Max" in node.op_type else None
+    context.set(node.outputs[0], _pool(context, node, x if x is not None else context.value(source), None))
+
+
+@lowers_int8("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
+def pool_int8(context: Context, node: Node, target: Target8) -> Ref:
+    """Pooling between Q/DQ."""
+    x = context.int8(_value(node.inputs[0]))
+    assert x is not None
+    return context.quantized(_pool(context, node, x, target), target.q, f"{node.outputs[0].name}.int8")
+
+
+def _axes(node: Node, rank: int) -> list[int]:
+    axes = graph.attribute(node, "axes")
+    if axes is None and len(node.inputs) > 1 and node.inputs[1] is not None:
+        held = constant_of(node.inputs[1])
+        if held is None:
+            raise Unsupported("has axes computed at run time")
+        axes = held.reshape(-1).tolist()
+    if not axes:
+        return [] if int(graph.attribute(node, "noop_with_empty_axes", 0)) else list(range(rank))
+    return sorted(int(axis) % rank for axis in axes)
+
+
+def _reduce(context: Context, node: Node, x: Ref, target: Target8 | None) -> Ref:
+    rank = len(x.shape)
+    axes = _axes(node, rank)
+    kind = REDUCE[node.op_type]
+    places = [i for i, axis in enumerate(x.order) if axis in axes]
+    if places and places != list(range(places[0], places[0] + len(places))):  # bring the axes together, innermost
+        x = context.ordered(x, tuple([a for a in x.order if a not in axes] + axes))
+        places = list(range(rank - len(axes), rank))
+    dims = x.dims
+    first, last = (places[0], places[-1] + 1) if places else (rank, rank)
+    kept = tuple(1 if axis in axes else size for axis, size in enumerate(x.shape))
+    moves = kind in (Reduce.MAX, Reduce.MIN)
+    q = None if x.dtype is not DType.S8 else QParams(x.scale, x.zero_point) if moves or target is None else target.q
+    y = context.new(node.outputs[0].name or "", kept, x.order, x.dtype, q)
+    params: dict[str, Any] = {"scale": ratio(x.scale, q.scale) if q else 1.0, "lo": -128, "hi": 127}
+    if target is not None and not moves:
+        params |= {"lo": target.lo, "hi": target.hi}
+    context.builder.step(
+        node.name or "",
+        Op.REDUCE,
+        (x.tensor,),
+        (y.tensor,),
+        {"op": node.op_type, "node": node.name, "form": "int8" if q else "float32"},
+        kind=kind,
+        outer=elements(dims[:first]),
+        n=elements(dims[first:last]),
+        inner=elements(dims[last:]),
+        **params,
+    )
+    shape = graph.shape(node.outputs[0])
+    if shape == kept:
+        return y
+    remaining = [axis for axis in range(rank) if axis not in axes]
+    order = tuple(remaining.index(axis) for axis in y.order if axis in remaining)
+    return context.relabelled(y, shape, order or plain(len(shape)))
+
+
+@lowers(*REDUCE)
+def reduce(context: Context, node: Node) -> None:
+    """Sum, mean or extreme over axes, in float32."""
+    context.set(node.outputs[0], _reduce(context, node, context.value(_value(node.inputs[0])), None))
+
+
+@lowers_int8(*REDUCE)
+def reduce_int8(context: Context, node: Node, target: Target8) -> Ref:
+    """Sum, mean or extreme over axes between Q/DQ."""
+    x = context.int8(_value(node.inputs[0]))
+    assert x is not None
+    return context.quantized(_reduce(context, node, x, target), target.q, f"{node.outputs[0].name}.int8")

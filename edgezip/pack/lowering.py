@@ -1,0 +1,229 @@
+"""From an ONNX model (float, or with Q/DQ) to the steps of a program."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgezip import graph
+from edgezip.errors import UnsupportedModelError
+from edgezip.pack import fuse, tables
+from edgezip.pack.builder import Builder, Ref, channels_last, plain
+from edgezip.pack.context import Context, QParams, Unsupported, dtype_of, qparams_of
+from edgezip.pack.lower import FLOAT, INT8
+from edgezip.pack.lower.registry import Target8
+from edgezip.pack.plan_graph import GraphPlan, Kind, QPlan, analyse
+from edgezip.program import DType, Layout, Op
+
+if TYPE_CHECKING:
+    from edgezip.graph import Model, Node, Value
+
+IMAGE_OPS = {
+    "Conv",
+    "ConvTranspose",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "Resize",
+    "Upsample",
+    "PRelu",
+    "BatchNormalization",
+}
+
+
+class Lowering:
+    """One pass over the graph; complaints of all nodes are collected before the first is raised."""
+
+    def __init__(self, model: Model, layout: Layout, act_sign: int) -> None:
+        self.model = model
+        self.context = Context(model, Builder(layout, act_sign), opset=graph.opset(model))
+        self.plan: GraphPlan = analyse(model, set(INT8))
+        self.stored: dict[str, Ref] = {}  # int8 tensors of the ONNX graph by name
+        self.complaints: dict[str, str] = {}
+        self.lost: set[str] = set()  # values that could not be made because of a complaint
+
+    def run(self) -> Builder:
+        """All steps, fused. Raises UnsupportedModelError that lists every node without a way to run."""
+        for value in graph.input_values(self.model):
+            self._input(value)
+        for node in graph.nodes(self.model):
+            self._guarded(node)
+        if not self.complaints:
+            for value in graph.output_values(self.model):
+                self._output(value)
+        if self.complaints:
+            self._refuse()
+        fuse.run(self.context.builder)
+        return self.context.builder
+
+    def _guarded(self, node: Node) -> None:
+        try:
+            self._node(node)
+        except Unsupported as error:
+            names = [value.name for value in node.inputs if value is not None]
+            if not any(name in self.lost for name in names):
+                self.complaints[node.name or node.op_type] = f"{node.name} ({node.op_type}): {error}"
+            self.lost |= {value.name or "" for value in node.outputs}
+
+    def _refuse(self) -> None:
+        listed = "; ".join(self.complaints.values())
+        raise UnsupportedModelError(
+            f"{len(self.complaints)} node(s) cannot run: {listed}",
+            where=self.model.graph.name or "model",
+            hint="`edgezip inspect --ops` lists the operators; export these nodes in another form, or cut them off the graph",
+        )
+
+    # --- ends of the graph ------------------------------------------------------------------------------------------------
+
+    def _input(self, value: Value) -> None:
+        name, shape = value.name or "", graph.shape(value)
+        try:
+            dtype = dtype_of(graph.dtype(value), name)
+        except Unsupported as error:
+            self.complaints[name] = f"input {error}"
+            return
+        q = self._input_params(value) if dtype is DType.S8 else QParams(0.0, 0)
+        tensor = self.context.builder.graph_input(name, dtype, shape, q.scale, q.zero_point)
+        ref = Ref(tensor, shape, plain(len(shape)), dtype, q.scale, q.zero_point)
+        if dtype is DType.S8:
+            order = channels_last(len(shape)) if self._wants_image(value) else plain(len(shape))
+            inside = self.context.new(f"{name}.inside", shape, order, dtype, q)
+            self.context.copy(name, ref, inside)
+            self.stored[name] = inside
+        else:
+            self.context.floats[name] = ref
+
+    def _input_params(self, value: Value) -> QParams:
+        for node, _ in graph.consumers(value):
+            q = qparams_of(node) if node.op_type == "DequantizeLinear" else None
+            if q is not None:
+                return q
+        self.complaints[value.name or ""] = f"input '{value.name}' is int8 and nothing says its scale"
+        return QParams(1.0, 0)
+
+    def _output(self, value: Value) -> None:
+        name, shape = value.name or "", graph.shape(value)
+        context = self.context
+        try:
+            source = self.stored.get(name)
+            if source is None:
+                source = context.floats.get(name) or context.int8(value) or context.value(value)
+        except Unsupported as error:
+            self.complaints[name] = f"output '{name}': {error}"
+            return
+        is_int8 = name in self.stored
+        dtype = DType.F32 if source.dtype is DType.S8 and not is_int8 else source.dtype
+        q = QParams(source.scale, source.zero_point) if is_int8 else QParams(0.0, 0)
+        tensor = context.builder.graph_output(name, dtype, shape, q.scale, q.zero_point)
+        context.copy(name, source, Ref(tensor, shape, plain(len(shape)), dtype, q.scale, q.zero_point), form={"op": "output"})
+
+    # --- nodes ---------------------------------------------------------------------------------------------------------------
+
+    def _node(self, node: Node) -> None:
+        if node.op_type == "QuantizeLinear":
+            if graph.constant(node.inputs[0]) is None:
+                self._quantize(node)
+        elif node.op_type == "DequantizeLinear":
+            self._dequantize(node)
+        elif node.op_type != "Constant" and (node.name or "") in self.plan.in_float:
+            self._float(node)
+
+    def _float(self, node: Node) -> None:
+        rule = FLOAT.get(node.op_type) if not node.domain else None
+        if rule is None:
+            raise Unsupported("has no kernel")
+        rule(self.context, node)
+
+    def _dequantize(self, node: Node) -> None:
+        source, output = node.inputs[0], node.outputs[0]
+        if source is None or graph.constant(source) is not None:
+            return
+        if (output.name or "") not in self.plan.int8_values:
+            raise Unsupported("has parameters per axis, or of a type other than int8 and uint8")
+        if source.name in self.stored:
+            self.context.int8s[output.name or ""] = self.stored[source.name]
+        else:
+            raise Unsupported(f"reads '{source.name}', which is not the result of a QuantizeLinear")
+
+    def _quantize(self, node: Node) -> None:
+        decided = self.plan.q.get(node.name or "")
+        if decided is None:
+            raise Unsupported("has parameters per axis, or of a type other than int8 and uint8")
+        output = node.outputs[0]
+        self.stored[output.name or ""] = self._quantized(node, decided)
+
+    def _quantized(self, node: Node, decided: QPlan) -> Ref:
+        value, name = node.inputs[0], node.outputs[0].name or ""
+        assert value is not None
+        match decided.kind:
+            case Kind.TABLE:
+                return self._table(value, name, decided.q)
+            case Kind.REQUANTIZE:
+                ref = self.context.int8(value)
+                if ref is None:
+                    raise Unsupported(f"needs '{value.name}' in int8")
+                return self.context.quantized(ref, decided.q, name)
+            case Kind.INT8:
+                return self._int8(value, name, decided)
+            case Kind.FLOAT:
+                return self._from_float(value, name, decided.q, node)
+
+    def _from_float(self, value: Value, name: str, q: QParams, node: Node) -> Ref:
+        ref = self.context.value(value)
+        order = channels_last(len(ref.shape)) if self._wants_image(node.outputs[0]) else None
+        return self.context.quantized(ref, q, name, order)
+
+    def _wants_image(self, value: Value) -> bool:
+        """Whether an operator on images reads the value, directly or behind a DequantizeLinear."""
+        users = [node for node, _ in graph.consumers(value)]
+        behind = [n for user in users if user.op_type == "DequantizeLinear" for n, _ in graph.consumers(user.outputs[0])]
+        return any(user.op_type in IMAGE_OPS for user in users + behind)
+
+    def _int8(self, value: Value, name: str, decided: QPlan) -> Ref:
+        node = decided.node
+        assert node is not None
+        mark = len(self.context.builder.steps)
+        try:
+            ref = INT8[node.op_type](self.context, node, Target8(decided.q, decided.low, decided.high, decided.bias))
+        except Unsupported as error:
+            if node.op_type not in FLOAT:
+                raise
+            del self.context.builder.steps[mark:], self.context.builder.forms[mark:]
+            self.context.notes.append(f"{node.name} ({node.op_type}) runs in float32: {error}")
+            for between in self._nodes_between(node, value):
+                self._float(between)
+            return self.context.quantized(self.context.value(value), decided.q, name)
+        self.context.builder.tensors[ref.tensor].name = name
+        return ref
+
+    def _nodes_between(self, node: Node, value: Value) -> list[Node]:
+        """``node`` and the clip or addition behind it, up to the one that makes ``value``, in order."""
+        found: list[Node] = []
+        current = graph.producer(value)
+        while current is not None and current is not node:
+            found.append(current)
+            data = [v for v in current.inputs if v is not None and graph.constant(v) is None and graph.producer(v) is not None]
+            current = graph.producer(data[0]) if data else None
+        return [node, *reversed(found)]
+
+    def _table(self, value: Value, name: str, q: QParams) -> Ref:
+        def leaf(v: Value) -> str | None:
+            return self.plan.int8_values.get(v.name or "")
+
+        chain = tables.chain_of(value, leaf)
+        assert chain is not None
+        root = str(chain[0])
+        ref = self.stored.get(root) or self.context.int8s.get(root)
+        if ref is None:
+            raise Unsupported(f"needs '{root}', which could not be lowered")
+        builder = self.context.builder
+        x = (np.arange(-128, 128) - ref.zero_point) * np.float64(np.float32(ref.scale))
+        results = np.broadcast_to(tables.evaluate(value, leaf, x), x.shape)
+        table = builder.constant(f"{name}.table", tables.table_of(results, q.scale, q.zero_point, builder.act_sign), DType.U8)
+        y = self.context.like(ref, name, DType.S8, q)
+        names = [node.name for node in reversed(chain[1])]
+        form: dict[str, Any] = {"op": "table", "node": ", ".join(map(str, names)), "form": "int8"}
+        builder.step(str(names[-1]), Op.TABLE, (ref.tensor, table), (y.tensor,), form)
+        return y
