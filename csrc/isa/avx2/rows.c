@@ -1,0 +1,2 @@
+#define EZ_ROWS_NAME avx2
+#include "isa/rows.inc"

@@ -1,0 +1,2 @@
+#define EZ_ROWS_NAME dotprod
+#include "isa/rows.inc"

@@ -1,0 +1,2 @@
+#define EZ_ROWS_NAME neon
+#include "isa/rows.inc"

@@ -1,0 +1,2 @@
+#define EZ_ROWS_NAME portable
+#include "isa/rows.inc"
