@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,12 @@ Array = np.ndarray[Any, Any]
 
 
 class OnnxSession:
-    """An ONNX model with ``threads`` threads inside an operator; same ``run`` as ``edgezip.runtime.session.Session``."""
+    """An ONNX model with ``threads`` threads inside an operator; same ``run`` as ``edgezip.runtime.session.Session``.
 
-    def __init__(self, path: str | Path, threads: int = 1) -> None:
+    Inner values named in ``expose`` become outputs too (names that the graph does not have are passed over).
+    """
+
+    def __init__(self, path: str | Path, threads: int = 1, expose: Collection[str] = ()) -> None:
         import onnxruntime
 
         if not Path(path).is_file():
@@ -26,7 +29,8 @@ class OnnxSession:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            model = _with_outputs(Path(path), expose) if expose else str(path)
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no base of their own
             raise InvalidModelError("ONNX Runtime cannot load the model", where=str(path), got=str(error)[:200]) from error
         self.version = str(onnxruntime.__version__)
@@ -36,3 +40,14 @@ class OnnxSession:
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name."""
         return dict(zip(self.output_names, self._session.run(None, dict(feeds)), strict=True))
+
+
+def _with_outputs(path: Path, names: Collection[str]) -> bytes:
+    import onnx
+
+    model = onnx.load(str(path))
+    there = {item.name for item in model.graph.output}
+    made = {name for node in model.graph.node for name in node.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted((made & set(names)) - there))
+    data: bytes = model.SerializeToString()
+    return data

@@ -1,0 +1,110 @@
+"""Does int8 still answer right? Each zoo task: float metric, ours, paired counts, SQNR; ONNX Runtime's quantiser beside it.
+
+    python -m bench.agreement [--work .work/zoo] [task ...]
+
+Both quantisers see the same calibration samples; ours runs in the C runtime, theirs in ONNX Runtime, with each of its methods
+(min-max, percentile, entropy). Writes bench/results/<date>-<host>-agreement.json and prints a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench import ours, protocol
+from bench.peers import onnxruntime_quantizer
+from bench.zoo import TASKS, fidelity, load_task
+from bench.zoo.runners import RUNNERS
+from bench.zoo.task import Score, Task
+from edgezip.errors import EdgeZipError
+from edgezip.report import text
+
+COLUMNS = (
+    "task",
+    "metric",
+    "n",
+    "float",
+    "ours",
+    "worse/better",
+    "SQNR dB",
+    *(f"ORT {m}" for m in onnxruntime_quantizer.METHODS),
+)
+
+
+def agreement_row(task: Task, work: Path) -> dict[str, Any]:
+    """All figures of one task."""
+    feed = ours.first_feed(task, work)
+    reference = task.score(work, RUNNERS["ort"](task.model(work), feed))
+    program = ours.compile_for_host(task, work, ours.quantize(task, work))
+    row: dict[str, Any] = {"task": task.name, "metric": reference.metric, "samples": reference.samples}
+    row["float_pct"] = round(reference.percent, 2)
+    row["edgezip"] = figures(reference, task.score(work, RUNNERS["edgezip"](program, feed)))
+    row["onnxruntime"] = {method: peer_figures(task, work, method, reference) for method in onnxruntime_quantizer.METHODS}
+    return {**row, **gates(row)}
+
+
+def figures(reference: Score, score: Score) -> dict[str, Any]:
+    """Metric, drop in points, paired counts, SQNR and cosine."""
+    agreement = fidelity.outputs_agreement(reference, score)
+    return {
+        "pct": round(score.percent, 2),
+        "drop_points": round(reference.percent - score.percent, 2),
+        "paired": fidelity.paired_counts(reference.per_sample, score.per_sample),
+        "sqnr_db": round(agreement.sqnr_db, 2),
+        "cosine": round(agreement.cosine, 6),
+    }
+
+
+def peer_figures(task: Task, work: Path, method: str, reference: Score) -> dict[str, Any]:
+    """The same with ONNX Runtime's quantiser; an error is kept as its text: it is a result too."""
+    output = work / f"{task.name}.ort-{method}.onnx"
+    try:
+        onnxruntime_quantizer.quantize(task.model(work), task.calibration(work), method, output)
+        run = RUNNERS["ort"](output, ours.first_feed(task, work))
+    except Exception as error:  # any failure of the peer's tool
+        return {"failed": f"{type(error).__name__}: {error}"[:200]}
+    return figures(reference, task.score(work, run))
+
+
+def gates(row: dict[str, Any]) -> dict[str, bool]:
+    """The project's two promises: within one point of float, SQNR not below the peer's best."""
+    best = max((peer["sqnr_db"] for peer in row["onnxruntime"].values() if "sqnr_db" in peer), default=float("-inf"))
+    return {"within_one_point": row["edgezip"]["drop_points"] <= 1.0, "sqnr_not_below_peer": row["edgezip"]["sqnr_db"] >= best}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """One line a task; the peer's columns are its SQNR and, in brackets, its metric."""
+    lines = []
+    for row in rows:
+        mine, peers = row["edgezip"], row["onnxruntime"]
+        moved = f"{mine['paired']['worse']}/{mine['paired']['better']}"
+        theirs = [f"{p['sqnr_db']} ({p['pct']})" if "pct" in p else "failed" for p in peers.values()]
+        figures = (f"{row['float_pct']:.2f}", f"{mine['pct']:.2f}", moved, f"{mine['sqnr_db']:.2f}")
+        lines.append((row["task"], row["metric"], row["samples"], *figures, *theirs))
+    return text.table(COLUMNS, lines)
+
+
+def main() -> int:
+    """Runs the named tasks (default: all); exit code 3 when a promise is broken."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", default=list(TASKS))
+    parser.add_argument("--work", type=Path, default=Path(".work/zoo"))
+    parser.add_argument("--results", type=Path, default=protocol.RESULTS)
+    arguments = parser.parse_args()
+    rows = []
+    for name in arguments.tasks or TASKS:
+        rows.append(agreement_row(load_task(name), arguments.work))
+        print(table(rows[-1:]), flush=True)
+    path = protocol.save("agreement", {"rows": rows}, arguments.results)
+    print(f"\n{table(rows)}\nwrote {path}")
+    return 0 if all(row["within_one_point"] and row["sqnr_not_below_peer"] for row in rows) else 3
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except EdgeZipError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
