@@ -1,2 +1,3 @@
-#define EZ_ROWS_NAME avx512vnni
+/* The row kernels of isa/rows.inc with the flags of this folder. */
+#define EZ_ROWS ez_rows_avx512vnni
 #include "isa/rows.inc"

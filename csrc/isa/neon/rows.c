@@ -1,2 +1,3 @@
-#define EZ_ROWS_NAME neon
+/* The row kernels of isa/rows.inc with the flags of this folder. */
+#define EZ_ROWS ez_rows_neon
 #include "isa/rows.inc"
