@@ -56,10 +56,10 @@ def test_a_changed_weight_is_seen() -> None:
 
 BAD_PARAMS = [
     ("kernel_h", 0), ("kernel_h", -1), ("kernel_w", 2**31 - 1), ("stride_h", 0), ("stride_w", -2), ("stride_h", 2**31 - 1),
-    ("dilation_w", 0), ("dilation_h", 2**31 - 1), ("pad_top", 2**31 - 1), ("pad_left", -(2**31)), ("out_h", 0), ("out_w", 2**31 - 1), ("out_h", -5),
-    ("out_offset_h", -1), ("out_offset_w", 2**31 - 1), ("out_step_h", 0), ("out_step_w", -1), ("groups", 0), ("groups", -1),
-    ("groups", 2**31 - 1), ("lo", -129), ("hi", 128), ("lo", 127), ("zero_point_mid", 128), ("zero_point_mid_out", -129),
-    ("add_lo", -129), ("add_hi", 128), ("scale_a", np.nan), ("scale_b", np.inf),
+    ("dilation_w", 0), ("dilation_h", 2**31 - 1), ("pad_top", 2**31 - 1), ("pad_left", -(2**31)), ("out_h", 0), ("out_h", -5),
+    ("out_w", 2**31 - 1), ("out_offset_h", -1), ("out_offset_w", 2**31 - 1), ("out_step_h", 0), ("out_step_w", -1),
+    ("groups", 0), ("groups", -1), ("groups", 2**31 - 1), ("lo", -129), ("hi", 128), ("lo", 127), ("zero_point_mid", 128),
+    ("zero_point_mid_out", -129), ("add_lo", -129), ("add_hi", 128), ("scale_a", np.nan), ("scale_b", np.inf),
 ]  # fmt: skip
 
 

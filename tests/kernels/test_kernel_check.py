@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 CSRC = ROOT / "csrc"
-FLAGS = "-std=c11 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno -fno-trapping-math -pthread".split()
-FLAGS += [f"-I{CSRC}", f"-I{CSRC / 'include'}"]
+EZN1_FLAGS = ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-pthread", f"-I{CSRC}", f"-I{CSRC / 'include'}", *EZN1_FLAGS]
 SANITIZE = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
