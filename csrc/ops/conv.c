@@ -27,4 +27,4 @@ static const char *conv_kernel(const ez_step *step, const ez_tensor *tensors, co
   return tensors[step->inputs[0]].dtype == EZ_DTYPE_S8 ? kernels->gemm_s8->name : kernels->gemm_f32->name;
 }
 
-const ez_op ez_op_conv = {"conv", check_conv, ez_conv_run, conv_kernel};
+const ez_op ez_op_conv = {"conv", check_conv, ez_conv_run, conv_kernel, sizeof(ez_conv_params)};

@@ -23,4 +23,4 @@ static const char *depthwise_kernel(const ez_step *step, const ez_tensor *tensor
   return tensors[step->inputs[0]].dtype == EZ_DTYPE_S8 ? kernels->depthwise_s8->name : kernels->depthwise_f32->name;
 }
 
-const ez_op ez_op_depthwise = {"depthwise", check_depthwise, ez_depthwise_run, depthwise_kernel};
+const ez_op ez_op_depthwise = {"depthwise", check_depthwise, ez_depthwise_run, depthwise_kernel, sizeof(ez_conv_params)};

@@ -96,4 +96,4 @@ static const char *matmul_kernel(const ez_step *step, const ez_tensor *tensors, 
   return tensors[step->inputs[0]].dtype == EZ_DTYPE_F32 ? kernels->gemm_f32->name : "portable";
 }
 
-const ez_op ez_op_matmul = {"matmul", check_matmul, run_matmul, matmul_kernel};
+const ez_op ez_op_matmul = {"matmul", check_matmul, run_matmul, matmul_kernel, sizeof(ez_matmul_params)};

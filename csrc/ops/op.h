@@ -45,7 +45,8 @@ typedef struct ez_op {
   const char *name;
   ez_status (*check)(ez_check *check);
   void (*run)(const ez_run *run);
-  const char *(*kernel)(const ez_step *step, const ez_tensor *tensors, const ez_kernels *kernels); /* name of the ISA path taken */
+  const char *(*kernel)(const ez_step *step, const ez_tensor *tensors, const ez_kernels *kernels); /* name of the ISA path taken; NULL: the session's */
+  size_t params_bytes; /* of the params struct; the verifier proves that the rest of the record is zero */
 } ez_op;
 
 /* NULL when the opcode is unknown. */

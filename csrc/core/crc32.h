@@ -1,0 +1,10 @@
+/* CRC-32 of IEEE 802.3, as zlib's crc32. */
+#ifndef EDGEZIP_CRC32_H
+#define EDGEZIP_CRC32_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+uint32_t ez_crc32(const void *bytes, size_t size);
+
+#endif

@@ -1,0 +1,270 @@
+/* The strict verifier. A file is accepted only if every bit of it is accounted for: fixed fields have their one value, sections
+ * stand in order with zero gaps, each has its CRC-32, every index, size, offset and parameter is proved against the others.
+ * All arithmetic is in 64 bits on values capped beforehand, so nothing can wrap. */
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/crc32.h"
+#include "core/program.h"
+#include "ops/op.h"
+
+#define MAX_ELEMENTS (1ull << 40)
+#define MAX_ARENA (1ull << 36)
+#define MAX_SCRATCH (1ull << 30)
+#define MAX_COUNT 1000000u
+
+static const char magic[8] = {'E', 'D', 'G', 'E', 'Z', 'I', 'P', 0x1a};
+
+static ez_status fail(ez_error *error, ez_status status, int32_t step, int32_t tensor, const char *field, const char *format, ...) {
+  if (error) {
+    *error = (ez_error){.status = status, .step = step, .tensor = tensor};
+    snprintf(error->field, sizeof error->field, "%s", field);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(error->message, sizeof error->message, format, arguments);
+    va_end(arguments);
+  }
+  return status;
+}
+
+#define BAD(step, tensor, field, ...) return fail(error, EZ_BAD_PROGRAM, step, tensor, field, __VA_ARGS__)
+#define TRY(call)                  \
+  do {                             \
+    const ez_status status = call; \
+    if (status) return status;     \
+  } while (0)
+
+static int all_zero(const uint8_t *bytes, uint64_t size) {
+  uint8_t any = 0;
+  for (uint64_t i = 0; i < size; i++) any |= bytes[i];
+  return !any;
+}
+
+static ez_status check_header(const uint8_t *bytes, size_t size, ez_error *error) {
+  if (size < sizeof(ez_header)) BAD(-1, -1, "size", "file has %zu bytes, the header alone needs %zu", size, sizeof(ez_header));
+  const ez_header *h = (const ez_header *)(const void *)bytes;
+  if (memcmp(h->magic, magic, sizeof magic)) BAD(-1, -1, "magic", "not an EdgeZip program");
+  if (ez_crc32(bytes, sizeof *h - 4) != h->crc32) BAD(-1, -1, "crc32", "header is damaged");
+  if (h->format_version != EZ_FORMAT_VERSION) return fail(error, EZ_BAD_VERSION, -1, -1, "format_version", "expected %u, got %u", EZ_FORMAT_VERSION, h->format_version);
+  if (h->numerics != EZ_NUMERICS_EZN1) return fail(error, EZ_BAD_VERSION, -1, -1, "numerics", "expected EZN1, got %#x", h->numerics);
+  if (h->header_bytes != sizeof *h || h->file_bytes != size) BAD(-1, -1, "file_bytes", "expected %llu, got %zu", (unsigned long long)h->file_bytes, size);
+  if (h->layout != EZ_LAYOUT_K4N16 && h->layout != EZ_LAYOUT_K8N16) BAD(-1, -1, "layout", "unknown layout %u", h->layout);
+  if (h->act_sign != 0 && h->act_sign != 0x80) BAD(-1, -1, "act_sign", "expected 0 or 128, got %u", h->act_sign);
+  if (h->arena_bytes > MAX_ARENA || h->arena_bytes % EZ_ARENA_ALIGN || h->arena_bytes < EZ_OVERREAD) BAD(-1, -1, "arena_bytes", "out of range");
+  if (h->scratch_bytes > MAX_SCRATCH || h->scratch_bytes % EZ_ARENA_ALIGN) BAD(-1, -1, "scratch_bytes", "out of range");
+  if (!h->n_steps || h->n_steps > MAX_COUNT || !h->n_tensors || h->n_tensors > MAX_COUNT || !h->n_inputs || h->n_inputs > h->n_tensors || !h->n_outputs ||
+      h->n_outputs > h->n_tensors || h->n_vectors > MAX_COUNT)
+    BAD(-1, -1, "counts", "out of range");
+  if (!all_zero((const uint8_t *)h->reserved, sizeof h->reserved)) BAD(-1, -1, "reserved", "is not zero");
+  return EZ_OK;
+}
+
+static ez_status check_sections(const uint8_t *bytes, size_t size, ez_error *error) {
+  static const char *const names[EZ_SECTION_COUNT] = {"steps", "tensors", "io", "strings", "weights", "metadata", "vectors"};
+  const ez_header *h = (const ez_header *)(const void *)bytes;
+  uint64_t end = sizeof *h;
+  for (int i = 0; i < EZ_SECTION_COUNT; i++) {
+    const ez_section *s = &h->sections[i];
+    const uint64_t start = ez_round_64(end);
+    if (s->reserved) BAD(-1, -1, names[i], "reserved field is not zero");
+    if (s->offset != start || s->offset > size || s->bytes > size - s->offset) BAD(-1, -1, names[i], "section is not where it must be");
+    if (!all_zero(bytes + end, start - end)) BAD(-1, -1, names[i], "gap before the section is not zero");
+    if (ez_crc32(bytes + s->offset, s->bytes) != s->crc32) BAD(-1, -1, names[i], "section is damaged (CRC-32 differs)");
+    end = s->offset + s->bytes;
+  }
+  if (end != size) BAD(-1, -1, "size", "bytes behind the last section");
+  const uint64_t wanted[3] = {(uint64_t)h->n_steps * sizeof(ez_step), (uint64_t)h->n_tensors * sizeof(ez_tensor),
+                              ((uint64_t)h->n_inputs + h->n_outputs) * 4};
+  for (int i = 0; i < 3; i++)
+    if (h->sections[i].bytes != wanted[i]) BAD(-1, -1, names[i], "expected %llu bytes, got %llu", (unsigned long long)wanted[i], (unsigned long long)h->sections[i].bytes);
+  return EZ_OK;
+}
+
+/* UTF-8 without control characters: names are printed on terminals and into JSON. */
+static int is_clean_text(const uint8_t *s, uint64_t n) {
+  for (uint64_t i = 0; i < n;) {
+    const uint8_t c = s[i];
+    const int more = c < 0x80 ? 0 : c >= 0xc2 && c < 0xe0 ? 1 : c >= 0xe0 && c < 0xf0 ? 2 : c >= 0xf0 && c < 0xf5 ? 3 : -1;
+    if (more < 0 || c < 0x20 || c == 0x7f || i + (uint64_t)more >= n) return 0;
+    for (int k = 1; k <= more; k++)
+      if ((s[i + (uint64_t)k] & 0xc0) != 0x80) return 0;
+    if ((c == 0xe0 && s[i + 1] < 0xa0) || (c == 0xed && s[i + 1] > 0x9f) || (c == 0xf0 && s[i + 1] < 0x90) || (c == 0xf4 && s[i + 1] > 0x8f)) return 0;
+    i += (uint64_t)more + 1;
+  }
+  return 1;
+}
+
+static int is_name(const ez_program *p, uint32_t offset, uint32_t bytes) {
+  const uint64_t size = p->header->sections[EZ_SECTION_STRINGS].bytes;
+  return offset <= size && bytes <= size - offset && is_clean_text((const uint8_t *)p->strings + offset, bytes);
+}
+
+static ez_status check_shape(const ez_tensor *t, int32_t i, ez_error *error) {
+  if (t->dtype < EZ_DTYPE_F32 || t->dtype > EZ_DTYPE_BOOL) BAD(-1, i, "dtype", "unknown dtype %u", t->dtype);
+  if (t->rank > EZ_MAX_RANK) BAD(-1, i, "rank", "expected at most %d, got %u", EZ_MAX_RANK, t->rank);
+  if (t->reserved0 || !all_zero((const uint8_t *)t->reserved1, sizeof t->reserved1)) BAD(-1, i, "reserved", "is not zero");
+  uint64_t rows = 1;
+  for (int d = 0; d < EZ_MAX_RANK; d++) {
+    if (t->dims[d] < 1 || (d >= t->rank && t->dims[d] != 1)) BAD(-1, i, "dims", "dimension %d is %d", d, t->dims[d]);
+    if (d + 1 < t->rank) rows *= (uint64_t)t->dims[d];
+    if (rows > MAX_ELEMENTS) BAD(-1, i, "dims", "more than 2^40 elements");
+  }
+  const int32_t columns = t->rank ? t->dims[t->rank - 1] : 1;
+  if (t->row_stride < columns) BAD(-1, i, "row_stride", "expected at least %d, got %d", columns, t->row_stride);
+  if (rows > MAX_ELEMENTS / (uint64_t)t->row_stride) BAD(-1, i, "dims", "more than 2^40 elements");
+  const uint64_t bytes = ((rows - 1) * (uint64_t)t->row_stride + (uint64_t)columns) * ez_element_bytes(t->dtype);
+  if (t->bytes != bytes) BAD(-1, i, "bytes", "expected %llu, got %llu", (unsigned long long)bytes, (unsigned long long)t->bytes);
+  return EZ_OK;
+}
+
+static ez_status check_params(const ez_tensor *t, int32_t i, ez_error *error) {
+  if (t->dtype != EZ_DTYPE_S8) {
+    if (t->zero_point || t->scale != 0 || signbit(t->scale)) BAD(-1, i, "scale", "only s8 tensors have a scale and a zero point");
+    return EZ_OK;
+  }
+  if (!isfinite(t->scale) || t->scale < 1.17549435e-38f) BAD(-1, i, "scale", "must be a positive normal number");
+  if (t->zero_point < -128 || t->zero_point > 127) BAD(-1, i, "zero_point", "expected -128..127, got %d", t->zero_point);
+  return EZ_OK;
+}
+
+static ez_status check_place(const ez_program *p, int32_t i, ez_error *error) {
+  const ez_tensor *t = &p->tensors[i];
+  const ez_header *h = p->header;
+  switch (t->place) {
+    case EZ_IN_ARENA:
+    case EZ_IN_WEIGHTS: {
+      const uint64_t size = t->place == EZ_IN_ARENA ? h->arena_bytes : h->sections[EZ_SECTION_WEIGHTS].bytes;
+      const uint64_t align = t->place == EZ_IN_ARENA ? ez_element_bytes(t->dtype) : EZ_SECTION_ALIGN;
+      if (t->offset % align) BAD(-1, i, "offset", "expected a multiple of %llu", (unsigned long long)align);
+      if (size < EZ_OVERREAD || t->offset > size - EZ_OVERREAD || t->bytes > size - EZ_OVERREAD - t->offset) BAD(-1, i, "offset", "tensor leaves its section");
+      return EZ_OK;
+    }
+    case EZ_IN_INPUT:
+    case EZ_IN_OUTPUT: {
+      const uint32_t count = t->place == EZ_IN_INPUT ? h->n_inputs : h->n_outputs;
+      if (t->offset >= count) BAD(-1, i, "offset", "graph %s %llu does not exist", t->place == EZ_IN_INPUT ? "input" : "output", (unsigned long long)t->offset);
+      const uint32_t declared = p->io[(t->place == EZ_IN_INPUT ? 0 : h->n_inputs) + t->offset];
+      if (declared >= h->n_tensors) BAD(-1, i, "io", "tensor %u does not exist", declared);
+      const ez_tensor *io = &p->tensors[declared];
+      if (io->place != t->place || io->offset != t->offset) BAD(-1, i, "io", "graph inputs and outputs must be listed in order");
+      if (io->dtype != t->dtype || io->bytes != t->bytes || t->row_stride != (t->rank ? t->dims[t->rank - 1] : 1))
+        BAD(-1, i, "bytes", "a view of a graph input or output must cover it, contiguous and of its dtype");
+      return EZ_OK;
+    }
+    default: BAD(-1, i, "place", "unknown place %u", t->place);
+  }
+}
+
+static ez_status check_tensors(const ez_program *p, ez_error *error) {
+  for (int32_t i = 0; i < (int32_t)p->header->n_tensors; i++) {
+    TRY(check_shape(&p->tensors[i], i, error));
+    TRY(check_params(&p->tensors[i], i, error));
+    TRY(check_place(p, i, error));
+    if (!is_name(p, p->tensors[i].name_offset, p->tensors[i].name_bytes)) BAD(-1, i, "name", "is not clean UTF-8 inside the strings");
+  }
+  const uint32_t n = p->header->n_inputs + p->header->n_outputs;
+  for (uint32_t k = 0; k < n; k++) {
+    const int is_input = k < p->header->n_inputs;
+    const uint32_t index = p->io[k];
+    if (index >= p->header->n_tensors) BAD(-1, -1, "io", "tensor %u does not exist", index);
+    const ez_tensor *t = &p->tensors[index];
+    if (t->place != (is_input ? EZ_IN_INPUT : EZ_IN_OUTPUT) || t->offset != (is_input ? k : k - p->header->n_inputs))
+      BAD(-1, (int32_t)index, "io", "is not graph %s %u", is_input ? "input" : "output", is_input ? k : k - p->header->n_inputs);
+  }
+  return EZ_OK;
+}
+
+/* Whether two tensors share bytes. Weights are never written, so only arena and outputs matter. */
+static int overlap(const ez_tensor *a, const ez_tensor *b) {
+  if (a->place != b->place) return 0;
+  if (a->place == EZ_IN_OUTPUT) return a->offset == b->offset;
+  return a->place == EZ_IN_ARENA && a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
+}
+
+/* Operators that read each element just where they write it may work in place on exactly the same region. */
+static int may_be_in_place(const ez_step *s, int input) {
+  switch (s->op) {
+    case EZ_OP_UNARY:
+    case EZ_OP_TABLE:
+    case EZ_OP_PRELU: return input == 0;
+    case EZ_OP_BINARY: {
+      const ez_binary_params *p = (const ez_binary_params *)(const void *)s->params;
+      return !memcmp(input == 0 ? p->stride_a : p->stride_b, p->stride_y, sizeof p->stride_y);
+    }
+    default: return 0;
+  }
+}
+
+static int same_region(const ez_tensor *a, const ez_tensor *b) {
+  return a->offset == b->offset && a->bytes == b->bytes && a->row_stride == b->row_stride && a->dtype == b->dtype;
+}
+
+static ez_status check_operands(const ez_program *p, int32_t i, ez_error *error) {
+  const ez_step *s = &p->steps[i];
+  if (s->n_inputs > EZ_MAX_STEP_INPUTS || !s->n_outputs || s->n_outputs > EZ_MAX_STEP_OUTPUTS) BAD(i, -1, "n_inputs", "out of range");
+  if (s->reserved) BAD(i, -1, "reserved", "is not zero");
+  if (!is_name(p, s->name_offset, s->name_bytes)) BAD(i, -1, "name", "is not clean UTF-8 inside the strings");
+  const int64_t n = p->header->n_tensors;
+  for (int k = 0; k < EZ_MAX_STEP_INPUTS; k++)
+    if (s->inputs[k] < -1 || s->inputs[k] >= n || (k >= s->n_inputs && s->inputs[k] != -1)) BAD(i, -1, "inputs", "input %d is %d", k, s->inputs[k]);
+  for (int k = 0; k < EZ_MAX_STEP_OUTPUTS; k++)
+    if (s->outputs[k] < (k < s->n_outputs ? 0 : -1) || s->outputs[k] >= n || (k >= s->n_outputs && s->outputs[k] != -1))
+      BAD(i, -1, "outputs", "output %d is %d", k, s->outputs[k]);
+  for (int o = 0; o < s->n_outputs; o++) {
+    const ez_tensor *y = &p->tensors[s->outputs[o]];
+    if (y->place != EZ_IN_ARENA && y->place != EZ_IN_OUTPUT) BAD(i, s->outputs[o], "place", "a result must be in the arena or a graph output");
+    for (int k = 0; k < s->n_inputs; k++) {
+      if (s->inputs[k] < 0 || !overlap(y, &p->tensors[s->inputs[k]])) continue;
+      if (!may_be_in_place(s, k) || !same_region(y, &p->tensors[s->inputs[k]])) BAD(i, s->outputs[o], "offset", "result overlaps input %d", k);
+    }
+    for (int k = 0; k < o; k++)
+      if (overlap(y, &p->tensors[s->outputs[k]])) BAD(i, s->outputs[o], "offset", "results overlap");
+  }
+  return EZ_OK;
+}
+
+static ez_status check_steps(const ez_program *p, ez_error *error) {
+  for (int32_t i = 0; i < (int32_t)p->header->n_steps; i++) {
+    const ez_step *s = &p->steps[i];
+    const ez_op *op = ez_op_find(s->op);
+    if (!op) BAD(i, -1, "op", "unknown operator %u", s->op);
+    if (!all_zero(s->params + op->params_bytes, sizeof s->params - op->params_bytes)) BAD(i, -1, "params", "unused bytes are not zero");
+    TRY(check_operands(p, i, error));
+    ez_error ignored;
+    ez_check check = {.header = p->header, .tensors = p->tensors, .step = s, .step_index = i, .error = error ? error : &ignored};
+    TRY(op->check(&check));
+    if (check.scratch_needed > p->header->scratch_bytes)
+      BAD(i, -1, "scratch_bytes", "step needs %llu, the program gives %llu", (unsigned long long)check.scratch_needed, (unsigned long long)p->header->scratch_bytes);
+  }
+  return EZ_OK;
+}
+
+static ez_status check_vectors(const ez_program *p, ez_error *error) {
+  uint64_t bytes = 0;
+  for (uint32_t k = 0; k < p->header->n_inputs + p->header->n_outputs; k++) bytes += ez_round_64(p->tensors[p->io[k]].bytes);
+  if (p->header->n_vectors && bytes > p->header->file_bytes) BAD(-1, -1, "vectors", "leave the file");
+  if (p->header->sections[EZ_SECTION_VECTORS].bytes != bytes * p->header->n_vectors) BAD(-1, -1, "vectors", "section has another size than %u vectors", p->header->n_vectors);
+  return EZ_OK;
+}
+
+ez_status ez_verify(const void *bytes, size_t size, ez_program *program, ez_error *error) {
+  if ((uintptr_t)bytes % EZ_SECTION_ALIGN) return fail(error, EZ_BAD_ARGUMENT, -1, -1, "bytes", "must be 64-byte aligned");
+  TRY(check_header(bytes, size, error));
+  TRY(check_sections(bytes, size, error));
+  const uint8_t *base = bytes;
+  const ez_header *h = bytes;
+  *program = (ez_program){.bytes = base, .size = size, .header = h};
+  program->steps = (const ez_step *)(const void *)(base + h->sections[EZ_SECTION_STEPS].offset);
+  program->tensors = (const ez_tensor *)(const void *)(base + h->sections[EZ_SECTION_TENSORS].offset);
+  program->io = (const uint32_t *)(const void *)(base + h->sections[EZ_SECTION_IO].offset);
+  program->strings = (const char *)(base + h->sections[EZ_SECTION_STRINGS].offset);
+  program->weights = base + h->sections[EZ_SECTION_WEIGHTS].offset;
+  program->metadata = base + h->sections[EZ_SECTION_METADATA].offset;
+  program->vectors = base + h->sections[EZ_SECTION_VECTORS].offset;
+  TRY(check_tensors(program, error));
+  TRY(check_steps(program, error));
+  TRY(check_vectors(program, error));
+  return EZ_OK;
+}
