@@ -1,0 +1,1 @@
+"""Programs run in this process: ``session`` through the C runtime, ``reference`` in NumPy."""

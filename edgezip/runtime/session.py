@@ -1,0 +1,248 @@
+"""A program run in this process by the C runtime, on NumPy arrays without copies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from edgezip.errors import MissingFileError, ProgramError, RuntimeUnavailableError, ShapeError, UsageError
+from edgezip.program import DType, Program
+
+Array = np.ndarray[Any, Any]
+BAD_ARGUMENT, BAD_PROGRAM, BAD_VERSION, BAD_ISA = 1, 2, 3, 4
+
+
+def load_native() -> tuple[Any, Any]:
+    """(ffi, lib) of the compiled runtime. Raises RuntimeUnavailableError when it was not built."""
+    try:
+        from edgezip.kernels._native import ffi, lib
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            f"the C runtime is not built ({error})", hint="run `make build`, or `pip install .` with a C compiler installed"
+        ) from error
+    return ffi, lib
+
+
+def isas() -> list[tuple[str, bool]]:
+    """The ISA paths built into the runtime, best first, and whether this CPU offers each."""
+    ffi, lib = load_native()
+    return [(ffi.string(lib.ez_isa_name(i)).decode(), bool(lib.ez_isa_supported(i))) for i in range(lib.ez_isa_count())]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Name, element type and shape of an input, output or inner tensor; scale is 0 when it is not quantised."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    scale: float
+    zero_point: int
+
+
+class Session:
+    """One loaded program; not to be used by two threads at once. ``threads`` 1..64; ``isa`` forces a path, as ``EDGEZIP_ISA`` does.
+
+    Raises ProgramError (damaged file, naming step, tensor and field), UsageError (ISA or thread count), MissingFileError.
+    """
+
+    def __init__(
+        self,
+        program: Program | bytes | str | os.PathLike[str],
+        *,
+        threads: int = 1,
+        isa: str | None = None,
+        profile: bool = False,
+    ) -> None:
+        self._ffi, self._lib = load_native()
+        self._session = self._program = self._keep = None
+        self._open(program)
+        options = self._ffi.new("ez_session_options *", {"threads": threads, "profile": int(profile)})
+        name = self._ffi.new("char[]", isa.encode()) if isa else self._ffi.NULL
+        options.isa = name
+        error, out = self._ffi.new("ez_error *"), self._ffi.new("ez_session **")
+        if self._lib.ez_session_create(self._program, options, out, error):
+            self._raise(error)
+        self._session = out[0]
+        info = self._ffi.new("ez_program_info *")
+        self._lib.ez_program_get_info(self._program, info)
+        self.arena_bytes, self.scratch_bytes, self.n_steps = int(info.arena_bytes), int(info.scratch_bytes), int(info.n_steps)
+        self.act_sign, self._n_vectors = int(info.act_sign), int(info.n_vectors)
+        self.inputs = [self._tensor(self._lib.ez_program_input, i) for i in range(info.n_inputs)]
+        self.outputs = [self._tensor(self._lib.ez_program_output, i) for i in range(info.n_outputs)]
+
+    def _open(self, program: Program | bytes | str | os.PathLike[str]) -> None:
+        error, out = self._ffi.new("ez_error *"), self._ffi.new("ez_program **")
+        if isinstance(program, (str, os.PathLike)):
+            self._where = os.fspath(program)
+            if not Path(program).is_file():
+                raise MissingFileError(
+                    "no such program file", where=self._where, hint="make one with: edgezip compile MODEL -o OUT.ez"
+                )
+            status = self._lib.ez_program_open_file(os.fsencode(program), out, error)
+        else:
+            self._where = "program"
+            data = program.to_bytes() if isinstance(program, Program) else program
+            self._keep = aligned_copy(data)
+            status = self._lib.ez_program_open(self._ffi.from_buffer(self._keep), len(data), out, error)
+        if status:
+            self._raise(error)
+        self._program = out[0]
+
+    def _raise(self, error: Any) -> None:
+        place = "".join(f", {kind} {index}" for kind, index in (("step", error.step), ("tensor", error.tensor)) if index >= 0)
+        text = f"{self._ffi.string(error.field).decode()}: {self._ffi.string(error.message).decode()}"
+        where = f"{self._where}{place}"
+        if error.status in (BAD_PROGRAM, BAD_VERSION):
+            raise ProgramError(text, where=where, hint="compile the model again, or copy the file again")
+        if error.status == BAD_ISA:
+            built = ", ".join(f"{name}{'' if here else ' (not on this CPU)'}" for name, here in isas())
+            raise UsageError(text, where=where, hint=f"this runtime has: {built}")
+        raise UsageError(text, where=where)
+
+    # --- running ------------------------------------------------------------------------------------------------------
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """One inference: feeds and results by name, in declared dtype and shape. Raises ShapeError when a feed does not fit."""
+        results = {info.name: np.empty(info.shape, info.dtype.numpy) for info in self.outputs}
+        self.run_into(feeds, results)
+        return results
+
+    def run_into(self, feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        """The same into arrays of the caller (C-contiguous, declared dtype and shape): nothing is allocated or copied."""
+        inputs = [self._fitting(feeds, info, "input") for info in self.inputs]
+        results = [self._fitting(outputs, info, "output") for info in self.outputs]
+        if self._lib.ez_session_run(self._handle(), self._pointers(inputs), self._pointers(results)):
+            raise UsageError("the runtime refused the buffers", where=self._where)
+
+    def steps(self, feeds: Mapping[str, Array]) -> Iterator[tuple[int, str, dict[int, Array]]]:
+        """Run step by step; yields (index, name, {output tensor: its stored bytes, contiguous})."""
+        inputs = [self._fitting(feeds, info, "input") for info in self.inputs]
+        results = [np.empty(info.shape, info.dtype.numpy) for info in self.outputs]
+        keep = self._pointers(inputs), self._pointers(results)
+        self._lib.ez_session_begin(self._handle(), *keep)
+        info = self._ffi.new("ez_step_info *")
+        for index in range(self.n_steps):
+            self._lib.ez_session_step(self._handle(), index)
+            self._lib.ez_session_step_info(self._handle(), index, info)
+            tensors = [int(info.outputs[i]) for i in range(info.n_outputs)]
+            yield index, self._text(info.name, info.name_bytes), {t: self._stored(t) for t in tensors}
+
+    def _stored(self, index: int) -> Array:
+        info = self._tensor(self._lib.ez_program_tensor, index)
+        data = np.empty(info.shape, np.uint8 if info.dtype is DType.S8 else info.dtype.numpy)
+        if self._lib.ez_session_tensor(
+            self._handle(), index, self._ffi.from_buffer("char[]", data.reshape(-1).view(np.uint8)), data.nbytes
+        ):
+            raise UsageError("the runtime cannot show this tensor", where=info.name)
+        return data
+
+    def verify_vectors(self) -> tuple[int, int]:
+        """(passed, total) of the test vectors bundled with the program, compared byte for byte."""
+        passed = 0
+        for vector in range(self._n_vectors):
+            feeds = {info.name: self._vector(vector, 0, i, info) for i, info in enumerate(self.inputs)}
+            results = self.run(feeds)
+            wanted = [self._vector(vector, 1, i, info) for i, info in enumerate(self.outputs)]
+            passed += all(results[info.name].tobytes() == want.tobytes() for info, want in zip(self.outputs, wanted, strict=True))
+        return passed, self._n_vectors
+
+    def _vector(self, vector: int, is_output: int, index: int, info: TensorInfo) -> Array:
+        data, size = self._ffi.new("const void **"), self._ffi.new("size_t *")
+        self._lib.ez_program_vector(self._program, vector, is_output, index, data, size)
+        raw = bytes(self._ffi.buffer(data[0], size[0]))
+        return np.frombuffer(raw, info.dtype.numpy).reshape(info.shape)
+
+    # --- facts ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def isa(self) -> str:
+        """The ISA path that was chosen."""
+        return str(self._ffi.string(self._lib.ez_session_isa(self._handle())).decode())
+
+    @property
+    def threads(self) -> int:
+        """Threads that a run uses."""
+        return int(self._lib.ez_session_threads(self._handle()))
+
+    def profile(self) -> list[tuple[str, str, str, int]]:
+        """(name, operator, kernel, nanoseconds) of each step of the last run; needs ``profile=True``."""
+        ns = self._ffi.new("uint64_t[]", self.n_steps)
+        if self._lib.ez_session_profile(self._handle(), ns, self.n_steps):
+            raise UsageError("the session keeps no profile", hint="create it with profile=True")
+        rows = []
+        info = self._ffi.new("ez_step_info *")
+        for index in range(self.n_steps):
+            self._lib.ez_session_step_info(self._handle(), index, info)
+            op, kernel = (self._ffi.string(text).decode() for text in (info.op, info.kernel))
+            rows.append((self._text(info.name, info.name_bytes), op, kernel, int(ns[index])))
+        return rows
+
+    # --- inside -----------------------------------------------------------------------------------------------------------
+
+    def _tensor(self, getter: Any, index: int) -> TensorInfo:
+        info = self._ffi.new("ez_tensor_info *")
+        getter(self._program, index, info)
+        shape = tuple(int(info.dims[i]) for i in range(info.rank))
+        return TensorInfo(
+            self._text(info.name, info.name_bytes), DType(info.dtype), shape, float(info.scale), int(info.zero_point)
+        )
+
+    def _text(self, start: Any, size: int) -> str:
+        return bytes(self._ffi.buffer(start, size)).decode() if size else ""
+
+    def _fitting(self, arrays: Mapping[str, Array], info: TensorInfo, kind: str) -> Array:
+        if info.name not in arrays:
+            raise ShapeError(f"{kind} is missing", where=info.name, expected=info.name, got=", ".join(arrays) or "nothing")
+        array = np.asarray(arrays[info.name])
+        if array.dtype != info.dtype.numpy or array.shape != info.shape:
+            raise ShapeError(
+                f"{kind} does not fit",
+                where=info.name,
+                expected=f"{info.dtype.numpy} {info.shape}",
+                got=f"{array.dtype} {array.shape}",
+            )
+        if kind == "output" and not (array.flags.c_contiguous and array.flags.writeable):
+            raise ShapeError("output must be writable and C-contiguous", where=info.name)
+        return np.ascontiguousarray(array).reshape(array.shape)
+
+    def _pointers(self, arrays: Sequence[Array]) -> Any:
+        return self._ffi.new("void *[]", [self._ffi.cast("void *", array.ctypes.data) for array in arrays])
+
+    def _handle(self) -> Any:
+        if self._session is None:
+            raise UsageError("the session is closed", where=self._where)
+        return self._session
+
+    def close(self) -> None:
+        """Free arena, threads and mapping; closing twice is harmless."""
+        if self._session is not None:
+            self._lib.ez_session_destroy(self._session)
+        if self._program is not None:
+            self._lib.ez_program_close(self._program)
+        self._session = self._program = self._keep = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_lib", None) is not None:
+            self.close()
+
+
+def aligned_copy(data: bytes) -> Array:
+    """The bytes in memory that starts at a multiple of 64."""
+    block = np.empty(len(data) + 64, np.uint8)
+    start = -block.ctypes.data % 64
+    view = block[start : start + len(data)]
+    view[:] = np.frombuffer(data, np.uint8)
+    return view
