@@ -47,7 +47,7 @@ class TensorInfo:
 
 
 class Session:
-    """One loaded program; not to be used by two threads at once. ``threads`` 1..64; ``isa`` forces a path, as ``EDGEZIP_ISA`` does.
+    """One loaded program; one user at a time. ``threads`` 1..64; ``isa`` forces a path, as ``EDGEZIP_ISA`` does.
 
     Raises ProgramError (damaged file, naming step, tensor and field), UsageError (ISA or thread count), MissingFileError.
     """
