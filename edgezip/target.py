@@ -111,7 +111,7 @@ def list_targets() -> list[Target]:
 
 
 def load_target(name: str) -> Target:
-    """The profile called ``name`` (or one of its aliases); ``host`` is this machine. Raises TargetError with the nearest names."""
+    """The profile called ``name`` or with that alias; ``host`` is this machine. Raises TargetError with the nearest names."""
     if name == "host":
         return detect_host()
     for target in _all().values():
