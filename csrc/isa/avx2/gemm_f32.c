@@ -18,10 +18,12 @@ EZ_INLINE void block(const ez_gemm_f32_args *g, int32_t n0, const int R) {
     }
   }
   const __m256 lo = _mm256_set1_ps(g->lo), hi = _mm256_set1_ps(g->hi);
+#pragma GCC unroll 2
   for (int i = 0; i < 2; i++) {
     const int32_t left = g->columns - n0 - 8 * i;
     if (left <= 0) return;
     const __m256 bias = _mm256_loadu_ps(g->bias + n0 + 8 * i);
+#pragma GCC unroll 6
     for (int r = 0; r < R; r++) {
       const __m256 y = _mm256_min_ps(_mm256_max_ps(_mm256_add_ps(acc[r][i], bias), lo), hi);
       ez_store_floats(g->y + (size_t)r * g->y_stride + n0 + 8 * i, y, left);

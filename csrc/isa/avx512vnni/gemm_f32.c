@@ -5,15 +5,18 @@
 
 EZ_INLINE void block(const ez_gemm_f32_args *g, const int R, const int P) {
   __m512 acc[MAX_ROWS][4];
+#pragma GCC unroll 4
   for (int p = 0; p < P; p++)
+#pragma GCC unroll 6
     for (int r = 0; r < R; r++) acc[r][p] = _mm512_setzero_ps();
   const float *w = g->w;
   for (int32_t t = 0; t < g->taps; t++) {
     const float *a[MAX_ROWS];
-    for (int r = 0; r < R; r++) a[r] = g->a[(size_t)t * g->a_stride + r];
+    for (int r = 0; r < R; r++) a[r] = g->a[(size_t)t * g->a_stride + (size_t)r];
     for (int32_t c = 0; c < g->channels; c++, w += 16) {
       __m512 b[4];
-      for (int p = 0; p < P; p++) b[p] = _mm512_loadu_ps(w + p * g->panel_floats);
+      for (int p = 0; p < P; p++) b[p] = _mm512_loadu_ps(w + (size_t)p * g->panel_floats);
+#pragma GCC unroll 6
       for (int r = 0; r < R; r++) {
         const __m512 x = _mm512_set1_ps(a[r][c]);
         for (int p = 0; p < P; p++) acc[r][p] = _mm512_fmadd_ps(x, b[p], acc[r][p]);
@@ -21,11 +24,14 @@ EZ_INLINE void block(const ez_gemm_f32_args *g, const int R, const int P) {
     }
   }
   const __m512 lo = _mm512_set1_ps(g->lo), hi = _mm512_set1_ps(g->hi);
+#pragma GCC unroll 4
   for (int p = 0; p < P; p++) {
     const __m512 bias = _mm512_loadu_ps(g->bias + 16 * p);
     const int32_t left = g->columns - 16 * p;
     const __mmask16 mask = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
+#pragma GCC unroll 6
     for (int r = 0; r < R; r++) {
+      __asm__ volatile("" : "+v"(acc[r][p])); /* as in gemm_s8.c: no second copy of the sums for the epilogue */
       const __m512 y = _mm512_min_ps(_mm512_max_ps(_mm512_add_ps(acc[r][p], bias), lo), hi);
       _mm512_mask_storeu_ps(g->y + (size_t)r * g->y_stride + 16 * p, mask, y);
     }
