@@ -116,7 +116,7 @@ static void item(void *context, int32_t index, int32_t thread) {
   if (job->has_padding) memset(outside, grid->outside_value, (size_t)job->channels * grid->element_bytes + EZ_OVERREAD);
   for (int32_t group = 0; group < grid->params->groups; group++) {
     const size_t channel = (size_t)group * (size_t)job->channels * grid->element_bytes;
-    ez_conv_grid_pointers(grid, segment, first, rows, channel, outside, pointers, (size_t)job->rows, 1);
+    ez_conv_grid_pointers(grid, segment, first, rows, channel, outside, EZ_BY_TAP, (size_t)job->rows, pointers);
     block_group(job, pointers, segment, first, rows, group, panel, end, tile);
   }
 }

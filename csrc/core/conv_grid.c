@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#define MOST_MOVES 128 /* taps of a depthwise kernel up to which neighbours are derived from each other */
+
 static const uint8_t *optional(const ez_run *run, int position) {
   if (position >= run->step->n_inputs || run->step->inputs[position] < 0) return NULL;
   return run->data[run->step->inputs[position]];
@@ -51,12 +53,17 @@ int ez_conv_grid_has_padding(const ez_conv_grid *grid) {
          -(int64_t)p->pad_left >= grid->in_w;
 }
 
-/* The grid columns j of [0, out_w] at which tap column kx is inside: first one, and one past the last. */
+/* ceil(n / stride) for n >= 0; a division would cost more than the few pointers it is made for. */
+static int64_t steps_to_cover(int64_t n, int32_t stride) {
+  return stride == 1 ? n : stride == 2 ? (n + 1) >> 1 : (n + stride - 1) / stride;
+}
+
+/* The grid columns at which tap column kx is inside: first one, and one past the last. */
 static void inside_columns(const ez_conv_grid *grid, int32_t kx, int64_t *from, int64_t *to) {
   const ez_conv_params *p = grid->params;
   const int64_t shift = (int64_t)kx * p->dilation_w - p->pad_left; /* ix = j * stride + shift */
-  *from = shift >= 0 ? 0 : (-shift + p->stride_w - 1) / p->stride_w;
-  *to = grid->in_w > shift ? (grid->in_w - shift + p->stride_w - 1) / p->stride_w : 0;
+  *from = shift >= 0 ? 0 : steps_to_cover(-shift, p->stride_w);
+  *to = grid->in_w > shift ? steps_to_cover(grid->in_w - shift, p->stride_w) : 0;
 }
 
 /* Pointers of pixels [j0, j1) of one grid row. */
@@ -91,15 +98,67 @@ static void row_pointers(const ez_conv_grid *grid, int32_t image, int32_t i, int
   }
 }
 
+/* Pixels after the first of `count`: each pointer of a pixel is that of its left neighbour, moved. */
+static inline void slide(const uint8_t **out, int32_t count, int32_t taps, const size_t *moves) {
+  for (int32_t i = 1; i < count; i++, out += taps)
+    for (int32_t t = 0; t < taps; t++) out[taps + t] = out[t] + moves[t];
+}
+
+/* As slide, with the pixel held in registers. */
+#define SLIDE_TAPS(TAPS)                                                                              \
+  static void slide_##TAPS(const uint8_t **out, int32_t count, const size_t *moves) {                 \
+    uintptr_t at[TAPS];                                                                               \
+    for (int t = 0; t < TAPS; t++) at[t] = (uintptr_t)out[t];                                         \
+    for (int32_t i = 1; i < count; i++) {                                                             \
+      out += TAPS;                                                                                    \
+      for (int t = 0; t < TAPS; t++) at[t] += moves[t];                                               \
+      for (int t = 0; t < TAPS; t++) out[t] = (const uint8_t *)at[t];                                 \
+    }                                                                                                 \
+  }
+SLIDE_TAPS(9)
+
+/* One grid row in (pixel, tap) order: borders tap by tap, the pixels between them by sliding. */
+static void row_pointers_by_pixel(const ez_conv_grid *grid, int32_t image, int32_t i, int32_t j0, int32_t j1, const uint8_t *outside,
+                                  const uint8_t **out) {
+  const ez_conv_params *p = grid->params;
+  const size_t taps = (size_t)grid->taps;
+  int64_t first, last, unused; /* between them no tap leaves the row */
+  inside_columns(grid, 0, &first, &unused);
+  inside_columns(grid, p->kernel_w - 1, &unused, &last);
+  const int32_t a = first < j0 ? j0 : first > j1 ? j1 : (int32_t)first, b = last < a ? a : last > j1 ? j1 : (int32_t)last;
+  if (b - a < 2 || taps > MOST_MOVES) {
+    row_pointers(grid, image, i, j0, j1, 0, outside, out, 1, taps);
+    return;
+  }
+  size_t moves[MOST_MOVES];
+  for (int32_t ky = 0; ky < p->kernel_h; ky++) {
+    const int64_t iy = (int64_t)i * p->stride_h - p->pad_top + (int64_t)ky * p->dilation_h;
+    const size_t move = iy >= 0 && iy < grid->in_h ? (size_t)p->stride_w * grid->pixel_bytes_x : 0;
+    for (int32_t kx = 0; kx < p->kernel_w; kx++) moves[ky * p->kernel_w + kx] = move;
+  }
+  row_pointers(grid, image, i, j0, a + 1, 0, outside, out, 1, taps);
+  const uint8_t **from = out + (size_t)(a - j0) * taps;
+  if (taps == 9)
+    slide_9(from, b - a, moves);
+  else
+    slide(from, b - a, (int32_t)taps, moves);
+  if (b < j1) row_pointers(grid, image, i, b, j1, 0, outside, out + (size_t)(b - j0) * taps, 1, taps);
+}
+
 void ez_conv_grid_pointers(const ez_conv_grid *grid, int32_t segment, int32_t first, int32_t count, size_t channel_offset,
-                           const uint8_t *outside, const uint8_t **out, size_t tap_step, size_t pixel_step) {
+                           const uint8_t *outside, ez_pointer_order order, size_t tap_step, const uint8_t **out) {
   const ez_conv_params *p = grid->params;
   const int64_t pixel = (int64_t)segment * grid->length + first;
   int32_t j = (int32_t)(pixel % p->out_w), row = (int32_t)(pixel / p->out_w);
   while (count > 0) {
-    const int32_t n = p->out_w - j < count ? p->out_w - j : count;
-    row_pointers(grid, row / p->out_h, row % p->out_h, j, j + n, channel_offset, outside, out, tap_step, pixel_step);
-    out += (size_t)n * pixel_step;
+    const int32_t n = p->out_w - j < count ? p->out_w - j : count, image = row / p->out_h, i = row % p->out_h;
+    if (order == EZ_BY_TAP) {
+      row_pointers(grid, image, i, j, j + n, channel_offset, outside, out, tap_step, 1);
+      out += n;
+    } else {
+      row_pointers_by_pixel(grid, image, i, j, j + n, outside, out);
+      out += (size_t)n * (size_t)grid->taps;
+    }
     count -= n;
     j = 0;
     row++;
