@@ -183,20 +183,6 @@ static int overlap(const ez_tensor *a, const ez_tensor *b) {
   return a->place == EZ_IN_ARENA && a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
 }
 
-/* Operators that read each element just where they write it may work in place on exactly the same region. */
-static int may_be_in_place(const ez_step *s, int input) {
-  switch (s->op) {
-    case EZ_OP_UNARY:
-    case EZ_OP_TABLE:
-    case EZ_OP_PRELU: return input == 0;
-    case EZ_OP_BINARY: {
-      const ez_binary_params *p = (const ez_binary_params *)(const void *)s->params;
-      return !memcmp(input == 0 ? p->stride_a : p->stride_b, p->stride_y, sizeof p->stride_y);
-    }
-    default: return 0;
-  }
-}
-
 static int same_region(const ez_tensor *a, const ez_tensor *b) {
   return a->offset == b->offset && a->bytes == b->bytes && a->row_stride == b->row_stride && a->dtype == b->dtype;
 }
@@ -213,11 +199,20 @@ static ez_status check_operands(const ez_program *p, int32_t i, ez_error *error)
     if (s->outputs[k] < (k < s->n_outputs ? 0 : -1) || s->outputs[k] >= n || (k >= s->n_outputs && s->outputs[k] != -1))
       BAD(i, -1, "outputs", "output %d is %d", k, s->outputs[k]);
   for (int o = 0; o < s->n_outputs; o++) {
+    const uint8_t place = p->tensors[s->outputs[o]].place;
+    if (place != EZ_IN_ARENA && place != EZ_IN_OUTPUT) BAD(i, s->outputs[o], "place", "a result must be in the arena or a graph output");
+  }
+  return EZ_OK;
+}
+
+/* A result shares bytes with no other operand, but for inputs that the operator reads just where it writes. */
+static ez_status check_overlap(const ez_program *p, int32_t i, uint32_t in_place, ez_error *error) {
+  const ez_step *s = &p->steps[i];
+  for (int o = 0; o < s->n_outputs; o++) {
     const ez_tensor *y = &p->tensors[s->outputs[o]];
-    if (y->place != EZ_IN_ARENA && y->place != EZ_IN_OUTPUT) BAD(i, s->outputs[o], "place", "a result must be in the arena or a graph output");
     for (int k = 0; k < s->n_inputs; k++) {
       if (s->inputs[k] < 0 || !overlap(y, &p->tensors[s->inputs[k]])) continue;
-      if (!may_be_in_place(s, k) || !same_region(y, &p->tensors[s->inputs[k]])) BAD(i, s->outputs[o], "offset", "result overlaps input %d", k);
+      if (!(in_place >> k & 1) || !same_region(y, &p->tensors[s->inputs[k]])) BAD(i, s->outputs[o], "offset", "result overlaps input %d", k);
     }
     for (int k = 0; k < o; k++)
       if (overlap(y, &p->tensors[s->outputs[k]])) BAD(i, s->outputs[o], "offset", "results overlap");
@@ -235,6 +230,7 @@ static ez_status check_steps(const ez_program *p, ez_error *error) {
     ez_error ignored;
     ez_check check = {.header = p->header, .tensors = p->tensors, .step = s, .step_index = i, .error = error ? error : &ignored};
     TRY(op->check(&check));
+    TRY(check_overlap(p, i, check.in_place_inputs, error));
     if (check.scratch_needed > p->header->scratch_bytes)
       BAD(i, -1, "scratch_bytes", "step needs %llu, the program gives %llu", (unsigned long long)check.scratch_needed, (unsigned long long)p->header->scratch_bytes);
   }

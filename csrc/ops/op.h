@@ -28,6 +28,7 @@ typedef struct ez_check {
   const ez_step *step;
   int32_t step_index;
   uint64_t scratch_needed; /* check sets: bytes of per-thread scratch that run uses */
+  uint32_t in_place_inputs; /* check sets: bit i = input i may be exactly the region of the output */
   ez_error *error;
 } ez_check;
 
