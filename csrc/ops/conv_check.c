@@ -3,14 +3,11 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/operands.h"
+
 #define FAIL(tensor, field, ...) return ez_check_fail(check, tensor, field, __VA_ARGS__)
 
 enum { X, W, BIAS, MULT, RESIDUAL, TABLE };
-
-static const ez_tensor *operand(const ez_check *check, int which) {
-  const ez_step *s = check->step;
-  return which < s->n_inputs && s->inputs[which] >= 0 ? &check->tensors[s->inputs[which]] : NULL;
-}
 
 static ez_status check_ranges(ez_check *check, const ez_conv_params *p) {
   const int32_t positive[] = {p->kernel_h, p->kernel_w, p->stride_h, p->stride_w, p->dilation_h, p->dilation_w, p->out_h, p->out_w,
@@ -49,52 +46,43 @@ ez_status ez_check_conv_geometry(ez_check *check) {
   const ez_step *s = check->step;
   ez_conv_params p;
   memcpy(&p, s->params, sizeof p);
-  if (s->n_inputs < 3 || s->n_outputs != 1) FAIL(-1, "n_inputs", "needs x, weights and bias and one output");
-  const ez_tensor *x = operand(check, X), *y = &check->tensors[s->outputs[0]];
-  if (!x || !operand(check, W) || !operand(check, BIAS)) FAIL(-1, "inputs", "x, weights or bias is missing");
-  if (x->rank != 4 || y->rank != 4) FAIL(s->inputs[0], "rank", "x and y must be NHWC, rank 4");
-  if (x->dtype != y->dtype || (x->dtype != EZ_DTYPE_S8 && x->dtype != EZ_DTYPE_F32)) FAIL(s->inputs[0], "dtype", "x and y must both be s8 or both f32");
+  ez_status status = ez_check_operands(check, BIAS + 1, TABLE + 1);
+  if (status) return status;
+  const ez_tensor *x = ez_input_of(check, X), *y = ez_output_of(check);
+  if (x->rank != 4 || y->rank != 4) FAIL(s->inputs[X], "rank", "x and y must be NHWC, rank 4");
+  if (x->dtype != y->dtype || (x->dtype != EZ_DTYPE_S8 && x->dtype != EZ_DTYPE_F32)) FAIL(s->inputs[X], "dtype", "x and y must both be s8 or both f32");
   if (y->dtype == EZ_DTYPE_S8 && y->place != EZ_IN_ARENA) FAIL(s->outputs[0], "place", "an s8 result must be in the arena");
   if (x->place != EZ_IN_ARENA && x->place != EZ_IN_WEIGHTS && (x->dtype == EZ_DTYPE_S8 || s->op == EZ_OP_DEPTHWISE))
-    FAIL(s->inputs[0], "place", "kernels read past its end: x must be in the arena or the weights");
-  ez_status status = check_ranges(check, &p);
+    FAIL(s->inputs[X], "place", "kernels read past its end: x must be in the arena or the weights");
+  status = check_ranges(check, &p);
   if (!status && x->dtype == EZ_DTYPE_S8) status = check_int8(check, &p);
-  if (!status) status = check_grid(check, &p, x, y);
-  return status;
+  return status ? status : check_grid(check, &p, x, y);
 }
 
-static ez_status check_constant(ez_check *check, int which, int dtype, uint64_t bytes, const char *field) {
-  const ez_tensor *t = operand(check, which);
-  if (!t) FAIL(-1, field, "is missing");
-  if (t->place != EZ_IN_WEIGHTS) FAIL(check->step->inputs[which], field, "must be in the weights section");
-  if (t->dtype != dtype || t->bytes != bytes)
-    FAIL(check->step->inputs[which], field, "expected dtype %d and %llu bytes, got dtype %d and %llu", dtype, (unsigned long long)bytes, t->dtype,
-         (unsigned long long)t->bytes);
-  const int32_t columns = t->rank ? t->dims[t->rank - 1] : 1;
-  if (t->row_stride != columns) FAIL(check->step->inputs[which], field, "must be contiguous");
-  return EZ_OK;
+static ez_status check_residual(ez_check *check, const ez_conv_params *p) {
+  const ez_tensor *y = ez_output_of(check), *residual = ez_input_of(check, RESIDUAL);
+  const int32_t index = check->step->inputs[RESIDUAL];
+  if (residual->dtype != EZ_DTYPE_S8 || residual->rank != 4 || memcmp(residual->dims, y->dims, sizeof y->dims))
+    FAIL(index, "residual", "must be s8 and of the output's shape");
+  if (p->out_h != y->dims[1] || p->out_w != y->dims[2]) FAIL(index, "residual", "needs a grid that covers the whole output");
+  return ez_check_stored(check, index);
 }
 
-ez_status ez_check_conv_operands(ez_check *check, uint64_t weight_bytes, uint64_t padded) {
-  const ez_step *s = check->step;
-  const ez_tensor *x = operand(check, X), *y = &check->tensors[s->outputs[0]], *residual = operand(check, RESIDUAL);
-  const int quantised = x->dtype == EZ_DTYPE_S8;
-  ez_status status = check_constant(check, W, quantised ? EZ_DTYPE_U8 : EZ_DTYPE_F32, weight_bytes, "weights");
-  if (!status) status = check_constant(check, BIAS, quantised ? EZ_DTYPE_S32 : EZ_DTYPE_F32, padded * 4, "bias");
+ez_status ez_check_conv_operands(ez_check *check, uint64_t weights, uint64_t padded) {
+  const int quantised = ez_input_of(check, X)->dtype == EZ_DTYPE_S8;
+  const ez_conv_params *p = (const ez_conv_params *)(const void *)check->step->params;
+  ez_status status = ez_check_constant(check, W, quantised ? EZ_DTYPE_U8 : EZ_DTYPE_F32, (int64_t)weights);
+  if (!status) status = ez_check_constant(check, BIAS, quantised ? EZ_DTYPE_S32 : EZ_DTYPE_F32, (int64_t)padded);
   if (status) return status;
   if (!quantised) {
-    if (operand(check, MULT) || residual || operand(check, TABLE)) FAIL(-1, "inputs", "a float convolution has no multipliers, residual or table");
+    if (ez_input_of(check, MULT) || ez_input_of(check, RESIDUAL) || ez_input_of(check, TABLE))
+      FAIL(-1, "inputs", "a float convolution has no multipliers, residual or table");
     return EZ_OK;
   }
-  status = check_constant(check, MULT, EZ_DTYPE_F32, padded * 4, "mult");
-  if (!status && operand(check, TABLE)) status = check_constant(check, TABLE, EZ_DTYPE_U8, 256, "table");
-  if (status || !residual) return status;
-  if (residual->dtype != EZ_DTYPE_S8 || residual->rank != 4 || memcmp(residual->dims, y->dims, sizeof y->dims))
-    FAIL(s->inputs[RESIDUAL], "residual", "must be s8 and of the output's shape");
-  const ez_conv_params *p = (const ez_conv_params *)(const void *)s->params;
-  if (p->out_h != y->dims[1] || p->out_w != y->dims[2]) FAIL(s->inputs[RESIDUAL], "residual", "needs a grid that covers the whole output");
-  if (residual->place != EZ_IN_ARENA && residual->place != EZ_IN_WEIGHTS) FAIL(s->inputs[RESIDUAL], "residual", "must be in the arena or the weights");
-  return EZ_OK;
+  if (!ez_input_of(check, MULT)) FAIL(-1, "mult", "is missing");
+  status = ez_check_constant(check, MULT, EZ_DTYPE_F32, (int64_t)padded);
+  if (!status && ez_input_of(check, TABLE)) status = ez_check_constant(check, TABLE, EZ_DTYPE_U8, 256);
+  return !status && ez_input_of(check, RESIDUAL) ? check_residual(check, p) : status;
 }
 
 int ez_conv_has_residual(const ez_step *step) { return step->n_inputs > RESIDUAL && step->inputs[RESIDUAL] >= 0; }
