@@ -1,0 +1,156 @@
+"""The on-device runner ``ez_run``, cross-compiled to one static binary with whatever compiler is at hand.
+
+ziglang (a Python package) cross-compiles with no toolchain to install; a system cross gcc serves too. Everything is compiled
+for the target's baseline CPU, and only the files of an ISA folder get that folder's flags: so a binary for a Cortex-A72 never
+holds an instruction that an A72 lacks. Builds are kept by a hash of sources, flags and compiler.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgezip.errors import ToolError
+from edgezip.target import Target
+
+FLAGS = (
+    "-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-ffunction-sections", "-fdata-sections", "-D_GNU_SOURCE",
+)  # fmt: skip
+LINK = ("-static", "-s", "-Wl,--gc-sections", "-pthread", "-lm")
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """``command`` compiles C for the target; ``dialect`` names the line of ``flags.txt`` that it understands."""
+
+    command: tuple[str, ...]
+    dialect: str
+    version: str
+
+
+def source_folder() -> Path:
+    """``csrc``: beside the package in a checkout, inside it when installed."""
+    for folder in (Path(__file__).parents[2] / "csrc", Path(__file__).parents[1] / "csrc"):
+        if (folder / "tools" / "ez_run.c").is_file():
+            return folder
+    raise ToolError(
+        "the C sources of the runner are missing from this installation", hint="install EdgeZip again: pip install edgezip"
+    )
+
+
+def find_compiler(target: Target, prefer: str | None = None) -> Compiler:
+    """The compiler for ``target``: ``prefer`` or EDGEZIP_COMPILER (``zig`` or ``gcc``) first. Raises ToolError when there is none."""
+    prefer = prefer or os.environ.get("EDGEZIP_COMPILER")
+    native = platform.machine() == target.arch
+    makers = {"gcc": _system_gcc, "zig": _zig}
+    order = [prefer] if prefer else ["gcc", "zig"] if native else ["zig", "gcc"]
+    for name in order:
+        if name not in makers:
+            raise ToolError("unknown compiler", where=f"EDGEZIP_COMPILER={name}", expected="zig or gcc")
+        found = makers[name](target, native)
+        if found:
+            return found
+    raise ToolError(
+        f"no compiler for {target.name} ({target.arch})",
+        expected=" or ".join(order),
+        got="none installed",
+        hint=f"pip install 'edgezip[cross]' (ziglang), or apt install {target.gcc.replace('aarch64-linux-gnu-gcc', 'gcc-aarch64-linux-gnu')}",
+    )
+
+
+def _zig(target: Target, _native: bool) -> Compiler | None:
+    if importlib.util.find_spec("ziglang") is None:
+        return None
+    command = (sys.executable, "-m", "ziglang", "cc", "-target", target.triple, f"-mcpu={target.zig_cpu}")
+    from importlib.metadata import version
+
+    return Compiler(command, "zig", f"zig {version('ziglang')}")
+
+
+def _system_gcc(target: Target, native: bool) -> Compiler | None:
+    candidates = [target.gcc, "gcc", "cc"] if native else [target.gcc]
+    found = next((path for name in candidates if (path := shutil.which(name))), None)
+    if found is None:
+        return None
+    text = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout.splitlines()
+    return Compiler((found, *target.gcc_flags), "gcc", text[0] if text else found)
+
+
+def isa_flags(folder: Path, dialect: str) -> tuple[str, ...]:
+    """Flags of an ISA folder for ``gcc`` or ``zig``, from its ``flags.txt``."""
+    for line in (folder / "flags.txt").read_text().splitlines():
+        key, _, value = line.partition("=")
+        if key == dialect:
+            return tuple(value.split())
+    return ()
+
+
+def _groups(target: Target, compiler: Compiler) -> list[tuple[str, list[Path], tuple[str, ...]]]:
+    """(name, sources, extra flags) of each folder; only the target's ISA folders are among them."""
+    root = source_folder()
+    have = tuple(f"-DEZ_HAVE_{isa.upper()}=1" for isa in target.isa)
+    groups = [(name, sorted((root / name).glob("*.c")), have) for name in ("core", "ops")]
+    groups.append(("tools", [root / "tools" / "ez_run.c"], have))
+    for isa in target.isa:
+        folder = root / "isa" / isa
+        groups.append((f"isa-{isa}", sorted(folder.glob("*.c")), have + isa_flags(folder, compiler.dialect)))
+    return groups
+
+
+def _digest(target: Target, compiler: Compiler) -> str:
+    root = source_folder()
+    state = hashlib.sha256(repr((FLAGS, LINK, compiler.command[1:], compiler.version, target.isa)).encode())
+    for path in sorted(p for p in root.rglob("*") if p.suffix in (".c", ".h", ".inc", ".txt")):
+        state.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return state.hexdigest()[:24]
+
+
+def build_runner(target: Target, *, cache_dir: Path, compiler: Compiler | None = None) -> Path:
+    """Path of the static ``ez_run`` for ``target``, built now or taken from ``cache_dir``.
+
+    Raises ToolError (no compiler, or it failed: its first lines are in the message).
+    """
+    compiler = compiler or find_compiler(target)
+    final = cache_dir / "runner" / f"{target.arch}-{_digest(target, compiler)}" / "ez_run"
+    if final.is_file():
+        return final
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=final.parent, prefix=".build-") as scratch:
+        objects: list[Path] = []
+        for name, sources, extra in _groups(target, compiler):
+            folder = Path(scratch) / name
+            folder.mkdir()
+            _compile(compiler, sources, extra, folder, cache_dir)
+            objects += sorted(folder.glob("*.o"))
+        binary = Path(scratch) / "ez_run"
+        _call(compiler, [*map(str, objects), *LINK, "-o", str(binary)], Path(scratch), cache_dir)
+        binary.replace(final)
+    return final
+
+
+def _compile(compiler: Compiler, sources: list[Path], extra: tuple[str, ...], folder: Path, cache_dir: Path) -> None:
+    root = source_folder()
+    includes = [f"-I{root}", f"-I{root / 'include'}"]
+    if compiler.dialect == "gcc":
+        _call(compiler, [*FLAGS, *extra, *includes, "-c", *map(str, sources)], folder, cache_dir)
+        return
+    for source in sources:  # zig cc writes one object a call
+        _call(compiler, [*FLAGS, *extra, *includes, "-c", str(source), "-o", f"{source.stem}.o"], folder, cache_dir)
+
+
+def _call(compiler: Compiler, arguments: list[str], folder: Path, cache_dir: Path) -> None:
+    environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(cache_dir / "zig"), "ZIG_LOCAL_CACHE_DIR": str(cache_dir / "zig")}
+    done = subprocess.run(
+        [*compiler.command, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        first = "\n".join(done.stderr.strip().splitlines()[:12])
+        raise ToolError(f"the compiler failed:\n{first}", where=" ".join(compiler.command), hint="run `edgezip doctor`")
