@@ -4,6 +4,9 @@
  * sadalp adds pairs into four 32-bit partial sums a column. A72 multiplies on one pipe and adds on the other: 8 MACs a cycle. */
 #include "isa/neon/neon.h"
 
+/* Compilers like to load all weights of a step first, and then spill sums for want of registers. */
+#define EZ_KEEP_LOADS_HERE __asm__ volatile("" ::: "memory")
+
 /* Columns 2i and 2i+1 of one row: the low and the high half of a weight register. `x` holds the same 8 bytes in both halves. */
 EZ_INLINE void add_two_steps(int32x4_t acc[2], int8x16_t x0, int8x16_t x1, int8x16_t w0, int8x16_t w1) {
   acc[0] = vpadalq_s16(acc[0], vmlal_s8(vmull_s8(vget_low_s8(x0), vget_low_s8(w0)), vget_low_s8(x1), vget_low_s8(w1)));
@@ -33,6 +36,7 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, int32_t row0, int32_t n0, const i
       int8x16_t x0[2], x1[2];
       for (int r = 0; r < R; r++) x0[r] = load_twice(a[r] + 8 * k), x1[r] = load_twice(a[r] + 8 * k + 8);
       for (int i = 0; i < 4; i++) {
+        EZ_KEEP_LOADS_HERE;
         const int8x16_t w0 = vld1q_s8(w + 16 * i), w1 = vld1q_s8(w + 128 + 16 * i);
         for (int r = 0; r < R; r++) add_two_steps(&acc[r][2 * i], x0[r], x1[r], w0, w1);
       }
