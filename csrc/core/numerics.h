@@ -12,10 +12,13 @@ static inline float ez_clamp(float t, float lo, float hi) {
   return t < hi ? t : hi;
 }
 
+/* Round half to even for |t| < 2^22. SSE2 has no rounding instruction: rintf would be a call, and no loop around it a vector loop. */
+static inline float ez_round(float t) { return (t + 12582912.0f) - 12582912.0f; }
+
 /* t in steps of the output scale -> logical int8. The clamp comes before the conversion: x86 and ARM convert out-of-range
  * values differently. */
 static inline int32_t ez_to_s8(float t, int32_t lo, int32_t hi, int32_t zero_point) {
-  return (int32_t)rintf(ez_clamp(t, (float)(lo - zero_point), (float)(hi - zero_point))) + zero_point;
+  return (int32_t)ez_round(ez_clamp(t, (float)(lo - zero_point), (float)(hi - zero_point))) + zero_point;
 }
 
 /* The stored byte of a logical int8, and back. */

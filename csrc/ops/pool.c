@@ -1,0 +1,173 @@
+/* Maximum and average over windows, NHWC: every pixel of the result is a row operation over the pixels that its window sees. */
+#include <math.h>
+#include <string.h>
+
+#include "ops/operands.h"
+
+#define TAPS 64      /* pointers gathered before a row kernel is called */
+#define CHANNELS 512 /* sums kept on the stack */
+
+static ez_status check_geometry(ez_check *check, const ez_pool_params *p) {
+  const int32_t positive[] = {p->kernel_h, p->kernel_w, p->stride_h, p->stride_w, p->dilation_h, p->dilation_w};
+  const int32_t pads[] = {p->pad_top, p->pad_left, p->pad_bottom, p->pad_right};
+  for (size_t i = 0; i < sizeof positive / sizeof *positive; i++)
+    if (positive[i] < 1 || positive[i] > 65536) return ez_check_fail(check, -1, "kernel_h", "kernel, stride and dilation must be in [1, 65536]; value %zu is %d", i, positive[i]);
+  for (size_t i = 0; i < sizeof pads / sizeof *pads; i++)
+    if (pads[i] < -(1 << 24) || pads[i] > 1 << 24) return ez_check_fail(check, -1, "pad_top", "padding %d is out of range", pads[i]);
+  if ((int64_t)p->kernel_h * p->kernel_w > 1 << 22) return ez_check_fail(check, -1, "kernel_h", "more than 2^22 taps");
+  const ez_tensor *x = ez_input_of(check, 0), *y = ez_output_of(check);
+  if (x->rank != 4 || y->rank != 4) return ez_check_fail(check, check->step->inputs[0], "rank", "expected NHWC, got %d and %d axes", x->rank, y->rank);
+  if (x->dims[0] != y->dims[0] || x->dims[3] != y->dims[3])
+    return ez_check_fail(check, check->step->outputs[0], "dims", "batch and channels must be those of the input, %d and %d", x->dims[0], x->dims[3]);
+  if ((int64_t)y->dims[0] * y->dims[1] > 1 << 30) return ez_check_fail(check, check->step->outputs[0], "dims", "more than 2^30 rows");
+  return EZ_OK;
+}
+
+static ez_status check_pool(ez_check *check) {
+  ez_pool_params p;
+  memcpy(&p, check->step->params, sizeof p);
+  if (p.kind != EZ_POOL_MAX && p.kind != EZ_POOL_AVERAGE) return ez_check_fail(check, -1, "kind", "unknown pooling %d", p.kind);
+  ez_status status = ez_check_operands(check, 1, 1);
+  if (status) return status;
+  const int32_t in = check->step->inputs[0], out = check->step->outputs[0];
+  const int dtype = check->tensors[in].dtype;
+  if (dtype != EZ_DTYPE_F32 && dtype != EZ_DTYPE_S8) return ez_check_fail(check, in, "dtype", "expected f32 or s8, got %d", dtype);
+  status = ez_check_dtype(check, out, dtype);
+  if (!status) status = check_geometry(check, &p);
+  if (!status) status = ez_check_stored(check, in);
+  if (!status) status = ez_check_stored(check, out);
+  if (!status && dtype == EZ_DTYPE_S8) status = ez_check_requantize(check, p.kind == EZ_POOL_MAX ? 1 : p.scale, p.lo, p.hi);
+  if (!status && dtype == EZ_DTYPE_S8 && p.kind == EZ_POOL_MAX) status = ez_check_same_scale(check, in);
+  return status;
+}
+
+typedef struct job {
+  const ez_run *run;
+  const ez_pool_params *p;
+  const ez_tensor *x, *y;
+  const uint8_t *x_data;
+  uint8_t *y_data;
+  size_t element, pixel_x, pixel_y; /* bytes */
+  uint32_t sign;
+} job;
+
+/* Taps of one axis that lie inside [0, size): first and one past the last. */
+static void inside(int64_t origin, int32_t kernel, int32_t dilation, int32_t size, int32_t *first, int32_t *end) {
+  int64_t low = origin < 0 ? (-origin + dilation - 1) / dilation : 0;
+  int64_t high = origin >= size ? 0 : ((int64_t)size - 1 - origin) / dilation + 1;
+  if (high > kernel) high = kernel;
+  if (low > high) low = high;
+  *first = (int32_t)low;
+  *end = (int32_t)high;
+}
+
+/* A window, as a walk over its pixels inside of x. */
+typedef struct window {
+  const uint8_t *corner; /* pixel of the first tap inside */
+  size_t step_h, step_w; /* bytes from tap to tap */
+  int32_t rows, columns;
+} window;
+
+static int32_t next_taps(const window *w, int32_t from, size_t offset, const uint8_t **out, int32_t room) {
+  const int32_t left = w->rows * w->columns - from, count = left < room ? left : room;
+  for (int32_t i = 0; i < count; i++)
+    out[i] = w->corner + (size_t)((from + i) / w->columns) * w->step_h + (size_t)((from + i) % w->columns) * w->step_w + offset;
+  return count;
+}
+
+static void clip_s8(uint8_t *y, size_t n, uint32_t sign, int32_t lo, int32_t hi) {
+  for (size_t i = 0; i < n; i++) {
+    const int32_t v = (int8_t)(y[i] ^ sign);
+    y[i] = (uint8_t)((uint32_t)(v < lo ? lo : v > hi ? hi : v) ^ sign);
+  }
+}
+
+static void max_pixel(const job *j, const window *w, uint8_t *y, size_t channels) {
+  const ez_rows *rows = &j->run->kernels->rows;
+  const int is_s8 = j->element == 1;
+  const int32_t taps = w->rows * w->columns;
+  const uint8_t *seen[TAPS];
+  if (!taps) {
+    if (is_s8) memset(y, (int)((0x80u ^ j->sign) & 0xff), channels);
+    else
+      for (size_t c = 0; c < channels; c++) ((float *)(void *)y)[c] = -INFINITY;
+  }
+  for (int32_t t = 0; t < taps;) {
+    const int32_t kept = t > 0; /* the maximum so far takes part as a row of its own */
+    seen[0] = y;
+    const int32_t count = next_taps(w, t, 0, seen + kept, TAPS - kept);
+    if (is_s8) rows->max_s8(seen, count + kept, y, channels, j->sign);
+    else rows->max_f32((const float *const *)(const void *)seen, count + kept, (float *)(void *)y, channels);
+    t += count;
+  }
+  if (is_s8 && (j->p->lo > -128 || j->p->hi < 127)) clip_s8(y, channels, j->sign, j->p->lo, j->p->hi);
+}
+
+static void average_pixel_s8(const job *j, const window *w, float count, uint8_t *y, size_t channels) {
+  const ez_rows *rows = &j->run->kernels->rows;
+  const int32_t taps = w->rows * w->columns;
+  const uint8_t *seen[TAPS];
+  int32_t sums[CHANNELS];
+  for (size_t c = 0; c < channels; c += CHANNELS) {
+    const size_t n = channels - c < CHANNELS ? channels - c : CHANNELS;
+    memset(sums, 0, n * sizeof *sums);
+    for (int32_t t = 0; t < taps;) {
+      const int32_t got = next_taps(w, t, c, seen, TAPS);
+      rows->sum_s8(seen, got, sums, n, j->sign, j->x->zero_point);
+      t += got;
+    }
+    rows->scale_s32(sums, y + c, n, j->sign, count, j->p->scale, j->y->zero_point, j->p->lo, j->p->hi);
+  }
+}
+
+static void average_pixel_f32(const job *j, const window *w, float count, float *y, size_t channels) {
+  const int32_t taps = w->rows * w->columns;
+  const uint8_t *seen[TAPS];
+  memset(y, 0, channels * sizeof *y);
+  for (int32_t t = 0; t < taps;) {
+    const int32_t got = next_taps(w, t, 0, seen, TAPS);
+    j->run->kernels->rows.sum_f32((const float *const *)(const void *)seen, got, y, channels);
+    t += got;
+  }
+  for (size_t c = 0; c < channels; c++) y[c] /= count;
+}
+
+static void run_row(void *context, int32_t item, int32_t thread) {
+  (void)thread;
+  const job *j = context;
+  const ez_pool_params *p = j->p;
+  const int32_t n = item / j->y->dims[1], i = item % j->y->dims[1];
+  const size_t channels = (size_t)j->x->dims[3];
+  const int64_t row = (int64_t)i * p->stride_h - p->pad_top;
+  int32_t first_h, end_h;
+  inside(row, p->kernel_h, p->dilation_h, j->x->dims[1], &first_h, &end_h);
+  uint8_t *y = j->y_data + (size_t)item * (size_t)j->y->dims[2] * j->pixel_y;
+  for (int32_t k = 0; k < j->y->dims[2]; k++, y += j->pixel_y) {
+    const int64_t column = (int64_t)k * p->stride_w - p->pad_left;
+    int32_t first_w, end_w;
+    inside(column, p->kernel_w, p->dilation_w, j->x->dims[2], &first_w, &end_w);
+    window w = {.rows = end_h - first_h, .columns = end_w - first_w};
+    if (w.rows && w.columns) {
+      const int64_t pixel = ((int64_t)n * j->x->dims[1] + row + (int64_t)first_h * p->dilation_h) * j->x->dims[2] + column + (int64_t)first_w * p->dilation_w;
+      w.corner = j->x_data + (size_t)pixel * j->pixel_x;
+      w.step_h = (size_t)p->dilation_h * (size_t)j->x->dims[2] * j->pixel_x;
+      w.step_w = (size_t)p->dilation_w * j->pixel_x;
+    }
+    const float count = p->count_include_pad ? (float)(p->kernel_h * p->kernel_w) : (float)(w.rows * w.columns);
+    if (p->kind == EZ_POOL_MAX) max_pixel(j, &w, y, channels);
+    else if (j->element == 1) average_pixel_s8(j, &w, count, y, channels);
+    else average_pixel_f32(j, &w, count, (float *)(void *)y, channels);
+  }
+}
+
+static void run_pool(const ez_run *run) {
+  const ez_step *s = run->step;
+  const ez_tensor *x = &run->tensors[s->inputs[0]], *y = &run->tensors[s->outputs[0]];
+  const size_t element = ez_element_bytes(x->dtype);
+  job j = {.run = run, .p = (const ez_pool_params *)(const void *)s->params, .x = x, .y = y, .x_data = run->data[s->inputs[0]],
+           .y_data = run->data[s->outputs[0]], .element = element, .pixel_x = (size_t)x->row_stride * element,
+           .pixel_y = (size_t)y->row_stride * element, .sign = run->kernels->act_sign};
+  ez_pool_run(run->pool, y->dims[0] * y->dims[1], run_row, &j);
+}
+
+const ez_op ez_op_pool = {"pool", check_pool, run_pool, NULL, sizeof(ez_pool_params)};
