@@ -5,6 +5,7 @@ For tests and benchmarks of kernels; a whole program runs through ``edgezip.runt
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,12 +19,11 @@ OVERREAD = 64  # bytes past the end of an array that a kernel may read, never wr
 
 def _native() -> Any:
     try:
-        from edgezip.kernels import _native
+        return importlib.import_module("edgezip.kernels._native")
     except ImportError as error:
         raise RuntimeUnavailableError(
             "the C extension is not built", where="edgezip.kernels._native", hint="make build"
         ) from error
-    return _native
 
 
 def compiled_isas() -> list[str]:
