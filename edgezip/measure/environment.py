@@ -88,3 +88,40 @@ def _text(path: Path) -> str | None:
         return path.read_text().strip()
     except OSError:  # absent on this kernel, or not for us to read: the answer is "unknown"
         return None
+
+
+# The same facts of a device, one "key value" line each; a file that is not there gives an empty value.
+SCRIPT = r"""
+line() { printf '%s %s\n' "$1" "$2"; }
+cpu=/sys/devices/system/cpu/cpu0/cpufreq
+line cpu "$(grep -m1 -e '^Model' -e '^model name' /proc/cpuinfo | cut -d: -f2-)"
+line cores "$(grep -c '^processor' /proc/cpuinfo)"
+line governor "$(cat $cpu/scaling_governor 2>/dev/null)"
+line khz "$(cat $cpu/scaling_cur_freq 2>/dev/null)"
+line millidegrees "$(cat /sys/class/thermal/thermal_zone0/temp 2>/dev/null)"
+line kernel "$(uname -r)"
+line load "$(cut -d' ' -f1 /proc/loadavg 2>/dev/null)"
+"""
+
+
+def parse(answer: str) -> dict[str, Any]:
+    """The ``environment`` object from what SCRIPT printed on a device."""
+    lines = (line.partition(" ") for line in answer.splitlines())
+    said = {key: value.strip() for key, _, value in lines}
+
+    def number(key: str, divisor: float = 1.0) -> float | None:
+        try:
+            return float(said[key]) / divisor
+        except (KeyError, ValueError):
+            return None
+
+    cores = number("cores")
+    return {
+        "cpu": said.get("cpu") or None,
+        "cores": None if cores is None else int(cores),
+        "governor": said.get("governor") or None,
+        "clock_mhz": number("khz", 1000),
+        "temperature_c": number("millidegrees", 1000),
+        "kernel": said.get("kernel") or None,
+        "load_1min": number("load"),
+    }

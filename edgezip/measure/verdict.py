@@ -14,6 +14,9 @@ _UNITS_US = {"us": 1.0, "ms": 1e3, "s": 1e6}
 _FORM = re.compile(r"\s*(p\d+(?:\.\d+)?|min|mean)\s*>\s*(\+)?(\d+(?:\.\d+)?)\s*(%|us|ms|s)\s*")
 # What must be alike before two measurements may be compared at all.
 COMPARABLE = ("cpu", "governor", "threads", "isa")
+# Standard error of a figure over stdev / sqrt(n), for a measurement that came without intervals (a device's runner gives none):
+# 1 for the mean, sqrt(q (1 - q)) / density(quantile q) of the normal distribution for percentiles.
+ERROR_FACTOR = {"mean": 1.0, "p50": 1.2533, "p90": 1.7094, "p99": 3.7333}
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,9 @@ def _interval(document: Mapping[str, Any], figure: str) -> tuple[float, float]:
     if f"{figure}_interval" in latency:
         low, high = latency[f"{figure}_interval"]
         return float(low), float(high)
-    value, doubt = float(latency[figure]), 0.0
-    if figure == "mean":
-        doubt = 1.96 * float(latency["stdev"]) / float(latency["n"]) ** 0.5
-    return value - doubt, value + doubt
+    error = ERROR_FACTOR.get(figure, 0.0) * float(latency["stdev"]) / float(latency["n"]) ** 0.5
+    value = float(latency[figure])
+    return value - 1.96 * error, value + 1.96 * error
 
 
 def _fact(document: Mapping[str, Any], key: str) -> Any:

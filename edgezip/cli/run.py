@@ -1,0 +1,65 @@
+"""``edgezip run``: one inference, here, emulated or on a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from edgezip.cli.feeds import Array
+
+COLUMNS = ("output", "dtype", "shape", "min", "max", "argmax", "file")
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="Program (.ez), or ONNX model (compiled for --target on the way).")],
+    inputs: Annotated[list[str], typer.Option("--input", help="NAME=FILE (.npy, .npz, raw .bin); once for each input.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the outputs, one .npy each.")] = None,
+    target: Annotated[str | None, typer.Option(help="Kind of device; default: this machine, or what the program says.")] = None,
+    threads: Annotated[int, typer.Option(help="Threads.", min=1, max=64)] = 1,
+    host: Annotated[str | None, typer.Option(help="Run on user@address.")] = None,
+    emulate: Annotated[bool, typer.Option("--emulate", help="Run the target's code under an emulator here.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """One inference: inputs from files, outputs to a folder."""
+    from edgezip import __version__
+    from edgezip.cli import feeds, programs
+    from edgezip.report import schema, text
+
+    opened = programs.open_program(model, programs.target_for(target, host, emulate))
+    feed = feeds.read_named(inputs, feeds.wanted_by(opened.program))
+    with programs.open_place(opened, host=host, emulate=emulate, threads=threads) as place:
+        results = place.run(feed)
+        rows = [_row(name, array, output) for name, array in results.items()]
+        body = {"place": place.name, "isa": place.isa, "outputs": rows}
+    if json:
+        print(schema.dumps(schema.document(__version__, "run", model, body)))
+    else:
+        print(text.table(COLUMNS, [tuple(row.values()) for row in rows]))
+
+
+def _row(name: str, array: Array, folder: Path | None) -> dict[str, Any]:
+    """What is printed of one output; writes it when there is a folder."""
+    path = None if folder is None else _save(name, array, folder)
+    argmax = int(array.argmax()) if array.size else None
+    low, high = (float(array.min()), float(array.max())) if array.size else (None, None)
+    facts = {"name": name, "dtype": str(array.dtype), "shape": list(array.shape), "min": low, "max": high}
+    return {**facts, "argmax": argmax, "file": path}
+
+
+def _save(name: str, array: Array, folder: Path) -> str:
+    import io
+    import re
+
+    import numpy as np
+
+    from edgezip.program import write_atomically
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name).lstrip('.') or 'output'}.npy"
+    data = io.BytesIO()
+    np.save(data, array)
+    write_atomically(path, data.getvalue())
+    return str(path)
