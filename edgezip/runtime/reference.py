@@ -398,7 +398,7 @@ def _resize(session: ReferenceSession, step: Step) -> None:
 def _copy(session: ReferenceSession, step: Step) -> None:
     p = step.params
     source, y = session.tensor(step.inputs[0]), session.tensor(step.outputs[0])
-    if p["fill"]:
+    if p.get("fill"):
         session.store(
             step.outputs[0], np.full(y.dims, p["fill_float"] if y.dtype is DType.F32 else p["fill_value"], y.dtype.numpy)
         )
