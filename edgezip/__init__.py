@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "load": "edgezip.frontends",
-    "compress": "edgezip.compress",
+    "compress": "edgezip.compression",
     "Recipe": "edgezip.recipe",
     "compile": "edgezip.compilation",
     "Program": "edgezip.program",
@@ -30,7 +30,7 @@ __all__ = ["Program", "Recipe", "Session", "__version__", "compile", "compress",
 
 if TYPE_CHECKING:
     from edgezip.compilation import compile
-    from edgezip.compress import compress
+    from edgezip.compression import compress
     from edgezip.frontends import load
     from edgezip.program import Program
     from edgezip.recipe import Recipe

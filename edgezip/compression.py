@@ -1,0 +1,238 @@
+"""``ez.compress``: runs the passes of a recipe and keeps the account of what each did."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgezip.errors import UsageError
+from edgezip.recipe import Int8, Recipe
+
+if TYPE_CHECKING:
+    from edgezip.graph import Model
+    from edgezip.passes.histogram import Histogram
+    from edgezip.passes.place_qdq import Placement
+
+Array = np.ndarray[Any, Any]
+Calibration = str | os.PathLike[str] | Iterable[Mapping[str, Array]]
+Progress = Callable[[str, int], None]
+REPORT_SAMPLES = 8  # for the SQNR of each layer; more changes little
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReport:
+    """One row: a layer's form, its bytes before and after, and the SQNR (dB) of what it gives; None where not measured."""
+
+    name: str
+    op: str
+    form: str
+    bits: int
+    sparsity: float
+    bytes_before: int
+    bytes_after: int
+    sqnr_db: float | None
+    reason: str
+
+
+@dataclass(slots=True)
+class CompressionReport:
+    """What was done to every layer."""
+
+    layers: list[LayerReport] = field(default_factory=list)
+    output_sqnr_db: dict[str, float] = field(default_factory=dict)
+    samples: int = 0
+
+    @property
+    def bytes_before(self) -> int:
+        """Weight bytes of the model that came in."""
+        return sum(layer.bytes_before for layer in self.layers)
+
+    @property
+    def bytes_after(self) -> int:
+        """Weight bytes of the result."""
+        return sum(layer.bytes_after for layer in self.layers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "layers": [asdict(layer) for layer in self.layers], "bytes_before": self.bytes_before, "bytes_after": self.bytes_after,
+            "output_sqnr_db": self.output_sqnr_db, "samples": self.samples,
+        }  # fmt: skip
+
+
+@dataclass(slots=True)
+class Compressed:
+    """A valid ONNX model and the report on how it came about."""
+
+    model: Model
+    report: CompressionReport
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the ONNX file atomically."""
+        from edgezip import graph
+
+        graph.save(self.model, Path(path))
+
+
+def compress(
+    model: Any,
+    recipe: Recipe | None = None,
+    *,
+    calibration: Calibration,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    mean: float = 0.0,
+    std: float = 1.0,
+    progress: Progress | None = None,
+) -> Compressed:
+    """Compress ``model`` (a path or a loaded model) as ``recipe`` says (int8 by default).
+
+    ``calibration``: a folder, a .npz file, or feeds by input name; ``mean`` and ``std`` apply to pictures. ``progress`` is told the
+    stage and the samples done. Raises CalibrationError, ShapeError, MissingFileError, UsageError, errors of loading.
+    """
+    from edgezip import frontends
+
+    if isinstance(model, (str, os.PathLike)):
+        model = frontends.load(Path(model), shapes=dict(shapes or {}))
+    recipe = recipe or Recipe.int8()
+    if recipe.quantize is None:
+        raise UsageError("the recipe has no passes", hint="use --int8, or a recipe with a quantize section")
+    return _quantize(model, recipe.quantize, calibration, mean, std, progress or (lambda stage, count: None))
+
+
+def _feeds(model: Model, calibration: Calibration, limit: int, mean: float, std: float) -> Iterable[Mapping[str, Array]]:
+    from edgezip import graph
+    from edgezip.passes import calibration_data as data
+
+    inputs = [data.Input(v.name or "", graph.dtype(v), graph.shape(v)) for v in graph.input_values(model)]
+    if isinstance(calibration, (str, os.PathLike)):
+        return data.read(os.fspath(calibration), inputs, limit=limit, mean=mean, std=std)
+    return data.checked(calibration, inputs, limit)
+
+
+def _quantize(model: Model, options: Int8, calibration: Calibration, mean: float, std: float, progress: Progress) -> Compressed:
+    from edgezip.passes.calibrate import calibrate
+    from edgezip.passes.correct_bias import correct_bias
+    from edgezip.passes.place_qdq import place
+    from edgezip.passes.quantize_static import quantize_static
+
+    placement = place(model, options.keep)
+    if not placement.points:
+        raise UsageError("nothing in this model can run in int8", hint="see `edgezip inspect`; is everything in --keep?")
+    probe: list[Mapping[str, Array]] = []
+
+    def watched() -> Iterable[Mapping[str, Array]]:
+        for feed in _feeds(model, calibration, options.num_samples, mean, std):
+            if len(probe) < REPORT_SAMPLES:
+                probe.append(feed)
+            yield feed
+
+    wanted = set(placement.points) | {node.inputs[0].name or "" for node in placement.products if node.inputs[0] is not None}
+    seen = [0]
+
+    def count(done: int) -> None:
+        seen[0] = done
+        progress("calibrate", done)
+
+    histograms = calibrate(model, sorted(wanted), watched(), count)
+    params = ranges(model, placement, histograms, options.method)
+    progress("quantize", 0)
+    small = quantize_static(model, placement, params)
+    if options.correct_bias:
+        means = {name: h.channel_mean for name, h in histograms.items() if h.channel_mean is not None}
+        small = correct_bias(small, model, means)
+    progress("measure", 0)
+    return Compressed(small, _report(model, small, placement, probe, seen[0]))
+
+
+def ranges(model: Model, placement: Placement, histograms: Mapping[str, Histogram], method: str) -> dict[str, tuple[float, int]]:
+    """(scale, zero point) of every point: by its operator's definition, by another point, or by the calibrator.
+
+    Outputs of the graph take all that was seen: a clipped winner would lose against nothing.
+    """
+    from edgezip import graph
+    from edgezip.passes.calibrators import METHODS
+    from edgezip.passes.place_qdq import fixed_range, parameters
+
+    values = graph.values(model)
+    outputs = {v.name for v in graph.output_values(model)}
+    params: dict[str, tuple[float, int]] = {}
+    for name in placement.points:
+        owner = name
+        for _ in range(len(placement.same_as)):
+            if owner not in placement.same_as:
+                break
+            owner = placement.same_as[owner]
+        if owner not in params:
+            fixed = fixed_range(graph.producer(values[owner]))
+            rule = METHODS["minmax" if owner in outputs else method]
+            params[owner] = parameters(*(fixed or rule(histograms[owner])))
+        params[name] = params[owner]
+    return params
+
+
+def _report(
+    model: Model, small: Model, placement: Placement, probe: list[Mapping[str, Array]], samples: int
+) -> CompressionReport:
+    from edgezip import graph
+    from edgezip.passes.measure_sqnr import measure_sqnr
+
+    there = graph.values(small)
+    outputs = {v.name or "" for v in graph.output_values(model)}
+    pairs = {name: name if name in outputs else f"{name}_dequantized" for name in placement.points}
+    pairs = {
+        name: other for name, other in pairs.items() if other in there and name not in {v.name for v in graph.input_values(model)}
+    }
+    pairs |= {name: name for name in outputs}
+    sqnr = measure_sqnr(model, small, pairs, probe)
+    report = CompressionReport(samples=samples, output_sqnr_db={name: sqnr[name] for name in sorted(outputs)})
+    quantised = {node.name for node in placement.products}
+    for node in graph.nodes(model):
+        weights = [h for v in node.inputs if (h := graph.constant(v)) is not None and h.dtype == np.float32]
+        before = sum(h.nbytes for h in weights)
+        is_int8 = node.name in quantised
+        int8_op = is_int8 or ((node.outputs[0].name or "") in placement.points and node.name not in placement.kept)
+        report.layers.append(
+            LayerReport(
+                node.name or "",
+                node.op_type,
+                "int8" if int8_op else "float32" if before or node.name in placement.kept else "none",
+                8 if int8_op else 32,
+                _sparsity(weights),
+                before,
+                _bytes_after(weights, is_int8),
+                _sqnr_of(node, sqnr),
+                placement.kept.get(node.name or "", ""),
+            )  # fmt: skip
+        )
+    return report
+
+
+def _bytes_after(weights: list[Array], is_int8: bool) -> int:
+    """int8 weights with a float32 scale for each output; biases stay four bytes wide."""
+    if not is_int8 or not weights:
+        return sum(h.nbytes for h in weights)
+    main = max(weights, key=lambda h: h.size)
+    return main.size + sum(h.nbytes for h in weights if h is not main) + 4 * (weights[1].size if len(weights) > 1 else 1)
+
+
+def _sparsity(weights: list[Array]) -> float:
+    total = sum(h.size for h in weights)
+    return float(sum(int((h == 0).sum()) for h in weights) / total) if total else 0.0
+
+
+def _sqnr_of(node: Any, sqnr: Mapping[str, float]) -> float | None:
+    """SQNR of the node's result, or of the clip behind it that runs in the same step."""
+    from edgezip import graph
+
+    value = node.outputs[0]
+    if value.name in sqnr:
+        return round(sqnr[value.name], 2)
+    users = graph.consumers(value)
+    if len(users) == 1 and users[0][0].outputs[0].name in sqnr:
+        return round(sqnr[users[0][0].outputs[0].name], 2)
+    return None

@@ -1,0 +1,209 @@
+"""Where int8 begins and ends: which values get a QuantizeLinear and DequantizeLinear, and which share their parameters.
+
+In step with what the packer fuses: nothing stands between a product and the Relu or Clip behind it, nothing inside a chain of
+elementwise nodes on one tensor (it becomes a table), and nothing behind operators that only move data.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgezip import graph
+
+if TYPE_CHECKING:
+    from edgezip.graph import Model, Node, Use, Value
+
+PRODUCTS = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}  # operator -> input that holds the weights
+ARITHMETIC = {
+    "Add", "Sub", "Mul", "AveragePool", "GlobalAveragePool", "ReduceMean", "Resize", "Upsample", "PRelu", "Softmax", "Concat",
+}  # fmt: skip
+SAME_SCALE = {"MaxPool", "GlobalMaxPool", "Pad"}  # the result takes the parameters of the input
+MOVEMENT = {
+    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Gather", "Expand", "Tile", "DepthToSpace",
+    "SpaceToDepth", "Identity",
+}  # fmt: skip
+ELEMENTWISE = {
+    "Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Softplus", "Softsign", "Mish", "Swish",
+    "Gelu", "Erf", "Exp", "Log", "Sqrt", "Abs", "Neg", "Reciprocal", "Clip", "Add", "Sub", "Mul", "Div", "Pow", "Min", "Max",
+}  # fmt: skip
+CLIPS = {"Relu", "Clip"}
+UNIT_RANGE = {"Softmax", "Sigmoid", "HardSigmoid"}
+
+
+@dataclass(slots=True)
+class Placement:
+    """``points``: values that are quantised, with the uses that read them (None: all). ``same_as``: value -> value whose
+    parameters it takes. ``products``: nodes whose weights become int8. ``kept``: node -> why it stays in float."""
+
+    points: dict[str, list[Use] | None] = field(default_factory=dict)
+    same_as: dict[str, str] = field(default_factory=dict)
+    products: list[Node] = field(default_factory=list)
+    kept: dict[str, str] = field(default_factory=dict)
+
+
+def matches(node: Node, patterns: tuple[str, ...]) -> bool:
+    """Whether a ``keep`` pattern names the node or its operator."""
+    return any(fnmatch.fnmatchcase(text, pattern) for pattern in patterns for text in (node.name or "", node.op_type))
+
+
+def place(model: Model, keep: tuple[str, ...] = ()) -> Placement:
+    """Decide for every value of ``model``."""
+    found = Placement()
+    quantisable = {n.name or "": _is_quantisable(n, keep, found) for n in graph.nodes(model)}
+    roots = _chain_roots(model, quantisable)
+    for value in graph.input_values(model):
+        if _is_float(value) and any(_reaches_int8(node, quantisable) for node, _ in graph.consumers(value)):
+            found.points[value.name or ""] = None
+    for node in graph.nodes(model):
+        if node.op_type in PRODUCTS and quantisable[node.name or ""]:
+            found.products.append(node)
+        for value in node.outputs:
+            _decide(node, value, quantisable, roots, found)
+    _share(model, found)
+    return found
+
+
+def _is_float(value: Value) -> bool:
+    return value.dtype is not None and graph.dtype(value) == np.float32
+
+
+def _data_inputs(node: Node) -> list[Value]:
+    return [v for v in node.inputs if v is not None and graph.constant(v) is None and _is_float(v)]
+
+
+def _is_quantisable(node: Node, keep: tuple[str, ...], found: Placement) -> bool:
+    name = node.name or ""
+    if matches(node, keep):
+        found.kept[name] = "kept in float by request"
+        return False
+    if node.domain or not node.outputs or not _is_float(node.outputs[0]) or not _data_inputs(node):
+        return False
+    if node.op_type in PRODUCTS:
+        weights = graph.constant(node.inputs[1]) if len(node.inputs) > 1 else None
+        fits = (
+            weights is not None and weights.ndim >= 2 and weights.dtype == np.float32 and not graph.attribute(node, "transA", 0)
+        )
+        fits = fits and (node.op_type not in ("MatMul", "Gemm") or (weights is not None and weights.ndim == 2))
+        if not fits:
+            found.kept[name] = "no constant weight matrix: runs in float"
+        return fits
+    if node.op_type in ("Resize", "Upsample"):
+        return graph.attribute(node, "mode", "nearest") in ("nearest", "linear")
+    known = node.op_type in ARITHMETIC | SAME_SCALE | MOVEMENT | ELEMENTWISE
+    if not known:
+        found.kept[name] = f"{node.op_type} has no int8 kernel: runs in float"
+    return known
+
+
+def _reaches_int8(node: Node, quantisable: dict[str, bool]) -> bool:
+    """Whether the node works in int8 itself; movement alone is no reason to quantise."""
+    if node.op_type in MOVEMENT:
+        return any(_reaches_int8(user, quantisable) for output in node.outputs for user, _ in graph.consumers(output))
+    return quantisable[node.name or ""]
+
+
+def _only_user(value: Value) -> Node | None:
+    uses = graph.consumers(value)
+    return uses[0][0] if len(uses) == 1 and not graph.is_graph_output(value) else None
+
+
+def _is_constant_clip(node: Node) -> bool:
+    return node.op_type in CLIPS and all(graph.constant(v) is not None for v in node.inputs[1:] if v is not None)
+
+
+def _is_bias_add(node: Node, product: Node) -> bool:
+    if node.op_type != "Add" or product.op_type != "MatMul":
+        return False
+    held = [graph.constant(v) for v in node.inputs]
+    columns = graph.shape(product.outputs[0])[-1]
+    return any(h is not None and h.size == columns and h.shape[-1:] == (columns,) for h in held)
+
+
+def _fuses(node: Node, user: Node | None, quantisable: dict[str, bool]) -> bool:
+    """Whether ``user`` is the clip, or the bias of a MatMul, that runs inside ``node``'s step."""
+    if user is None or not quantisable[node.name or ""] or not quantisable[user.name or ""]:
+        return False
+    if _is_bias_add(user, node):
+        return True
+    return _is_constant_clip(user) and (
+        node.op_type in PRODUCTS or (node.op_type in ARITHMETIC and node.op_type not in ("Softmax", "Concat"))
+    )
+
+
+def _chain_roots(model: Model, quantisable: dict[str, bool]) -> dict[str, str]:
+    """For each value made by an elementwise node of one tensor: that tensor. A fused clip or bias starts anew."""
+    roots: dict[str, str] = {}
+    for node in graph.nodes(model):
+        data = _data_inputs(node)
+        if node.op_type not in ELEMENTWISE or not quantisable[node.name or ""] or not data:
+            continue
+        scalar = all((h := graph.constant(v)) is None or h.size == 1 for v in node.inputs if v is not None)
+        sources = {roots.get(v.name or "", v.name or "") for v in data}
+        maker = graph.producer(data[0])
+        inside_step = maker is not None and len(data) == 1 and _only_user(data[0]) is node and _fuses(maker, node, quantisable)
+        if scalar and len(sources) == 1 and not inside_step:
+            roots[node.outputs[0].name or ""] = sources.pop()
+    return roots
+
+
+def _decide(node: Node, value: Value, quantisable: dict[str, bool], roots: dict[str, str], found: Placement) -> None:
+    name = value.name or ""
+    users = [user for user, _ in graph.consumers(value)]
+    if not _is_float(value) or (node.op_type in MOVEMENT and quantisable[node.name or ""]) or graph.constant(value) is not None:
+        return
+    if not quantisable[node.name or ""]:
+        if any(_reaches_int8(user, quantisable) for user in users):
+            found.points[name] = None
+        return
+    if _fuses(node, _only_user(value), quantisable):
+        return
+    if name in roots:
+        outside = [(n, i) for n, i in graph.consumers(value) if roots.get(n.outputs[0].name or "") != roots[name]]
+        if outside or graph.is_graph_output(value):
+            found.points[name] = None if graph.is_graph_output(value) or len(outside) == len(users) else outside
+        return
+    found.points[name] = None
+
+
+def _share(model: Model, found: Placement) -> None:
+    """MaxPool and its like keep their input's parameters; parts of a Concat that feed nothing else take the whole's."""
+    for node in graph.nodes(model):
+        output = node.outputs[0].name or ""
+        if output not in found.points:
+            continue
+        nearest = node.op_type in ("Resize", "Upsample") and graph.attribute(node, "mode", "nearest") == "nearest"
+        source = _origin(node.inputs[0]) if node.op_type in SAME_SCALE or nearest else None
+        if source in found.points:
+            found.same_as[output] = str(source)
+        if node.op_type == "Concat":
+            for part in _data_inputs(node):
+                name = part.name or ""
+                if name in found.points and _only_user(part) is node and name not in found.same_as:
+                    found.same_as[name] = output
+
+
+def _origin(value: Value | None) -> str | None:
+    """The quantised value that stands behind operators that only move data."""
+    while value is not None:
+        maker = graph.producer(value)
+        if maker is None or maker.op_type not in MOVEMENT:
+            return value.name
+        value = maker.inputs[0]
+    return None
+
+
+def parameters(low: float, high: float) -> tuple[float, int]:
+    """Scale (float32 value) and int8 zero point of the range, widened to hold zero exactly."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = float(np.float32((high - low) / 255)) if high > low else 1.0
+    scale = max(scale, 1e-30)
+    return scale, int(np.clip(np.rint(-128 - low / scale), -128, 127))
+
+
+def fixed_range(node: Node | None) -> tuple[float, float] | None:
+    """The range that an operator's definition gives, or None."""
+    return (0.0, 1.0) if node is not None and node.op_type in UNIT_RANGE else None

@@ -1,0 +1,118 @@
+"""Post-training int8 as QDQ ONNX: asymmetric activations per tensor, symmetric weights per output channel, int32 biases.
+
+Any runtime runs the result. Weights lie in [-127, 127] (EZ-N1 rule 1); each weight scale is bounded from below so that the int32
+bias and the accumulator cannot overflow (a known failure of other tools: onnxruntime #21000).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgezip import graph
+from edgezip.passes.place_qdq import Placement
+
+if TYPE_CHECKING:
+    from edgezip.graph import Model, Node, Value
+
+Array = np.ndarray[Any, Any]
+BIAS_LIMIT = 2.0**30
+SHRINKS = np.linspace(1.0, 0.72, 15)
+
+
+def quantize_static(model: Model, placement: Placement, params: Mapping[str, tuple[float, int]]) -> Model:
+    """``model`` with QuantizeLinear and DequantizeLinear as ``placement`` says; the original is not touched.
+
+    ``params``: (scale, zero point) of each point. The placement must have been made on this very model.
+    """
+    quantised = graph.clone(model)
+    by_name = {node.name: node for node in graph.nodes(quantised)}
+    for node in placement.products:
+        _quantize_product(quantised, by_name[node.name], params)
+    values = graph.values(quantised)
+    for name, uses in placement.points.items():
+        scale, zero = params[name]
+        there = None if uses is None else [(by_name[user.name], index) for user, index in uses]
+        graph.insert_qdq(quantised, values[name], np.float32(scale), np.int8(zero), uses=there)
+    graph.sort(quantised)
+    return quantised
+
+
+def output_axis(node: Node) -> int | None:
+    """Axis of the weight that holds the outputs; None where one scale per output is impossible (grouped ConvTranspose)."""
+    if node.op_type == "ConvTranspose":
+        return 1 if int(graph.attribute(node, "group", 1)) == 1 else None
+    if node.op_type == "MatMul":
+        return 1
+    return 0 if node.op_type == "Conv" or graph.attribute(node, "transB", 0) else 1
+
+
+def input_scale(node: Node, params: Mapping[str, tuple[float, int]]) -> float | None:
+    """Scale of the int8 tensor that feeds the node, through operators that only move data."""
+    value: Value | None = node.inputs[0]
+    while value is not None:
+        if value.name in params:
+            return params[value.name or ""][0]
+        maker = graph.producer(value)
+        value = maker.inputs[0] if maker is not None else None
+    return None
+
+
+def _quantize_product(model: Model, node: Node, params: Mapping[str, tuple[float, int]]) -> None:
+    weight = node.inputs[1]
+    assert weight is not None
+    held = graph.constant(weight)
+    assert held is not None
+    axis = output_axis(node)
+    bias_value = node.inputs[2] if node.op_type != "MatMul" and len(node.inputs) > 2 else None
+    bias = graph.constant(bias_value)
+    sx = input_scale(node, params)
+    values, scale = quantize_weights(held, axis, bias, sx or 1.0)
+    if axis is None:
+        graph.quantize_weight(model, weight, values, np.float32(scale[0]), np.int8(0), uses=[(node, 1)])
+    else:
+        graph.quantize_weight(model, weight, values, scale, np.zeros(len(scale), np.int8), axis=axis, uses=[(node, 1)])
+    if bias is not None and bias_value is not None and sx is not None and bias.ndim == 1:
+        _quantize_bias(model, node, bias_value, bias, np.float64(sx) * scale.astype(np.float64))
+
+
+def _quantize_bias(model: Model, node: Node, value: Value, bias: Array, steps: Array) -> None:
+    if node.op_type == "Gemm" and float(graph.attribute(node, "beta", 1.0)) != 1.0:
+        return
+    outputs = len(bias)
+    scale = np.broadcast_to(steps, (outputs,)).astype(np.float32)
+    stored = np.rint(bias.astype(np.float64) / np.broadcast_to(steps, (outputs,))).astype(np.int32)
+    graph.quantize_weight(model, value, stored, scale, np.zeros(outputs, np.int32), axis=0, uses=[(node, 2)])
+
+
+def quantize_weights(weights: Array, axis: int | None, bias: Array | None = None, sx: float = 1.0) -> tuple[Array, Array]:
+    """int8 weights in [-127, 127] and float32 scales (outputs,), or (1,) when ``axis`` is None.
+
+    Each scale is the one of least squared error among shrunken ranges, but never so small that ``|bias / (sx * scale)|`` passes 2^30.
+    """
+    rows = weights.reshape(1, -1) if axis is None else np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1)
+    rows = rows.astype(np.float64)
+    top = np.abs(rows).max(axis=1)
+    floor = np.full(len(rows), 1e-30)
+    if bias is not None and (bias.size == len(rows) or len(rows) == 1):
+        largest = np.abs(bias.astype(np.float64).reshape(-1))
+        floor = np.maximum(floor, (largest if largest.size == len(rows) else largest.max(keepdims=True)) / (sx * BIAS_LIMIT))
+    scale = np.maximum(_best_scale(rows, np.where(top > 0, top / 127, 1.0)), floor).astype(np.float32)
+    stored = np.clip(np.rint(rows / scale[:, None].astype(np.float64)), -127, 127).astype(np.int8)
+    if axis is None:
+        return stored.reshape(weights.shape), scale
+    moved = np.moveaxis(weights, axis, 0).shape
+    return np.ascontiguousarray(np.moveaxis(stored.reshape(moved), 0, axis)), scale
+
+
+def _best_scale(rows: Array, full: Array) -> Array:
+    best, least = full.copy(), np.full(len(rows), np.inf)
+    for shrink in SHRINKS:
+        scale = full * shrink
+        rounded = np.clip(np.rint(rows / scale[:, None]), -127, 127) * scale[:, None]
+        error = ((rounded - rows) ** 2).sum(axis=1)
+        better = error < least
+        best, least = np.where(better, scale, best), np.where(better, error, least)
+    return best
