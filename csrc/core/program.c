@@ -92,7 +92,7 @@ void ez_program_get_info(const ez_program *program, ez_program_info *info) {
 }
 
 ez_status ez_program_tensor(const ez_program *program, uint32_t index, ez_tensor_info *info) {
-  if (index >= program->header->n_tensors) return EZ_BAD_ARGUMENT;
+  if (!program || !info || index >= program->header->n_tensors) return EZ_BAD_ARGUMENT;
   const ez_tensor *t = &program->tensors[index];
   *info = (ez_tensor_info){.name = program->strings + t->name_offset, .name_bytes = t->name_bytes, .dtype = t->dtype, .rank = t->rank,
                            .scale = t->scale, .zero_point = t->zero_point, .bytes = t->bytes};
@@ -101,11 +101,11 @@ ez_status ez_program_tensor(const ez_program *program, uint32_t index, ez_tensor
 }
 
 ez_status ez_program_input(const ez_program *program, uint32_t index, ez_tensor_info *info) {
-  return index < program->header->n_inputs ? ez_program_tensor(program, program->io[index], info) : EZ_BAD_ARGUMENT;
+  return program && index < program->header->n_inputs ? ez_program_tensor(program, program->io[index], info) : EZ_BAD_ARGUMENT;
 }
 
 ez_status ez_program_output(const ez_program *program, uint32_t index, ez_tensor_info *info) {
-  return index < program->header->n_outputs ? ez_program_tensor(program, program->io[program->header->n_inputs + index], info) : EZ_BAD_ARGUMENT;
+  return program && index < program->header->n_outputs ? ez_program_tensor(program, program->io[program->header->n_inputs + index], info) : EZ_BAD_ARGUMENT;
 }
 
 const char *ez_program_metadata(const ez_program *program, size_t *bytes) {
@@ -114,6 +114,7 @@ const char *ez_program_metadata(const ez_program *program, size_t *bytes) {
 }
 
 ez_status ez_program_vector(const ez_program *program, uint32_t vector, int32_t is_output, uint32_t index, const void **data, size_t *bytes) {
+  if (!program || !data || !bytes) return EZ_BAD_ARGUMENT;
   const ez_header *h = program->header;
   if (vector >= h->n_vectors || index >= (is_output ? h->n_outputs : h->n_inputs)) return EZ_BAD_ARGUMENT;
   const uint32_t wanted = (is_output ? h->n_inputs : 0) + index;

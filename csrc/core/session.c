@@ -12,6 +12,7 @@
 struct ez_session {
   const ez_program *program;
   uint8_t *arena, *scratch;
+  void *arena_block, *scratch_block; /* what free wants */
   uint8_t **data; /* one pointer a tensor; those of graph inputs and outputs change with every run */
   const ez_op **ops;
   uint64_t *ns; /* NULL without profile */
@@ -35,18 +36,16 @@ static uint64_t now_ns(void) {
   return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Zeroed, so that over-read bytes are the same in every run. */
-static uint8_t *aligned_block(size_t bytes) {
-  const size_t size = ez_round_64(bytes ? bytes : 1);
-  uint8_t *block = aligned_alloc(64, size);
-  if (block) memset(block, 0, size);
-  return block;
+/* Zeroed, so that over-read bytes are the same in every run; untouched, so that a hostile size costs no memory until used. */
+static uint8_t *aligned_block(size_t bytes, void **to_free) {
+  *to_free = calloc(1, bytes + 64);
+  return *to_free ? (uint8_t *)(((uintptr_t)*to_free + 63) & ~(uintptr_t)63) : NULL;
 }
 
 static int allocate(ez_session *s, int32_t threads, int profile) {
   const ez_header *h = s->program->header;
-  s->arena = aligned_block(h->arena_bytes);
-  s->scratch = aligned_block(h->scratch_bytes * (size_t)threads);
+  s->arena = aligned_block(h->arena_bytes, &s->arena_block);
+  s->scratch = aligned_block(h->scratch_bytes * (size_t)threads, &s->scratch_block);
   s->data = calloc(h->n_tensors, sizeof *s->data);
   s->ops = calloc(h->n_steps, sizeof *s->ops);
   s->ns = profile ? calloc(h->n_steps, sizeof *s->ns) : NULL;
@@ -91,14 +90,14 @@ void ez_session_destroy(ez_session *s) {
   free(s->ns);
   free(s->ops);
   free(s->data);
-  free(s->scratch);
-  free(s->arena);
+  free(s->scratch_block);
+  free(s->arena_block);
   free(s);
 }
 
 ez_status ez_session_begin(ez_session *s, const void *const *inputs, void *const *outputs) {
+  if (!s || !inputs || !outputs) return EZ_BAD_ARGUMENT;
   const ez_program *p = s->program;
-  if (!inputs || !outputs) return EZ_BAD_ARGUMENT;
   for (uint32_t k = 0; k < p->header->n_inputs; k++)
     if (!inputs[k]) return EZ_BAD_ARGUMENT;
   for (uint32_t k = 0; k < p->header->n_outputs; k++)
@@ -112,7 +111,7 @@ ez_status ez_session_begin(ez_session *s, const void *const *inputs, void *const
 }
 
 ez_status ez_session_step(ez_session *s, uint32_t i) {
-  if (i >= s->program->header->n_steps) return EZ_BAD_ARGUMENT;
+  if (!s || i >= s->program->header->n_steps) return EZ_BAD_ARGUMENT;
   const ez_run run = {.step = &s->program->steps[i], .tensors = s->program->tensors, .data = s->data, .kernels = &s->kernels, .pool = s->pool,
                       .scratch = s->scratch, .scratch_bytes = s->program->header->scratch_bytes};
   s->ops[i]->run(&run);
@@ -120,7 +119,6 @@ ez_status ez_session_step(ez_session *s, uint32_t i) {
 }
 
 ez_status ez_session_run(ez_session *s, const void *const *inputs, void *const *outputs) {
-  if (!s) return EZ_BAD_ARGUMENT;
   const ez_status status = ez_session_begin(s, inputs, outputs);
   if (status) return status;
   uint64_t before = s->ns ? now_ns() : 0;
@@ -135,7 +133,7 @@ ez_status ez_session_run(ez_session *s, const void *const *inputs, void *const *
 }
 
 ez_status ez_session_step_info(const ez_session *s, uint32_t i, ez_step_info *info) {
-  if (i >= s->program->header->n_steps) return EZ_BAD_ARGUMENT;
+  if (!s || !info || i >= s->program->header->n_steps) return EZ_BAD_ARGUMENT;
   const ez_step *step = &s->program->steps[i];
   *info = (ez_step_info){.name = s->program->strings + step->name_offset, .name_bytes = step->name_bytes, .op = s->ops[i]->name,
                          .kernel = s->ops[i]->kernel ? s->ops[i]->kernel(step, s->program->tensors, &s->kernels) : s->isa,
@@ -145,7 +143,7 @@ ez_status ez_session_step_info(const ez_session *s, uint32_t i, ez_step_info *in
 }
 
 ez_status ez_session_tensor(const ez_session *s, uint32_t index, void *data, size_t bytes) {
-  if (index >= s->program->header->n_tensors || !data) return EZ_BAD_ARGUMENT;
+  if (!s || !data || index >= s->program->header->n_tensors) return EZ_BAD_ARGUMENT;
   const ez_tensor *t = &s->program->tensors[index];
   if (!s->data[index]) return EZ_BAD_ARGUMENT;
   const uint64_t size = ez_element_bytes(t->dtype), columns = (uint64_t)(t->rank ? t->dims[t->rank - 1] : 1);
@@ -157,7 +155,7 @@ ez_status ez_session_tensor(const ez_session *s, uint32_t index, void *data, siz
 }
 
 ez_status ez_session_profile(const ez_session *s, uint64_t *ns, uint32_t n_steps) {
-  if (!s->ns || !ns || n_steps != s->program->header->n_steps) return EZ_BAD_ARGUMENT;
+  if (!s || !s->ns || !ns || n_steps != s->program->header->n_steps) return EZ_BAD_ARGUMENT;
   memcpy(ns, s->ns, n_steps * sizeof *ns);
   return EZ_OK;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/crc32.h"
+#include "core/dataflow.h"
 #include "core/program.h"
 #include "ops/op.h"
 
@@ -14,6 +15,7 @@
 #define MAX_ARENA (1ull << 36)
 #define MAX_SCRATCH (1ull << 30)
 #define MAX_COUNT 1000000u
+#define MAX_IO 1024u /* graph inputs, graph outputs */
 
 static const char magic[8] = {'E', 'D', 'G', 'E', 'Z', 'I', 'P', 0x1a};
 
@@ -54,8 +56,8 @@ static ez_status check_header(const uint8_t *bytes, size_t size, ez_error *error
   if (h->act_sign != 0 && h->act_sign != 0x80) BAD(-1, -1, "act_sign", "expected 0 or 128, got %u", h->act_sign);
   if (h->arena_bytes > MAX_ARENA || h->arena_bytes % EZ_ARENA_ALIGN || h->arena_bytes < EZ_OVERREAD) BAD(-1, -1, "arena_bytes", "out of range");
   if (h->scratch_bytes > MAX_SCRATCH || h->scratch_bytes % EZ_ARENA_ALIGN) BAD(-1, -1, "scratch_bytes", "out of range");
-  if (!h->n_steps || h->n_steps > MAX_COUNT || !h->n_tensors || h->n_tensors > MAX_COUNT || !h->n_inputs || h->n_inputs > h->n_tensors || !h->n_outputs ||
-      h->n_outputs > h->n_tensors || h->n_vectors > MAX_COUNT)
+  if (!h->n_steps || h->n_steps > MAX_COUNT || !h->n_tensors || h->n_tensors > MAX_COUNT || !h->n_inputs || h->n_inputs > h->n_tensors || h->n_inputs > MAX_IO || !h->n_outputs ||
+      h->n_outputs > h->n_tensors || h->n_outputs > MAX_IO || h->n_vectors > MAX_COUNT)
     BAD(-1, -1, "counts", "out of range");
   if (!all_zero((const uint8_t *)h->reserved, sizeof h->reserved)) BAD(-1, -1, "reserved", "is not zero");
   return EZ_OK;
@@ -99,6 +101,10 @@ static int is_clean_text(const uint8_t *s, uint64_t n) {
 static int is_name(const ez_program *p, uint32_t offset, uint32_t bytes) {
   const uint64_t size = p->header->sections[EZ_SECTION_STRINGS].bytes;
   return offset <= size && bytes <= size - offset && is_clean_text((const uint8_t *)p->strings + offset, bytes);
+}
+
+static int same_name(const ez_program *p, const ez_tensor *a, const ez_tensor *b) {
+  return a->name_bytes == b->name_bytes && !memcmp(p->strings + a->name_offset, p->strings + b->name_offset, a->name_bytes);
 }
 
 static ez_status check_shape(const ez_tensor *t, int32_t i, ez_error *error) {
@@ -172,19 +178,10 @@ static ez_status check_tensors(const ez_program *p, ez_error *error) {
     const ez_tensor *t = &p->tensors[index];
     if (t->place != (is_input ? EZ_IN_INPUT : EZ_IN_OUTPUT) || t->offset != (is_input ? k : k - p->header->n_inputs))
       BAD(-1, (int32_t)index, "io", "is not graph %s %u", is_input ? "input" : "output", is_input ? k : k - p->header->n_inputs);
+    for (uint32_t other = is_input ? 0 : p->header->n_inputs; other < k; other++)
+      if (same_name(p, t, &p->tensors[p->io[other]])) BAD(-1, (int32_t)index, "name", "two graph %s have this name", is_input ? "inputs" : "outputs");
   }
   return EZ_OK;
-}
-
-/* Whether two tensors share bytes. Weights are never written, so only arena and outputs matter. */
-static int overlap(const ez_tensor *a, const ez_tensor *b) {
-  if (a->place != b->place) return 0;
-  if (a->place == EZ_IN_OUTPUT) return a->offset == b->offset;
-  return a->place == EZ_IN_ARENA && a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
-}
-
-static int same_region(const ez_tensor *a, const ez_tensor *b) {
-  return a->offset == b->offset && a->bytes == b->bytes && a->row_stride == b->row_stride && a->dtype == b->dtype;
 }
 
 static ez_status check_operands(const ez_program *p, int32_t i, ez_error *error) {
@@ -205,22 +202,7 @@ static ez_status check_operands(const ez_program *p, int32_t i, ez_error *error)
   return EZ_OK;
 }
 
-/* A result shares bytes with no other operand, but for inputs that the operator reads just where it writes. */
-static ez_status check_overlap(const ez_program *p, int32_t i, uint32_t in_place, ez_error *error) {
-  const ez_step *s = &p->steps[i];
-  for (int o = 0; o < s->n_outputs; o++) {
-    const ez_tensor *y = &p->tensors[s->outputs[o]];
-    for (int k = 0; k < s->n_inputs; k++) {
-      if (s->inputs[k] < 0 || !overlap(y, &p->tensors[s->inputs[k]])) continue;
-      if (!(in_place >> k & 1) || !same_region(y, &p->tensors[s->inputs[k]])) BAD(i, s->outputs[o], "offset", "result overlaps input %d", k);
-    }
-    for (int k = 0; k < o; k++)
-      if (overlap(y, &p->tensors[s->outputs[k]])) BAD(i, s->outputs[o], "offset", "results overlap");
-  }
-  return EZ_OK;
-}
-
-static ez_status check_steps(const ez_program *p, ez_error *error) {
+static ez_status check_steps(const ez_program *p, ez_dataflow *flow, ez_error *error) {
   for (int32_t i = 0; i < (int32_t)p->header->n_steps; i++) {
     const ez_step *s = &p->steps[i];
     const ez_op *op = ez_op_find(s->op);
@@ -230,11 +212,18 @@ static ez_status check_steps(const ez_program *p, ez_error *error) {
     ez_error ignored;
     ez_check check = {.header = p->header, .tensors = p->tensors, .step = s, .step_index = i, .error = error ? error : &ignored};
     TRY(op->check(&check));
-    TRY(check_overlap(p, i, check.in_place_inputs, error));
+    TRY(ez_dataflow_step(flow, p, i, check.in_place_inputs, error));
     if (check.scratch_needed > p->header->scratch_bytes)
       BAD(i, -1, "scratch_bytes", "step needs %llu, the program gives %llu", (unsigned long long)check.scratch_needed, (unsigned long long)p->header->scratch_bytes);
   }
-  return EZ_OK;
+  return ez_dataflow_outputs(flow, p, error);
+}
+
+static ez_status check_flow(const ez_program *p, ez_error *error) {
+  ez_dataflow flow;
+  const ez_status status = ez_dataflow_start(&flow, p) ? check_steps(p, &flow, error) : fail(error, EZ_NO_MEMORY, -1, -1, "steps", "out of memory");
+  ez_dataflow_end(&flow);
+  return status;
 }
 
 static ez_status check_vectors(const ez_program *p, ez_error *error) {
@@ -260,7 +249,7 @@ ez_status ez_verify(const void *bytes, size_t size, ez_program *program, ez_erro
   program->metadata = base + h->sections[EZ_SECTION_METADATA].offset;
   program->vectors = base + h->sections[EZ_SECTION_VECTORS].offset;
   TRY(check_tensors(program, error));
-  TRY(check_steps(program, error));
+  TRY(check_flow(program, error));
   TRY(check_vectors(program, error));
   return EZ_OK;
 }
