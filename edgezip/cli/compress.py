@@ -1,0 +1,113 @@
+"""``edgezip compress``: passes, by flags or by recipe; writes a valid ONNX model and a per-layer report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgezip.cli import context
+from edgezip.errors import MissingFileError, UsageError
+from edgezip.program import write_atomically
+from edgezip.recipe import Recipe
+
+if TYPE_CHECKING:
+    from edgezip.compression import Compressed
+
+WORST = 10
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="ONNX model")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="where the compressed ONNX model goes")],
+    calib: Annotated[Path | None, typer.Option(help="folder or .npz with typical inputs")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="post-training int8 (the default)")] = False,
+    method: Annotated[str, typer.Option(help="how ranges are found: minmax, percentile, mse, entropy")] = "mse",
+    num_samples: Annotated[int, typer.Option(help="calibration samples to use; 0: all", min=0)] = 0,
+    keep: Annotated[list[str] | None, typer.Option(help="node, operator or pattern that stays in float; repeatable")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="recipe file (YAML) instead of flags")] = None,
+    shape: Annotated[list[str] | None, typer.Option(help="fix an input: NAME=1x3x224x224; repeatable")] = None,
+    mean: Annotated[float, typer.Option(help="pictures: (pixel - mean) / std")] = 0.0,
+    std: Annotated[float, typer.Option(help="pictures: (pixel - mean) / std")] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
+) -> None:
+    """Compress MODEL; writes OUT.onnx and OUT.report.json."""
+    if not model.is_file():
+        raise MissingFileError("no such model", where=str(model))
+    if calib is None:
+        raise UsageError(
+            "int8 needs calibration data", where="--calib", hint="name a folder or .npz with some tens of typical inputs"
+        )
+    if recipe is not None and (int8 or keep or method != "mse"):
+        raise UsageError("a recipe says it all", where="--recipe", hint="leave out --int8, --method and --keep")
+    chosen = Recipe.load(recipe) if recipe else Recipe.int8(method, keep=tuple(keep or ()), num_samples=num_samples)
+    small = compress_file(model, chosen, calib, shape or [], mean, std)
+    small.save(output)
+    facts = describe(model, output, small, chosen)
+    write_atomically(output.with_suffix(".report.json"), (json.dumps(facts, indent=1) + "\n").encode())
+    if as_json:
+        print(json.dumps(facts))
+    elif not context.current.quiet:
+        show(output, small)
+
+
+def compress_file(model: Path, recipe: Recipe, calib: Path, shapes: list[str], mean: float = 0.0, std: float = 1.0) -> Compressed:
+    """Compress with a progress bar on stderr (on a terminal only)."""
+    from edgezip.cli.inspect import parse_shape
+    from edgezip.cli.progress import counter
+    from edgezip.compression import compress
+
+    with counter("calibrating") as advance:
+        return compress(
+            model,
+            recipe,
+            calibration=calib,
+            shapes=dict(map(parse_shape, shapes)),
+            mean=mean,
+            std=std,
+            progress=lambda stage, done: advance(stage, done),
+        )
+
+
+def describe(model: Path, output: Path, small: Compressed, recipe: Recipe) -> dict[str, Any]:
+    """The JSON of this verb."""
+    from hashlib import sha256
+
+    from edgezip import __version__
+
+    digest = sha256(model.read_bytes()).hexdigest()
+    return {
+        "edgezip": __version__,
+        "verb": "compress",
+        "model": {"path": str(model), "sha256": digest},
+        "output": {"path": str(output), "sha256": sha256(output.read_bytes()).hexdigest()},
+        "recipe": recipe.model_dump(mode="json", exclude_none=True),
+        **small.report.to_dict(),
+    }
+
+
+def show(output: Path, small: Compressed) -> None:
+    """The layers that lose most, and the totals."""
+    from rich.console import Console
+    from rich.table import Table
+
+    report = small.report
+    measured = sorted((r for r in report.layers if r.sqnr_db is not None and r.form == "int8"), key=lambda r: r.sqnr_db or 0.0)
+    table = Table(title=f"the {min(WORST, len(measured))} layers with most noise of {len(report.layers)}")
+    for column in ("layer", "operator", "form", "SQNR dB"):
+        table.add_column(column, justify="right" if column == "SQNR dB" else "left")
+    for row in measured[:WORST]:
+        table.add_row(row.name, row.op, row.form, f"{row.sqnr_db:.1f}")
+    console = Console()
+    console.print(table)
+    kept = [r for r in report.layers if r.reason]
+    for row in kept:
+        console.print(f"float: {row.name} ({row.op}): {row.reason}", markup=False)
+    outputs = ", ".join(f"{name} {value:.1f} dB" for name, value in report.output_sqnr_db.items())
+    console.print(
+        f"weights {report.bytes_before:,} -> {report.bytes_after:,} bytes; outputs: {outputs} over {report.samples} samples",
+        markup=False,
+    )
+    console.print(f"wrote {output}; next: edgezip compile {output} -o {output.with_suffix('.ez')} --target rpi4", markup=False)

@@ -1,0 +1,272 @@
+"""``edgezip deploy``: compress if it is float, compile, build, send, verify, bench; one table at the end."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgezip.cli import context
+from edgezip.errors import MissingFileError, UsageError
+
+if TYPE_CHECKING:
+    from edgezip.deploy.deploy import Deployment
+    from edgezip.deploy.transports import Transport
+    from edgezip.program import Program
+    from edgezip.target import Target
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A program ready to go, and what was learned on the way."""
+
+    program: Program
+    name: str
+    agreement: dict[str, Any] = field(default_factory=dict)
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="ONNX model, float or QDQ, or a program (.ez)")],
+    target: Annotated[str, typer.Option(help="kind of device; see: edgezip targets list")] = "host",
+    calib: Annotated[Path | None, typer.Option(help="folder or .npz with typical inputs; needed when the model is float")] = None,
+    host: Annotated[str | None, typer.Option(help="which device: user@address")] = None,
+    emulate: Annotated[bool, typer.Option("--emulate", help="run under the target's emulated CPU instead of a device")] = False,
+    port: Annotated[int | None, typer.Option("-p", "--port", help="ssh port, if not that of your ssh configuration")] = None,
+    accept_new_host_key: Annotated[
+        bool, typer.Option("--accept-new-host-key", help="trust a device seen for the first time")
+    ] = False,
+    ssh_config: Annotated[Path | None, typer.Option(help="ssh configuration file, if not your own")] = None,
+    dest: Annotated[str | None, typer.Option(help="folder on the device")] = None,
+    keep: Annotated[int, typer.Option(help="versions that stay on the device", min=1)] = 2,
+    rollback: Annotated[bool, typer.Option("--rollback", help="put the version before back in service")] = False,
+    keep_float: Annotated[bool, typer.Option("--float", help="do not compress: run in float32")] = False,
+    method: Annotated[str, typer.Option(help="calibration: minmax, percentile, mse, entropy")] = "mse",
+    shape: Annotated[list[str] | None, typer.Option(help="fix an input: NAME=1x3x224x224; repeatable")] = None,
+    mean: Annotated[float, typer.Option(help="pictures: (pixel - mean) / std")] = 0.0,
+    std: Annotated[float, typer.Option(help="pictures: (pixel - mean) / std")] = 1.0,
+    threads: Annotated[int, typer.Option(min=1, max=64)] = 1,
+    warmup: Annotated[int, typer.Option(min=0)] = 3,
+    runs: Annotated[int, typer.Option(min=1)] = 20,
+    min_time: Annotated[float, typer.Option(min=0, help="seconds to measure at least")] = 0.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="prepare and build, send nothing")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
+) -> None:
+    """Put MODEL on a device, prove that it computes the same there, and measure it."""
+    from edgezip.deploy.deploy import BenchOptions, deploy
+    from edgezip.deploy.install import Installer
+    from edgezip.target import load_target
+
+    chosen = load_target(target)
+    if not model.is_file():
+        raise MissingFileError("no such model", where=str(model))
+    transport = _transport(chosen, host, emulate, port, accept_new_host_key, ssh_config)
+    folder = dest or chosen.deploy.dest
+    try:
+        if rollback:
+            _say_rollback(Installer(transport, folder, _name(model)).rollback().version, transport.name, as_json)
+            return
+        prepared = prepare(model, chosen, calib, keep_float, method, shape or [], mean, std)
+        if dry_run:
+            _dry(prepared, chosen)
+            return
+        options = BenchOptions(threads, warmup, runs, min_time)
+        cache = context.current.cache_dir
+        done = deploy(
+            prepared.program,
+            prepared.name,
+            chosen,
+            transport,
+            dest=folder,
+            cache_dir=cache,
+            keep=keep,
+            bench=options,
+            on_stage=stage_line,
+        )
+    finally:
+        transport.close()
+    facts = describe(model, chosen, transport.name, prepared, done)
+    print(json.dumps(facts)) if as_json else show(facts, emulate)
+
+
+def stage_line(stage: str, seconds: float, result: str) -> None:
+    """One line a stage, on stderr: results alone go to stdout."""
+    if not context.current.quiet and not context.current.json:
+        from rich.console import Console
+
+        Console(stderr=True).print(f"[green]✓[/green] {stage:9} {seconds:6.1f} s  {result}", highlight=False)
+
+
+def _name(model: Path) -> str:
+    from edgezip.deploy.bundle import safe_name
+
+    return safe_name(model.stem)
+
+
+def _transport(
+    target: Target, host: str | None, emulate: bool, port: int | None, accept_new: bool, config: Path | None
+) -> Transport:
+    if host and emulate:
+        raise UsageError("a device is either real or emulated", where="--host, --emulate", hint="leave one out")
+    if host:
+        from edgezip.deploy.transports.ssh import SshTransport
+
+        return SshTransport(host, port=port, accept_new=accept_new, config=config)
+    if emulate:
+        from edgezip.deploy.transports.qemu import QemuTransport
+
+        root = context.current.cache_dir / "emulated"
+        root.mkdir(parents=True, exist_ok=True)
+        return QemuTransport(target, root)
+    if target.deploy.transport == "local":
+        from edgezip.deploy.transports.local import LocalTransport
+
+        return LocalTransport()
+    raise UsageError(
+        f"which {target.name}?",
+        where="--host",
+        hint=f"add --host {target.deploy.user or 'user'}@address, or --emulate to try without a device",
+    )
+
+
+def prepare(
+    model: Path, target: Target, calib: Path | None, keep_float: bool, method: str, shapes: list[str], mean: float, std: float
+) -> Prepared:
+    """Load, compress when the model is float, compile with test vectors; one line a stage."""
+    from edgezip import compilation, frontends
+    from edgezip.cli.inspect import parse_shape
+    from edgezip.program import read
+
+    if model.suffix == ".ez":
+        return Prepared(read(model), _name(model))
+    start = time.monotonic()
+    loaded = frontends.load(model, shapes=dict(map(parse_shape, shapes)))
+    stage_line("load", time.monotonic() - start, str(model))
+    agreement: dict[str, Any] = {}
+    if not keep_float and not _is_quantised(loaded):
+        loaded, agreement = _compress(loaded, calib, method, mean, std)
+    start = time.monotonic()
+    program = compilation.compile(loaded, target)
+    memory = program.metadata["memory"]
+    stage_line("compile", time.monotonic() - start, f"{len(program.steps)} steps, arena {memory['arena_bytes']:,} bytes")
+    return Prepared(program, _name(model), agreement)
+
+
+def _is_quantised(model: Any) -> bool:
+    from edgezip import graph
+
+    return any(node.op_type == "QuantizeLinear" for node in graph.nodes(model))
+
+
+def _compress(model: Any, calib: Path | None, method: str, mean: float, std: float) -> tuple[Any, dict[str, Any]]:
+    from edgezip.cli.progress import counter
+    from edgezip.compression import compress
+    from edgezip.recipe import Recipe
+
+    if calib is None:
+        raise UsageError(
+            "the model is float: int8 needs calibration data", where="--calib", hint="name a folder or .npz, or use --float"
+        )
+    start = time.monotonic()
+    with counter("calibrate") as advance:
+        small = compress(
+            model, Recipe.int8(method), calibration=calib, mean=mean, std=std, progress=lambda stage, done: advance(stage, done)
+        )
+    report = small.report
+    sqnr = ", ".join(f"{name} {db:.1f} dB" for name, db in report.output_sqnr_db.items())
+    stage_line("compress", time.monotonic() - start, f"int8, {report.samples} samples, outputs {sqnr}")
+    return small.model, {
+        "output_sqnr_db": report.output_sqnr_db,
+        "bytes_before": report.bytes_before,
+        "bytes_after": report.bytes_after,
+    }
+
+
+def _dry(prepared: Prepared, target: Target) -> None:
+    from edgezip.deploy.build import build_runner
+
+    start = time.monotonic()
+    runner = build_runner(target, cache_dir=context.current.cache_dir)
+    stage_line("build", time.monotonic() - start, f"{runner} {runner.stat().st_size:,} bytes")
+    print(f"dry run: {prepared.name} for {target.name} is ready; nothing was sent")
+
+
+def _say_rollback(version: str, where: str, as_json: bool) -> None:
+    text = json.dumps({"verb": "deploy", "rollback": True, "version": version, "device": where})
+    print(text if as_json else f"{where}: version {version} is back in service")
+
+
+def describe(model: Path, target: Target, where: str, prepared: Prepared, done: Deployment) -> dict[str, Any]:
+    """The JSON of this verb."""
+    from hashlib import sha256
+
+    from edgezip import __version__
+
+    program = prepared.program.to_bytes()
+    latency = done.bench.latency_us.model_dump() if done.bench else None
+    return {
+        "edgezip": __version__,
+        "verb": "deploy",
+        "model": {"path": str(model), "sha256": sha256(model.read_bytes()).hexdigest()},
+        "target": target.name,
+        "device": where,
+        "version": done.installed.version,
+        "folder": done.installed.folder,
+        "sent": done.installed.sent,
+        "previous": done.installed.previous,
+        "file_bytes": len(program),
+        "program_sha256": sha256(program).hexdigest(),
+        "runner_bytes": done.runner_bytes,
+        "arena_bytes": done.verify.arena_bytes,
+        "isa": done.verify.isa,
+        "bitexact": done.verify.passed == done.verify.vectors,
+        "vectors": done.verify.vectors,
+        "threads": done.bench.threads if done.bench else None,
+        "latency_us": latency,
+        "peak_memory_bytes": done.bench.peak_memory_bytes if done.bench else None,
+        "energy_mj": None,
+        "power_source": "no sensor",
+        **prepared.agreement,
+    }
+
+
+def show(facts: dict[str, Any], emulated: bool) -> None:
+    """One table, and the next command to try."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{Path(facts['model']['path']).name} on {facts['device']} ({facts['target']})", show_header=False)
+    rows = [
+        ("program", f"{facts['file_bytes']:,} bytes, runner {facts['runner_bytes']:,} bytes"),
+        (
+            "memory",
+            f"arena {facts['arena_bytes']:,} bytes"
+            + (f", peak {facts['peak_memory_bytes']:,}" if facts["peak_memory_bytes"] else ""),
+        ),
+        ("kernels", str(facts["isa"])),
+        ("answers", f"{facts['vectors']} test vectors equal the reference byte for byte"),
+    ]
+    if facts.get("output_sqnr_db"):
+        rows.append(("int8 against float", ", ".join(f"{name} {db:.1f} dB SQNR" for name, db in facts["output_sqnr_db"].items())))
+    if facts["latency_us"]:
+        ms = {key: value / 1e3 for key, value in facts["latency_us"].items()}
+        rows.append(
+            (
+                "latency",
+                f"p50 {ms['p50']:.2f}  p90 {ms['p90']:.2f}  p99 {ms['p99']:.2f} ms, n {facts['latency_us']['n']}, {facts['threads']} thread(s)",
+            )
+        )
+    else:
+        rows.append(("latency", "not measured: an emulated CPU tells nothing about time"))
+    rows.append(("energy", "no sensor"))
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    following = (
+        "edgezip deploy MODEL --target {0} --host user@address" if emulated else "edgezip deploy MODEL --target {0} --rollback"
+    )
+    console.print(f"next: {following.format(facts['target'])}", markup=False)

@@ -1,0 +1,108 @@
+"""The road from program bytes to a verified, measured program on a device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgezip.deploy.build import build_runner, find_compiler
+from edgezip.deploy.bundle import make_bundle, safe_name
+from edgezip.deploy.install import Installed, Installer
+from edgezip.deploy.runner import BenchAnswer, Runner, VerifyAnswer
+from edgezip.deploy.transports import Transport
+from edgezip.errors import DeviceError
+from edgezip.program import Program
+from edgezip.target import Target
+
+Stage = Callable[[str, float, str], None]  # name, seconds, what came out
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What is on the device now; ``bench`` is None under emulation, where time means nothing."""
+
+    installed: Installed
+    bundle_bytes: int
+    runner_bytes: int
+    verify: VerifyAnswer
+    bench: BenchAnswer | None
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """How to measure on the device."""
+
+    threads: int = 1
+    warmup: int = 3
+    runs: int = 20
+    min_time_s: float = 0.0
+    per_layer: bool = False
+
+
+def deploy(
+    program: Program,
+    name: str,
+    target: Target,
+    transport: Transport,
+    *,
+    dest: str,
+    cache_dir: Path,
+    keep: int = 2,
+    bench: BenchOptions | None = None,
+    on_stage: Stage | None = None,
+) -> Deployment:
+    """Build the runner, bundle, send, verify the bundled vectors there, and bench.
+
+    When the vectors do not come out byte for byte, the version before is put back in service and DeviceError is raised. Raises
+    ToolError, DeviceUnreachableError, DeviceError.
+    """
+    report = on_stage or (lambda stage, seconds, result: None)
+    start = time.monotonic()
+    compiler = find_compiler(target)
+    runner = build_runner(target, cache_dir=cache_dir, compiler=compiler).read_bytes()
+    report("build", time.monotonic() - start, f"ez_run {len(runner):,} bytes, {compiler.version}")
+    facts = {"target": target.name, "compiler": compiler.version, "steps": len(program.steps)}
+    bundle = make_bundle(safe_name(name), runner, program.to_bytes(), facts)
+    start = time.monotonic()
+    installer = Installer(transport, dest, bundle.name)
+    installed = installer.install(bundle, keep=keep)
+    report("send", time.monotonic() - start, f"{bundle.total_bytes:,} bytes" if installed.sent else "already there, sums checked")
+    device = Runner(transport, installed.folder)
+    start = time.monotonic()
+    try:
+        verified = device.verify()
+        _must_agree(verified, transport.name)
+    except DeviceError:
+        if installed.previous and installed.previous != installed.version:
+            with suppress(DeviceError):  # the first error is the one to tell
+                installer.rollback()
+        raise
+    report("verify", time.monotonic() - start, f"{verified.passed} of {verified.vectors} vectors equal, {verified.isa}")
+    measured = None
+    if not transport.is_emulated:
+        start = time.monotonic()
+        options = bench or BenchOptions()
+        measured = device.bench(
+            threads=options.threads,
+            warmup=options.warmup,
+            runs=options.runs,
+            min_time_s=options.min_time_s,
+            per_layer=options.per_layer,
+        )
+        report("bench", time.monotonic() - start, f"p50 {measured.latency_us.p50 / 1e3:.2f} ms")
+    return Deployment(installed, bundle.total_bytes, len(runner), verified, measured)
+
+
+def _must_agree(answer: VerifyAnswer, where: str) -> None:
+    if answer.passed == answer.vectors > 0:
+        return
+    raise DeviceError(
+        "the device computes other bits than the reference",
+        where=where,
+        expected=f"{answer.vectors} equal vectors",
+        got=f"{answer.passed}, {answer.mismatched_bytes} bytes differ",
+        hint="the version before is back in service; please report this with the model",
+    )
