@@ -81,7 +81,7 @@ class Device:
             answer = self._runner.verify(threads=threads)
             if answer.passed != answer.vectors:
                 raise DeviceError("bundled vectors differ", where=self.name, got=f"{answer.mismatched_bytes} bytes")
-            empty = {"latency_us": None, "warmup": 0, "peak_memory_bytes": None, "layers": [], "environment": {}}
+            empty: dict[str, Any] = {"latency_us": None, "warmup": 0, "peak_memory_bytes": None, "layers": [], "environment": {}}
             return {**facts, **UNKNOWN_ENERGY, **empty, "vectors_passed": answer.passed, "note": NO_TIMES}
         answered = self._runner.bench(
             threads=threads, warmup=plan.warmup_runs, runs=plan.runs, min_time_s=plan.min_time_s, per_layer=per_layer

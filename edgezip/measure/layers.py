@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,25 +15,31 @@ from edgezip.program import DType, Program, Tensor
 from edgezip.runtime.reference import ReferenceSession
 
 Array = np.ndarray[Any, Any]
+# A quantised value bears the name of the float value and one of these: ours, or that of ONNX Runtime's quantiser.
+QUANTIZED_SUFFIX = re.compile(r"_(quantized|QuantizeLinear_Output)$")
 
 
 def compare_layers(program: Program, reference: Path, samples: Sequence[Mapping[str, Array]]) -> list[dict[str, Any]]:
     """Layers of ``program`` whose output the float model also has, worst SQNR first: name, op, sqnr_db, cosine."""
-    session = OnnxSession(reference, expose={tensor.name for tensor in program.tensors})
+    session = OnnxSession(reference, expose={_float_name(tensor) for tensor in program.tensors})
     agreements: dict[int, Agreement] = {}
     for feed in samples:
         expected = session.run(feed)
         for index, _, outputs in ReferenceSession(program).steps(feed):
             for number, stored in outputs.items():
                 tensor = program.tensors[number]
-                if tensor.name in expected:
+                if _float_name(tensor) in expected:
                     got = _as_float(stored, tensor, program.act_sign)
-                    agreements.setdefault(index, Agreement()).add(_in_layout_of(expected[tensor.name], tensor), got)
+                    agreements.setdefault(index, Agreement()).add(_in_layout_of(expected[_float_name(tensor)], tensor), got)
     found = [
         {"name": program.steps[k].name, "op": program.steps[k].op.name.lower(), "sqnr_db": a.sqnr_db, "cosine": a.cosine}
         for k, a in agreements.items()
     ]
     return sorted(found, key=lambda layer: layer["sqnr_db"])
+
+
+def _float_name(tensor: Tensor) -> str:
+    return QUANTIZED_SUFFIX.sub("", tensor.name)
 
 
 def _as_float(stored: Array, tensor: Tensor, act_sign: int) -> Array:

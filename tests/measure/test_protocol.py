@@ -30,6 +30,12 @@ def test_interval_contains_its_percentile_and_narrows_with_more_runs() -> None:
     assert many.interval(50)[1] - many.interval(50)[0] < few.interval(50)[1] - few.interval(50)[0]
 
 
+def test_interval_covers_a_machine_that_became_slower_on_the_way() -> None:
+    steady, drifting = Latency(tuple(100.0 + k % 5 for k in range(1000))), Latency(tuple(100.0 + k / 10 + k % 5 for k in range(1000)))
+    assert steady.interval(50)[1] - steady.interval(50)[0] < 3
+    assert drifting.interval(50)[1] - drifting.interval(50)[0] > 20
+
+
 def test_candidates_run_once_a_round_and_their_order_turns() -> None:
     order: list[str] = []
     measured = measure_interleaved({name: lambda name=name: order.append(name) for name in "abc"}, QUICK)
