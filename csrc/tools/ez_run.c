@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 
 #include "edgezip/ez.h"
@@ -91,9 +90,15 @@ static void print_tensors(const loaded *l, int is_output) {
   printf("]");
 }
 
+/* VmHWM starts anew at exec; ru_maxrss would still hold the peak of the process that started us. 0 where /proc is not mounted. */
 static long peak_memory_bytes(void) {
-  struct rusage usage_now;
-  return getrusage(RUSAGE_SELF, &usage_now) ? 0 : usage_now.ru_maxrss * 1024;
+  FILE *file = fopen("/proc/self/status", "r");
+  char line[256];
+  long kb = 0;
+  while (file && fgets(line, sizeof line, file))
+    if (sscanf(line, "VmHWM: %ld kB", &kb) == 1) break;
+  if (file) fclose(file);
+  return kb * 1024;
 }
 
 static void print_common(const loaded *l, const char *verb) {

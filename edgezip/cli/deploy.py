@@ -253,12 +253,8 @@ def show(facts: dict[str, Any], emulated: bool) -> None:
         rows.append(("int8 against float", ", ".join(f"{name} {db:.1f} dB SQNR" for name, db in facts["output_sqnr_db"].items())))
     if facts["latency_us"]:
         ms = {key: value / 1e3 for key, value in facts["latency_us"].items()}
-        rows.append(
-            (
-                "latency",
-                f"p50 {ms['p50']:.2f}  p90 {ms['p90']:.2f}  p99 {ms['p99']:.2f} ms, n {facts['latency_us']['n']}, {facts['threads']} thread(s)",
-            )
-        )
+        spread = f"p50 {ms['p50']:.2f}  p90 {ms['p90']:.2f}  p99 {ms['p99']:.2f} ms"
+        rows.append(("latency", f"{spread}, n {facts['latency_us']['n']}, {facts['threads']} thread(s)"))
     else:
         rows.append(("latency", "not measured: an emulated CPU tells nothing about time"))
     rows.append(("energy", "no sensor"))
