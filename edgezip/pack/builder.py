@@ -184,31 +184,26 @@ class Builder:
 
     def _share_in_place(self) -> None:
         """Let an elementwise step write over an input that dies there and covers exactly the same bytes."""
-        last = {buffer: life[1] for buffer, life in self._lives().items()}
+        lives = self._lives()
+        home = list(range(len(self.buffer_bytes)))  # where each buffer lies now; its own number unless shared
         for index, step in enumerate(self.steps):
-            if step.op not in IN_PLACE:
+            out = self.buffer_of[step.outputs[0]]
+            if step.op not in IN_PLACE or out < 0 or lives[out][0] != index:
                 continue
-            out = step.outputs[0]
-            first_touch = next(
-                i for i, s in enumerate(self.steps) if any(self._same_buffer(t, out) for t in (*s.inputs, *s.outputs))
-            )
             for candidate in step.inputs:
-                if first_touch == index and self._may_share(index, step, candidate, out, last):
-                    old, new = self.buffer_of[out], self.buffer_of[candidate]
-                    self.buffer_of = [new if b == old else b for b in self.buffer_of]
-                    last[new] = last[old]
-                    break
+                shared = self.buffer_of[candidate] if candidate >= 0 else -1
+                if shared < 0 or lives[home[shared]][1] != index or not self._may_share(step, candidate):
+                    continue
+                home[out] = home[shared]
+                lives[home[out]] = (lives[home[out]][0], lives[out][1])
+                break
+        self.buffer_of = [home[b] if b >= 0 else b for b in self.buffer_of]
 
-    def _same_buffer(self, a: int, b: int) -> bool:
-        return a >= 0 and self.buffer_of[a] >= 0 and self.buffer_of[a] == self.buffer_of[b]
-
-    def _may_share(self, index: int, step: Step, candidate: int, out: int, last: dict[int, int]) -> bool:
-        if candidate < 0 or self.buffer_of[candidate] < 0 or self.buffer_of[out] < 0:
-            return False
-        a, y = self.tensors[candidate], self.tensors[out]
-        same = a.offset == y.offset == 0 and a.bytes == y.bytes and a.dtype is y.dtype
-        same = same and self.buffer_bytes[self.buffer_of[candidate]] == self.buffer_bytes[self.buffer_of[out]]
-        return same and last[self.buffer_of[candidate]] == index and _reads_in_step(step, candidate)
+    def _may_share(self, step: Step, candidate: int) -> bool:
+        a, y = self.tensors[candidate], self.tensors[step.outputs[0]]
+        whole = a.offset == y.offset == 0 and a.bytes == y.bytes and a.dtype is y.dtype
+        sizes = {self.buffer_bytes[self.buffer_of[t]] for t in (candidate, step.outputs[0])}
+        return whole and len(sizes) == 1 and _reads_in_step(step, candidate)
 
     def _scratch_bytes(self) -> int:
         """Per-thread scratch: see ``core/conv_driver`` and ``ops/matmul`` of the runtime, whose verifier refuses too little."""

@@ -30,6 +30,9 @@ _DTYPES = {
 }
 
 
+UNCLIPPED = (-128, 127)
+
+
 @dataclass(frozen=True, slots=True)
 class QParams:
     """Scale and logical int8 zero point of a QuantizeLinear or DequantizeLinear per tensor."""
@@ -117,8 +120,7 @@ class Context:
         """``ref`` with its axes in memory order ``order``; a copy only when elements really move."""
         if ref.order == order:
             return ref
-        real = lambda o: [axis for axis in o if ref.shape[axis] != 1]  # noqa: E731
-        if real(ref.order) == real(order):
+        if [a for a in ref.order if ref.shape[a] != 1] == [a for a in order if ref.shape[a] != 1]:
             return self.relabelled(ref, ref.shape, order)
         key = (ref.tensor, order)
         if key not in self._ordered:
@@ -137,11 +139,11 @@ class Context:
 
     # --- copies -----------------------------------------------------------------------------------------------------------
 
-    def copy(self, name: str, x: Ref, y: Ref, *, form: dict[str, Any] | None = None) -> None:
+    def copy(self, name: str, x: Ref, y: Ref, *, clip: tuple[int, int] = UNCLIPPED, form: dict[str, Any] | None = None) -> None:
         """Copy all of ``x`` into ``y`` (same ONNX shape), converting dtype and scale as the two refs say."""
         strides = x.strides(), y.strides()
-        dims = y.dims
-        self.strided(name, x, y, dims, [strides[0][a] for a in y.order], [strides[1][a] for a in y.order], form=form)
+        along = [strides[0][a] for a in y.order], [strides[1][a] for a in y.order]
+        self.strided(name, x, y, y.dims, *along, clip=clip, form=form)
 
     def strided(
         self,
@@ -155,9 +157,13 @@ class Context:
         y_offset: int = 0,
         *,
         fill: float | None = None,
+        clip: tuple[int, int] = UNCLIPPED,
         form: dict[str, Any] | None = None,
     ) -> None:
-        """One COPY step; strides and offsets in elements. ``fill`` sets the rest of ``y`` first (s8: logical)."""
+        """One COPY step; strides and offsets in elements. ``fill`` sets the rest of ``y`` first (s8: logical).
+
+        ``clip`` bounds an int8 result, in logical steps.
+        """
         merged = merge_dims(list(dims), [list(x_strides), list(y_strides)])
         filling: dict[str, Any] = {}
         if fill is not None:
@@ -168,25 +174,27 @@ class Context:
             (x.tensor,),
             (y.tensor,),
             form,
-            convert=conversion(x, y),
+            convert=conversion(x, y) if clip == UNCLIPPED else Convert.REQUANTIZE,
             rank=len(merged[0]),
             dims=merged[0],
             x_stride=merged[1],
             y_stride=merged[2],
             scale=ratio(x.scale, y.scale),
-            lo=-128,
-            hi=127,
+            lo=clip[0],
+            hi=clip[1],
             x_offset=x_offset,
             y_offset=y_offset,
             **filling,
         )
 
-    def quantized(self, ref: Ref, q: QParams, name: str, order: tuple[int, ...] | None = None) -> Ref:
-        """``ref`` (float, or int8 of another scale) at the given int8 parameters."""
-        if ref.dtype is DType.S8 and (ref.scale, ref.zero_point) == (q.scale, q.zero_point):
+    def quantized(
+        self, ref: Ref, q: QParams, name: str, order: tuple[int, ...] | None = None, *, clip: tuple[int, int] = UNCLIPPED
+    ) -> Ref:
+        """``ref`` (float, or int8 of another scale) at the given int8 parameters; ``clip`` (int8 only) in logical steps."""
+        if ref.dtype is DType.S8 and (ref.scale, ref.zero_point) == (q.scale, q.zero_point) and clip == UNCLIPPED:
             return ref
         out = self.new(name, ref.shape, order or ref.order, DType.S8, q)
-        self.copy(name, ref, out, form={"op": "quantize" if ref.dtype is DType.F32 else "requantize"})
+        self.copy(name, ref, out, clip=clip, form={"op": "quantize" if ref.dtype is DType.F32 else "requantize"})
         return out
 
     def dequantized(self, ref: Ref, name: str) -> Ref:

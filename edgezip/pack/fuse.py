@@ -196,11 +196,11 @@ def _copy_in_place(builder: Builder, index: int, step: Step) -> None:
         )
         return strided and output and made.row_stride == (made.dims[-1] if made.dims else 1)
 
-    for i in _producers_of(builder, index, step.inputs[0], fits):
+    made_by = _producers_of(builder, index, step.inputs[0], fits)
+    for i in made_by:
         made = builder.tensors[builder.steps[i].outputs[0]]
         stride = p["y_stride"][0] if rows else made.row_stride
         like = replace(made, offset=0) if y.place is not Place.OUTPUT else replace(made, name=y.name)
         builder.steps[i].outputs = (builder.window(step.outputs[0], made.dims, p["y_offset"], stride, like),)
-        dead = index
-        if builder.steps[dead].inputs[0] >= 0:
-            _kill(builder, dead)
+    if made_by:
+        _kill(builder, index)

@@ -184,13 +184,11 @@ class Lowering:
     def _int8(self, value: Value, name: str, decided: QPlan) -> Ref:
         node = decided.node
         assert node is not None
-        mark = len(self.context.builder.steps)
         try:
             ref = INT8[node.op_type](self.context, node, Target8(decided.q, decided.low, decided.high, decided.bias))
         except Unsupported as error:
             if node.op_type not in FLOAT:
                 raise
-            del self.context.builder.steps[mark:], self.context.builder.forms[mark:]
             self.context.notes.append(f"{node.name} ({node.op_type}) runs in float32: {error}")
             for between in self._nodes_between(node, value):
                 self._float(between)

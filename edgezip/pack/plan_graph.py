@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from edgezip.pack.context import QParams, constant_of, qparams_of
 if TYPE_CHECKING:
     from edgezip.graph import Model, Node, Value
 
+Array = np.ndarray[Any, Any]
 MOVEMENT = {
     "Reshape",
     "Flatten",
@@ -56,7 +57,7 @@ class QPlan:
     node: Node | None = None  # the node that runs in int8
     low: float = -math.inf  # clip between node and QuantizeLinear
     high: float = math.inf
-    bias: np.ndarray | None = None  # type: ignore[type-arg]  # constant added behind a MatMul
+    bias: Array | None = None  # constant added behind a MatMul
 
 
 @dataclass(slots=True)
@@ -145,7 +146,7 @@ def _decide(node: Node, q: QParams, plan: GraphPlan, int8_rules: set[str]) -> QP
     return QPlan(Kind.FLOAT, q)
 
 
-def _absorb_bias(add: Node) -> tuple[Node, np.ndarray | None]:  # type: ignore[type-arg]
+def _absorb_bias(add: Node) -> tuple[Node, Array | None]:
     """MatMul + Add(constant along the last axis) is one step, as exporters of linear layers write it."""
     for data, other in ((add.inputs[0], add.inputs[1]), (add.inputs[1], add.inputs[0])):
         held = constant_of(other)

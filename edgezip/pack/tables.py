@@ -14,17 +14,21 @@ if TYPE_CHECKING:
     from edgezip.graph import Node, Value
 
 Array = np.ndarray[Any, Any]
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+_erf: Callable[[Array], Array] = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def _gelu(x: Array, approximate: str = "none") -> Array:
     if approximate == "tanh":
-        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-    return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
+        curve: Array = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
+    else:
+        curve = _erf(x / math.sqrt(2))
+    half: Array = 0.5 * x * (1 + curve)
+    return half
 
 
 def _sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-np.clip(x, -700, 700)))
+    result: Array = 1 / (1 + np.exp(-np.clip(x, -700, 700)))
+    return result
 
 
 def _softplus(x: Array) -> Array:

@@ -82,7 +82,7 @@ def requantized(weights: Array, axis: int, groups: int = 1) -> Weights:
 
 
 def int32_bias(value: Value | None, extra: Array | None, x: QParams, scale: Array, outputs: int) -> Array:
-    """The bias in steps of sx*sw: as stored when it has exactly that scale, else rounded from its float value; int64 (outputs,)."""
+    """int64 (outputs,): the bias in steps of sx*sw, as stored if it has exactly that scale, else rounded from its float value."""
     steps = np.float64(np.float32(x.scale)) * scale.astype(np.float64)
     maker = graph.producer(value) if value is not None else None
     if maker is not None and maker.op_type == "DequantizeLinear" and extra is None:
@@ -122,13 +122,15 @@ def folded_bias(node: Node, bias: Array, weights: Array, zero_point: int, act_si
             hint=f"keep this layer in float: --keep '{node.name}'",
         )
     folded = bias - (zero_point + (128 if act_sign else 0)) * wide.sum(axis=1)
-    return (folded & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+    wrapped: Array = (folded & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+    return wrapped
 
 
 def multipliers(x: QParams, scale: Array, y: QParams) -> Array:
     """float32 (outputs,): sx*sw/sy formed in float64 (EZ-N1 rule 4)."""
     product = np.float64(np.float32(x.scale)) * scale.astype(np.float64) / np.float64(np.float32(y.scale))
-    return product.astype(np.float32)
+    multiplier: Array = product.astype(np.float32)
+    return multiplier
 
 
 def params_of(ref: Ref) -> QParams:

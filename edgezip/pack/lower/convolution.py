@@ -15,7 +15,7 @@ from edgezip.pack.context import Context, Unsupported, constant_of
 from edgezip.pack.lower.geometry import Window, image, image_shape, like_output, two, window_of
 from edgezip.pack.lower.registry import Target8, lowers, lowers_int8
 from edgezip.pack.weights import folded_bias, int8_weights, int32_bias, multipliers, params_of
-from edgezip.program import DType, Op
+from edgezip.program import DType, Op, Place
 
 if TYPE_CHECKING:
     from edgezip.graph import Node, Value
@@ -185,6 +185,10 @@ def emit_float(context: Context, node: Node, x: Ref, y: Ref, f: Filter) -> None:
     builder = context.builder
     name = node.name or node.op_type
     depthwise = _is_depthwise(f, x)
+    if depthwise and builder.tensors[x.tensor].place is Place.INPUT:  # its kernels read past the end of a row
+        inside = context.like(x, f"{name}.inside")
+        context.copy(name, x, inside)
+        x = inside
     packed = layouts.pack_depthwise_f32(f.weights[:, :, 0]) if depthwise else layouts.pack_gemm_f32(f.weights, f.groups)
     inputs = (
         x.tensor,
@@ -249,7 +253,9 @@ def _transposed_pad(
         for i, s, e, k, d, o in zip(x.shape[2:], stride, extra, kernel, dilation, out, strict=True)
     ]
     if auto in ("SAME_UPPER", "SAME_LOWER") or graph.attribute(node, "output_shape") is not None:
-        return (total[0] // 2, total[1] // 2) if auto != "SAME_LOWER" else (total[0] - total[0] // 2, total[1] - total[1] // 2)
+        smaller = auto == "SAME_UPPER"  # the odd one goes to the end there, to the beginning otherwise
+        head = [max(t, 0) // 2 if smaller else max(t, 0) - max(t, 0) // 2 for t in total]
+        return head[0], head[1]
     return two(tuple(graph.attribute(node, "pads", (0,) * 2 * axes))[:axes], 0)
 
 

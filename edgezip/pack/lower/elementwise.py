@@ -9,7 +9,8 @@ import numpy as np
 
 from edgezip import graph
 from edgezip.pack.builder import Ref, channels_last, plain
-from edgezip.pack.context import Context, Unsupported, constant_of, dtype_of, merge_dims, ratio
+from edgezip.pack.context import Context, Unsupported, constant_of, dtype_of, merge_dims, qparams_of, ratio
+from edgezip.pack.lower.affine import affine_int8, affine_of
 from edgezip.pack.lower.registry import Target8, lowers, lowers_int8
 from edgezip.pack.plan_graph import clip_bounds
 from edgezip.program import Binary, DType, Op, Unary
@@ -182,30 +183,23 @@ def broadcast_strides(ref: Ref, shape: tuple[int, ...]) -> list[int]:
     return [0 if i < lead or ref.shape[i - lead] == 1 else own[i - lead] for i in range(len(shape))]
 
 
-def _operand(context: Context, value: Value | None, q: Target8 | None) -> Ref:
-    """An operand: int8 where the rule is int8, constants quantised by their own range."""
-    value = _value(value)
-    if q is None:
-        return context.value(value)
+def _int8_operand(context: Context, value: Value) -> Ref:
+    """An int8 value, or a constant that the graph itself stores in int8 or uint8."""
     ref = context.int8(value)
     if ref is not None:
         return ref
-    held = constant_of(value)
-    if held is None:
-        raise Unsupported(f"needs '{value.name}' in int8")
-    return _int8_constant(context, value.name or "", held)
+    maker = graph.producer(value)
+    stored = graph.constant(maker.inputs[0]) if maker is not None and maker.op_type == "DequantizeLinear" else None
+    q = qparams_of(maker) if maker is not None and stored is not None else None
+    if stored is None or q is None or stored.dtype.name not in ("int8", "uint8"):
+        raise Unsupported(f"has the float constant '{value.name}', which is neither one number nor one for each channel")
+    logical = (stored.astype(np.int16) - (128 if stored.dtype == np.uint8 else 0)).astype(np.int8)
+    tensor = context.builder.constant(value.name or "", logical, DType.S8, q.scale, q.zero_point)
+    return Ref(tensor, stored.shape, plain(stored.ndim), DType.S8, q.scale, q.zero_point)
 
 
-def _int8_constant(context: Context, name: str, held: Array) -> Ref:
-    """A float constant as int8: symmetric, so that zero is exact."""
-    top = float(np.abs(held).max()) if held.size else 0.0
-    scale = float(np.float32(top / 127)) or 1.0
-    values = np.clip(np.rint(held.astype(np.float64) / scale), -127, 127).astype(np.int8)
-    context.notes.append(f"{name}: constant operand quantised to int8, scale {scale:.6g}")
-    return Ref(context.builder.constant(name, values, DType.S8, scale, 0), held.shape, plain(held.ndim), DType.S8, scale, 0)
-
-
-def _emit(context: Context, node: Node, kind: Binary, a: Ref, b: Ref, y: Ref, params: dict[str, Any]) -> None:
+def emit_binary(context: Context, node: Node, kind: Binary, a: Ref, b: Ref, y: Ref, params: dict[str, Any]) -> None:
+    """Append the BINARY step of ``kind`` that writes all of ``y``; ``params`` are those that differ from the plain float form."""
     strides = [broadcast_strides(ref, y.shape) for ref in (a, b, y)]
     strides[2] = list(y.strides())
     in_memory = [[s[axis] for axis in y.order] for s in strides]
@@ -245,13 +239,13 @@ def _binary(context: Context, node: Node, a: Ref, b: Ref, shape: tuple[int, ...]
     name = node.outputs[0].name or ""
     if target is not None:
         y = context.new(name, shape, order, DType.S8, target.q)
-        _emit(context, node, kind, a, b, y, {**_int8_scales(kind, a, b, target), "lo": target.lo, "hi": target.hi})
+        emit_binary(context, node, kind, a, b, y, {**_int8_scales(kind, a, b, target), "lo": target.lo, "hi": target.hi})
         return y
     if a.dtype is not b.dtype or a.dtype not in (DType.F32, DType.BOOL):
         raise Unsupported(f"works on {a.dtype.name} and {b.dtype.name}; the runtime has it for float32")
     logical = graph.dtype(node.outputs[0]) == np.bool_
     y = context.new(name, shape, order, DType.BOOL if logical else DType.F32)
-    _emit(context, node, kind, a, b, y, {})
+    emit_binary(context, node, kind, a, b, y, {})
     return y
 
 
@@ -268,7 +262,7 @@ def _int8_scales(kind: Binary, a: Ref, b: Ref, target: Target8) -> dict[str, flo
 @lowers(*BINARY)
 def binary(context: Context, node: Node) -> None:
     """Two operands (Min, Max: one or more) in float32, or bool."""
-    operands = [_operand(context, value, None) for value in node.inputs]
+    operands = [context.value(_value(value)) for value in node.inputs]
     context.set(node.outputs[0], _pairwise(context, node, operands, None) if len(operands) > 1 else operands[0])
 
 
@@ -277,7 +271,10 @@ def binary_int8(context: Context, node: Node, target: Target8) -> Ref:
     """Two operands between Q/DQ."""
     if len(node.inputs) != 2:
         raise Unsupported(f"has {len(node.inputs)} int8 operands; 2 are supported")
-    return _pairwise(context, node, [_operand(context, value, target) for value in node.inputs], target)
+    affine = affine_of(node)
+    if affine is not None and (x := context.int8(affine.data)) is not None:
+        return affine_int8(context, node, x, affine, target)
+    return _pairwise(context, node, [_int8_operand(context, _value(value)) for value in node.inputs], target)
 
 
 @lowers("Pow")
@@ -290,7 +287,7 @@ def power(context: Context, node: Node) -> None:
         _unary(context, node, Unary.SQRT)
     elif exponent == 2.0 and x.dtype is DType.F32:
         y = context.like(x, node.outputs[0].name or "")
-        _emit(context, node, Binary.MUL, x, x, y, {})
+        emit_binary(context, node, Binary.MUL, x, x, y, {})
         context.set(node.outputs[0], y)
     else:
         raise Unsupported(f"has exponent {exponent}; constant 2 and 0.5 are supported in float")
@@ -333,37 +330,4 @@ def cast(context: Context, node: Node) -> None:
     y = x if x.dtype is dtype else context.like(x, node.outputs[0].name or "", dtype)
     if y is not x:
         context.copy(node.name or "", x, y, form={"op": "Cast", "node": node.name})
-    context.set(node.outputs[0], y)
-
-
-@lowers("BatchNormalization")
-def batch_normalization(context: Context, node: Node) -> None:
-    """What could not be folded into a convolution: x * scale + shift for each channel."""
-    scale, shift, mean, variance = (constant_of(v) for v in node.inputs[1:5])
-    if scale is None or shift is None or mean is None or variance is None:
-        raise Unsupported("has statistics that are computed at run time")
-    factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + float(graph.attribute(node, "epsilon", 1e-5)))
-    offset = shift.astype(np.float64) - mean.astype(np.float64) * factor
-    x = context.value(_value(node.inputs[0]))
-    column = (-1, *[1] * (len(x.shape) - 2))
-    product = context.like(x, f"{node.outputs[0].name}.scaled")
-    y = context.like(x, node.outputs[0].name or "")
-    _emit(
-        context,
-        node,
-        Binary.MUL,
-        x,
-        context.constant(f"{node.name}.scale", factor.astype(np.float32).reshape(column)),
-        product,
-        {},
-    )
-    _emit(
-        context,
-        node,
-        Binary.ADD,
-        product,
-        context.constant(f"{node.name}.shift", offset.astype(np.float32).reshape(column)),
-        y,
-        {},
-    )
     context.set(node.outputs[0], y)

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgezip import graph
 from edgezip.pack.builder import Ref, elements, plain
-from edgezip.pack.context import Context, QParams, Unsupported, constant_of
+from edgezip.pack.context import UNCLIPPED, Context, QParams, Unsupported, constant_of
 from edgezip.pack.lower.elementwise import broadcast_strides
 from edgezip.pack.lower.registry import Target8, lowers, lowers_int8
 from edgezip.program import DType, Op
@@ -135,7 +135,7 @@ def split(context: Context, node: Node) -> None:
         start += shape[axis]
 
 
-def _concat(context: Context, node: Node, refs: list[Ref], y: Ref) -> Ref:
+def _concat(context: Context, node: Node, refs: list[Ref], y: Ref, clip: tuple[int, int] = UNCLIPPED) -> Ref:
     axis = int(graph.attribute(node, "axis", 0)) % len(y.shape)
     start = 0
     for ref in refs:
@@ -151,6 +151,7 @@ def _concat(context: Context, node: Node, refs: list[Ref], y: Ref) -> Ref:
             [y_strides[a] for a in y.order],
             0,
             offset,
+            clip=clip,
             form={"op": "Concat", "node": node.name},
         )
         start += ref.shape[axis]
@@ -174,9 +175,8 @@ def concat_int8(context: Context, node: Node, target: Target8) -> Ref:
         ref = source(context, value)
         refs.append(ref if ref.dtype is DType.S8 else context.quantized(ref, target.q, f"{value.name if value else ''}.int8"))
     shape = graph.shape(node.outputs[0])
-    return _concat(
-        context, node, refs, context.new(node.outputs[0].name or "", shape, _common_order(refs, shape), DType.S8, target.q)
-    )
+    y = context.new(node.outputs[0].name or "", shape, _common_order(refs, shape), DType.S8, target.q)
+    return _concat(context, node, refs, y, target.clip)
 
 
 def _common_order(refs: list[Ref], shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -234,13 +234,13 @@ def depth_to_space(context: Context, node: Node) -> None:
     context.set(node.outputs[0], y)
 
 
-# --- gather and pad ----------------------------------------------------------------------------------------------------------------
+# --- gather and pad ---------------------------------------------------------------------------------------------------
 
 
 def gather_axis(
     context: Context, node: Node, x: Ref, axis: int, index: Ref, shape: tuple[int, ...], order: tuple[int, ...], name: str
 ) -> Ref:
-    """x along ONNX axis ``axis`` by an index list; ``shape`` and ``order`` are those of the result, equal to x's but for that axis."""
+    """x along ONNX axis ``axis`` by an index list; ``shape`` and ``order`` of the result equal x's but for that axis."""
     place = x.order.index(axis)
     dims = x.dims
     y = context.new(name, shape, order, x.dtype, QParams(x.scale, x.zero_point))
@@ -291,7 +291,8 @@ def pad(context: Context, node: Node) -> None:
 @lowers_int8("Pad")
 def pad_int8(context: Context, node: Node, target: Target8) -> Ref:
     """Pad between Q/DQ."""
-    return context.quantized(_padded(context, node, source(context, node.inputs[0])), target.q, f"{node.outputs[0].name}.int8")
+    padded = _padded(context, node, source(context, node.inputs[0]))
+    return context.quantized(padded, target.q, f"{node.outputs[0].name}.int8", clip=target.clip)
 
 
 def _padded(context: Context, node: Node, x: Ref) -> Ref:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from edgezip import graph
 from edgezip.pack.builder import Ref, elements, plain
-from edgezip.pack.context import Context, QParams, Unsupported, constant_of, ratio
+from edgezip.pack.context import UNCLIPPED, Context, QParams, Unsupported, constant_of, ratio
 from edgezip.pack.lower.geometry import Window, image, image_shape, like_output, window_of
 from edgezip.pack.lower.registry import Target8, lowers, lowers_int8
+from edgezip.pack.weights import params_of
 from edgezip.program import DType, Op, Pool, Reduce
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def _pool(context: Context, node: Node, x: Ref, target: Target8 | None) -> Ref:
     own = QParams(x.scale, x.zero_point)
     q = own if kind is Pool.MAX or target is None else target.q
     made = context.new(node.outputs[0].name or "", image_shape(shape), (0, 2, 3, 1), x.dtype, q)
-    lo, hi = (-128, 127) if target is None or kind is Pool.MAX else (target.lo, target.hi)
+    delivers = target is not None and q == target.q  # else a requantising copy follows, and clips
+    lo, hi = target.clip if target is not None and delivers else UNCLIPPED
     include = int(graph.attribute(node, "count_include_pad", 0))
     if include and int(graph.attribute(node, "ceil_mode", 0)):
         raise Unsupported("has count_include_pad with ceil_mode")
@@ -81,7 +83,8 @@ def pool_int8(context: Context, node: Node, target: Target8) -> Ref:
     """Pooling between Q/DQ."""
     x = context.int8(_value(node.inputs[0]))
     assert x is not None
-    return context.quantized(_pool(context, node, x, target), target.q, f"{node.outputs[0].name}.int8")
+    clip = UNCLIPPED if "Max" not in node.op_type or params_of(x) == target.q else target.clip
+    return context.quantized(_pool(context, node, x, target), target.q, f"{node.outputs[0].name}.int8", clip=clip)
 
 
 def _axes(node: Node, rank: int) -> list[int]:
@@ -144,4 +147,5 @@ def reduce_int8(context: Context, node: Node, target: Target8) -> Ref:
     """Sum, mean or extreme over axes between Q/DQ."""
     x = context.int8(_value(node.inputs[0]))
     assert x is not None
-    return context.quantized(_reduce(context, node, x, target), target.q, f"{node.outputs[0].name}.int8")
+    clip = target.clip if REDUCE[node.op_type] in (Reduce.MAX, Reduce.MIN) else UNCLIPPED
+    return context.quantized(_reduce(context, node, x, target), target.q, f"{node.outputs[0].name}.int8", clip=clip)

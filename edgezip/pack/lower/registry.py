@@ -32,6 +32,11 @@ class Target8:
         return self._step(self.low, -128)
 
     @property
+    def clip(self) -> tuple[int, int]:
+        """Both ends."""
+        return self.lo, self.hi
+
+    @property
     def hi(self) -> int:
         """The clip's upper end as a logical int8."""
         return self._step(self.high, 127)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgezip import graph
 from edgezip.pack.builder import Ref
-from edgezip.pack.context import Context, QParams, Unsupported, constant_of, ratio
+from edgezip.pack.context import UNCLIPPED, Context, QParams, Unsupported, constant_of, ratio
 from edgezip.pack.lower.geometry import image, image_shape, like_output
 from edgezip.pack.lower.movement import gather_axis, source
 from edgezip.pack.lower.registry import Target8, lowers, lowers_int8
@@ -41,7 +42,7 @@ def coordinates(mode: str, size_in: int, size_out: int, scale: float) -> Array:
 
 def nearest_index(position: Array, rule: str, size_in: int) -> Array:
     """int32 input index of each position (ONNX Resize, nearest_mode)."""
-    rules = {
+    rules: dict[str, Callable[[Array], Array]] = {
         "round_prefer_floor": lambda p: np.ceil(p - np.float32(0.5)),
         "round_prefer_ceil": lambda p: np.floor(p + np.float32(0.5)),
         "floor": np.floor,
@@ -49,7 +50,8 @@ def nearest_index(position: Array, rule: str, size_in: int) -> Array:
     }
     if rule not in rules:
         raise Unsupported(f"has nearest_mode {rule}")
-    return np.clip(rules[rule](position), 0, size_in - 1).astype(np.int32)
+    index: Array = np.clip(rules[rule](position), 0, size_in - 1).astype(np.int32)
+    return index
 
 
 def neighbours(position: Array, size_in: int) -> tuple[Array, Array]:
@@ -140,6 +142,6 @@ def resize(context: Context, node: Node) -> None:
 @lowers_int8("Resize", "Upsample")
 def resize_int8(context: Context, node: Node, target: Target8) -> Ref:
     """Resize between Q/DQ."""
-    return context.quantized(
-        _resize(context, node, source(context, node.inputs[0]), target), target.q, f"{node.outputs[0].name}.int8"
-    )
+    clip = UNCLIPPED if graph.attribute(node, "mode", "nearest") == "linear" else target.clip
+    resized = _resize(context, node, source(context, node.inputs[0]), target)
+    return context.quantized(resized, target.q, f"{node.outputs[0].name}.int8", clip=clip)

@@ -53,4 +53,4 @@ def softmax_int8(context: Context, node: Node, target: Target8) -> Ref:
     scale = float(np.float32(1 / np.float64(np.float32(target.q.scale))))
     form = {"op": "Softmax", "node": node.name, "form": "int8"}
     context.builder.step(node.name or "", Op.SOFTMAX, (x.tensor, exponents.tensor), (y.tensor,), form, scale=scale)
-    return y
+    return context.quantized(y, target.q, f"{node.outputs[0].name}.clipped", clip=target.clip)
