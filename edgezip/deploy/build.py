@@ -22,8 +22,10 @@ from edgezip.errors import ToolError
 from edgezip.target import Target
 
 FLAGS = (
-    "-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-ffunction-sections", "-fdata-sections", "-D_GNU_SOURCE",
+    "-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-ffunction-sections", "-fdata-sections",
+    "-D_GNU_SOURCE",
 )  # fmt: skip
+PACKAGES = {"aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu"}  # Debian's name of a compiler
 LINK = ("-static", "-s", "-Wl,--gc-sections", "-pthread", "-lm")
 
 
@@ -47,7 +49,10 @@ def source_folder() -> Path:
 
 
 def find_compiler(target: Target, prefer: str | None = None) -> Compiler:
-    """The compiler for ``target``: ``prefer`` or EDGEZIP_COMPILER (``zig`` or ``gcc``) first. Raises ToolError when there is none."""
+    """The compiler for ``target``: ``prefer``, else EDGEZIP_COMPILER (``zig`` or ``gcc``), else the best there is.
+
+    Raises ToolError when there is none.
+    """
     prefer = prefer or os.environ.get("EDGEZIP_COMPILER")
     native = platform.machine() == target.arch
     makers = {"gcc": _system_gcc, "zig": _zig}
@@ -62,7 +67,7 @@ def find_compiler(target: Target, prefer: str | None = None) -> Compiler:
         f"no compiler for {target.name} ({target.arch})",
         expected=" or ".join(order),
         got="none installed",
-        hint=f"pip install 'edgezip[cross]' (ziglang), or apt install {target.gcc.replace('aarch64-linux-gnu-gcc', 'gcc-aarch64-linux-gnu')}",
+        hint=f"pip install 'edgezip[cross]' (ziglang), or apt install {PACKAGES.get(target.gcc, target.gcc)}",
     )
 
 

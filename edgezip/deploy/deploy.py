@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgezip.deploy.answers import BenchAnswer, VerifyAnswer
 from edgezip.deploy.build import build_runner, find_compiler
 from edgezip.deploy.bundle import make_bundle, safe_name
 from edgezip.deploy.install import Installed, Installer
-from edgezip.deploy.runner import BenchAnswer, Runner, VerifyAnswer
+from edgezip.deploy.runner import Runner
 from edgezip.deploy.transports import Transport
 from edgezip.errors import DeviceError
 from edgezip.program import Program
@@ -56,8 +56,8 @@ def deploy(
 ) -> Deployment:
     """Build the runner, bundle, send, verify the bundled vectors there, and bench.
 
-    When the vectors do not come out byte for byte, the version before is put back in service and DeviceError is raised. Raises
-    ToolError, DeviceUnreachableError, DeviceError.
+    The vectors are run there before the new version is put in service: when they do not come out byte for byte, the version
+    before was never out of it. Raises ToolError, DeviceUnreachableError, DeviceError.
     """
     report = on_stage or (lambda stage, seconds, result: None)
     start = time.monotonic()
@@ -68,24 +68,17 @@ def deploy(
     bundle = make_bundle(safe_name(name), runner, program.to_bytes(), facts)
     start = time.monotonic()
     installer = Installer(transport, dest, bundle.name)
-    installed = installer.install(bundle, keep=keep)
-    report("send", time.monotonic() - start, f"{bundle.total_bytes:,} bytes" if installed.sent else "already there, sums checked")
-    device = Runner(transport, installed.folder)
-    start = time.monotonic()
-    try:
-        verified = device.verify()
-        _must_agree(verified, transport.name)
-    except DeviceError:
-        if installed.previous and installed.previous != installed.version:
-            with suppress(DeviceError):  # the first error is the one to tell
-                installer.rollback()
-        raise
-    report("verify", time.monotonic() - start, f"{verified.passed} of {verified.vectors} vectors equal, {verified.isa}")
+    proof = _Proof(transport)
+    installed = installer.install(bundle, keep=keep, prove=proof)
+    sent = f"{bundle.total_bytes:,} bytes" if installed.sent else "already there, sums checked"
+    report("send", time.monotonic() - start - proof.seconds, sent)
+    verified = proof.answer
+    report("verify", proof.seconds, f"{verified.passed} of {verified.vectors} vectors equal, {verified.isa}")
     measured = None
     if not transport.is_emulated:
         start = time.monotonic()
         options = bench or BenchOptions()
-        measured = device.bench(
+        measured = Runner(transport, installed.folder).bench(
             threads=options.threads,
             warmup=options.warmup,
             runs=options.runs,
@@ -96,13 +89,24 @@ def deploy(
     return Deployment(installed, bundle.total_bytes, len(runner), verified, measured)
 
 
-def _must_agree(answer: VerifyAnswer, where: str) -> None:
-    if answer.passed == answer.vectors > 0:
-        return
-    raise DeviceError(
-        "the device computes other bits than the reference",
-        where=where,
-        expected=f"{answer.vectors} equal vectors",
-        got=f"{answer.passed}, {answer.mismatched_bytes} bytes differ",
-        hint="the version before is back in service; please report this with the model",
-    )
+class _Proof:
+    """Runs the bundled vectors in a folder of the device; DeviceError unless all are equal."""
+
+    answer: VerifyAnswer
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self.seconds = 0.0
+
+    def __call__(self, folder: str) -> None:
+        start = time.monotonic()
+        self.answer = Runner(self._transport, folder).verify()
+        self.seconds = time.monotonic() - start
+        if not self.answer.is_proof:
+            raise DeviceError(
+                "the device computes other bits than the reference",
+                where=self._transport.name,
+                expected=f"{self.answer.vectors} equal vectors",
+                got=f"{self.answer.passed}, {self.answer.mismatched_bytes} bytes differ",
+                hint="the version before stays in service; please report this with the model",
+            )

@@ -1,27 +1,35 @@
 """A bundle installed on a device so that nothing is ever half there.
 
 ``<dest>/<model>/<digest>/`` holds one version, ``current`` and ``previous`` are links. A version is uploaded under a partial
-name, its SHA-256 sums are checked on the device, then it is renamed and the link is switched, each in one atomic step. A failure
-at any point leaves the old version in service; doing it again is harmless.
+name, its SHA-256 sums are checked on the device, it is renamed, proved to compute the right bits, and only then the link is
+switched, each in one atomic step. A failure at any point leaves the old version in service; doing it again is harmless, and
+sweeps up what the failed run left.
 """
 
 from __future__ import annotations
 
-import getpass
-import platform
 import re
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from edgezip.deploy.bundle import SUMS, Bundle
+from edgezip.deploy.lock import Lock
 from edgezip.deploy.transports import Reply, Transport
-from edgezip.errors import DeviceError, UsageError
+from edgezip.errors import DeviceError, EdgeZipError, UsageError
 
 SPACE_MARGIN_KB = 1024
-STALE_LOCK_S = 3600
-DEST = re.compile(r"[A-Za-z0-9._/-]{1,200}")
-STEPS = ("lock", "space", "partial", "upload", "sums", "sync", "rename", "link", "previous", "switch", "prune", "unlock")
+UPLOAD_S = 1800
+DEST = re.compile(r"[A-Za-z0-9._/][A-Za-z0-9._/-]{0,199}")
+STEPS = (
+    "lock", "sweep", "space", "partial", "upload", "sums", "sync", "rename",
+    "prove", "link", "previous", "switch", "prune", "unlock",
+)  # fmt: skip
+# The sums file is checked first, against the digest that only the sender knows, then the files against it.
+_CHECK = f"""
+cd "$1" 2>/dev/null || exit 1
+echo "$2  {SUMS}" | sha256sum -c - >/dev/null 2>&1 && sha256sum -c {SUMS} >/dev/null 2>&1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,40 +50,42 @@ class Installer:
             raise UsageError("not a usable folder", where="--dest", expected="letters, digits, . _ - /", got=dest)
         self.transport = transport
         self.root = f"{dest}/{model}"
+        self._where = f"{transport.name}:{self.root}"
         self._step = on_step or (lambda _: None)
 
-    def install(self, bundle: Bundle, *, keep: int = 2) -> Installed:
-        """Install ``bundle`` and switch to it; ``keep`` versions stay. Raises DeviceError, DeviceUnreachableError."""
+    def install(self, bundle: Bundle, *, keep: int = 2, prove: Callable[[str], None] | None = None) -> Installed:
+        """Install ``bundle`` and switch to it; ``keep`` versions stay.
+
+        ``prove`` gets the folder of the new version before it is put in service and raises if it must not be. Raises
+        DeviceError, DeviceUnreachableError, and what ``prove`` raises.
+        """
         version = bundle.digest[:12]
-        self._lock()
-        try:
-            sent = not self._is_complete(version)
+        with self._locked():
+            self._step("sweep")
+            self._sh('rm -rf "$1"/.partial-* "$1"/.old-*', self.root)
+            sent = not self._is_complete(version, bundle.digest)
             if sent:
                 self._upload(bundle, version)
-            previous = self._current()
+            previous = self._link("current")
+            if prove:
+                self._prove(version, prove, is_new=sent and previous != version)
             if previous != version:
                 self._switch(version, previous)
             self._step("prune")
             self._prune(version, previous, keep)
-        finally:
-            self._step("unlock")
-            self._sh('rm -rf "$1/.lock"', self.root)
         return Installed(f"{self.root}/{version}", version, sent, previous)
 
     def rollback(self) -> Installed:
         """Switch back to the version that was in service before. Raises DeviceError when there is none."""
-        self._lock()
-        try:
-            current, before = self._current(), self._link("previous")
-            if not before or not self._is_complete(before):
-                raise DeviceError("there is no earlier version to go back to", where=f"{self.transport.name}:{self.root}")
+        with self._locked():
+            current, before = self._link("current"), self._link("previous")
+            if not before or before == current or not self._is_complete(before):
+                raise DeviceError("there is no earlier version to go back to", where=self._where, hint="deploy the one you want")
             self._switch(before, current)
-        finally:
-            self._sh('rm -rf "$1/.lock"', self.root)
         return Installed(f"{self.root}/{before}", before, False, current)
 
     def versions(self) -> list[str]:
-        """Complete versions on the device, oldest first."""
+        """Versions on the device, oldest first."""
         reply = self._sh('cd "$1" && ls -1tr', self.root)
         return [name for name in reply.stdout.split() if re.fullmatch(r"[0-9a-f]{12}", name)]
 
@@ -84,52 +94,61 @@ class Installer:
     def _sh(self, script: str, *arguments: str, stdin: bytes = b"", timeout_s: float = 120.0) -> Reply:
         return self.transport.run(["sh", "-c", script, "sh", *arguments], stdin=stdin, timeout_s=timeout_s)
 
-    def _must(
-        self, what: str, script: str, *arguments: str, stdin: bytes = b"", timeout_s: float = 120.0, hint: str = ""
-    ) -> Reply:
+    def _must(self, what: str, script: str, *arguments: str, stdin: bytes = b"", timeout_s: float = 120.0) -> Reply:
         reply = self._sh(script, *arguments, stdin=stdin, timeout_s=timeout_s)
         if reply.code:
             last = reply.stderr.strip().splitlines() or reply.stdout.strip().splitlines() or [f"exit code {reply.code}"]
-            raise DeviceError(
-                f"{what}: {last[-1]}", where=f"{self.transport.name}:{self.root}", hint=hint or "the old version stays in service"
-            )
+            raise DeviceError(f"{what}: {last[-1]}", where=self._where, hint="the old version stays in service")
         return reply
 
-    def _lock(self) -> None:
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
         self._step("lock")
-        owner = f"{getpass.getuser()}@{platform.node()} {int(time.time())}"
-        script = 'mkdir -p "$1" || exit 3; mkdir "$1/.lock" 2>/dev/null || { cat "$1/.lock/owner" 2>/dev/null; exit 9; }; echo "$2" > "$1/.lock/owner"'
-        reply = self._sh(script, self.root, owner)
-        if reply.code == 9:
-            raise DeviceError(
-                "another deployment is running", where=f"{self.transport.name}:{self.root}", got=_describe_lock(reply.stdout),
-                hint="wait for it; if it died, remove the folder .lock there",
-            )  # fmt: skip
-        if reply.code:
-            last = reply.stderr.strip().splitlines() or [f"exit code {reply.code}"]
-            raise DeviceError(
-                f"cannot write there: {last[-1]}", where=f"{self.transport.name}:{self.root}", hint="choose another --dest"
-            )
+        lock = Lock(self._sh, self.root, self._where)
+        lock.take()
+        try:
+            yield
+        finally:
+            self._step("unlock")
+            with suppress(EdgeZipError):  # the link broke: the next run takes the lock over
+                lock.release()
 
-    def _is_complete(self, version: str) -> bool:
-        return self._sh('cd "$1/$2" 2>/dev/null && sha256sum -c "$3" >/dev/null 2>&1', self.root, version, SUMS).code == 0
+    def _is_complete(self, version: str, digest: str | None = None) -> bool:
+        if digest is None:  # an old version: all that is known of its digest is its name
+            reply = self._sh(f'cd "$1/$2" 2>/dev/null && sha256sum {SUMS}', self.root, version)
+            digest = (reply.stdout.split() or [""])[0]
+            if not digest.startswith(version):
+                return False
+        return self._sh(_CHECK, f"{self.root}/{version}", digest, timeout_s=600).code == 0
 
     def _upload(self, bundle: Bundle, version: str) -> None:
         self._check_space(bundle)
         partial = f"{self.root}/.partial-{version}"
         try:
             self._step("partial")
-            self._must("cannot create the folder", 'rm -rf "$1" && mkdir -p "$1"', partial)
+            self._must("cannot create the folder", 'mkdir "$1"', partial)
             self._step("upload")
-            self._must("the transfer failed", 'tar -C "$1" -xf -', partial, stdin=bundle.tar(), timeout_s=1800)
+            self._must("the transfer failed", 'tar -C "$1" -xf -', partial, stdin=bundle.tar(), timeout_s=UPLOAD_S)
             self._step("sums")
-            self._must("the files arrived damaged", 'cd "$1" && sha256sum -c "$2" >/dev/null', partial, SUMS)
+            self._must("the files arrived damaged, or sha256sum is missing there", _CHECK, partial, bundle.digest, timeout_s=600)
             self._step("sync")
-            self._must("cannot sync", "sync")
+            self._must("cannot sync", "sync", timeout_s=600)
             self._step("rename")
-            self._must("cannot rename", 'rm -rf "$1/$2" && mv "$3" "$1/$2"', self.root, version, partial)
-        except DeviceError:
-            self._sh('rm -rf "$1"', partial)
+            move_aside = 'if [ -e "$1/$2" ]; then mv -T "$1/$2" "$1/.old-$2" || exit 1; fi'
+            self._must("cannot rename", f'{move_aside}; mv -T "$3" "$1/$2" && rm -rf "$1/.old-$2"', self.root, version, partial)
+        except BaseException:
+            with suppress(EdgeZipError):  # the first error is the one to tell; the next run sweeps
+                self._sh('rm -rf "$1"', partial)
+            raise
+
+    def _prove(self, version: str, prove: Callable[[str], None], *, is_new: bool) -> None:
+        self._step("prove")
+        try:
+            prove(f"{self.root}/{version}")
+        except EdgeZipError:
+            if is_new:
+                with suppress(EdgeZipError):
+                    self._discard(version)
             raise
 
     def _check_space(self, bundle: Bundle) -> None:
@@ -139,16 +158,13 @@ class Installer:
         needed = bundle.total_bytes // 1024 + SPACE_MARGIN_KB
         if len(words) >= 4 and words[3].isdigit() and int(words[3]) < needed:
             raise DeviceError(
-                "not enough space on the device", where=f"{self.transport.name}:{self.root}", expected=f"{needed} kB free", got=f"{words[3]} kB",
+                "not enough space on the device", where=self._where, expected=f"{needed} kB free", got=f"{words[3]} kB",
                 hint="free some, lower --keep, or choose another --dest; the old version stays in service",
             )  # fmt: skip
 
     def _link(self, name: str) -> str | None:
-        target = self._sh('readlink "$1/$2"', self.root, name).stdout.strip()
-        return target if re.fullmatch(r"[0-9a-f]{12}", target) else None
-
-    def _current(self) -> str | None:
-        return self._link("current")
+        lines = self._sh('readlink "$1/$2"', self.root, name).stdout.strip().splitlines()
+        return lines[-1] if lines and re.fullmatch(r"[0-9a-f]{12}", lines[-1]) else None
 
     def _switch(self, version: str, previous: str | None) -> None:
         """Links are made aside and moved into place: rename over an existing link is atomic."""
@@ -156,25 +172,18 @@ class Installer:
         self._must("cannot make the link", 'rm -f "$1/.new" && ln -s "$2" "$1/.new"', self.root, version)
         self._step("previous")
         if previous:
-            self._must(
-                "cannot remember the old version",
-                'rm -f "$1/.old" && ln -s "$2" "$1/.old" && mv -T "$1/.old" "$1/previous"',
-                self.root,
-                previous,
-            )
+            script = 'rm -f "$1/.before" && ln -s "$2" "$1/.before" && mv -T "$1/.before" "$1/previous"'
+            self._must("cannot remember the old version", script, self.root, previous)
         self._step("switch")
-        self._must("cannot switch", 'mv -T "$1/.new" "$1/current" && sync', self.root)
+        self._must("cannot switch", 'mv -T "$1/.new" "$1/current" && sync', self.root, timeout_s=600)
 
     def _prune(self, version: str, previous: str | None, keep: int) -> None:
-        stay = {version, previous or version}
-        removable = [v for v in self.versions() if v not in stay]
+        """Old versions go, oldest first; the one in service and the one before it always stay."""
+        stay = {version, previous or version, self._link("previous") or version}
+        removable = [old for old in self.versions() if old not in stay]
         for old in removable[: max(0, len(removable) + len(stay) - max(keep, 1))]:
-            self._sh('rm -rf "$1/$2"', self.root, old)
+            self._discard(old)
 
-
-def _describe_lock(text: str) -> str:
-    words = text.split()
-    if len(words) == 2 and words[1].isdigit():
-        age = max(0, int(time.time()) - int(words[1]))
-        return f"{words[0]}, since {age} s" + (", probably dead" if age > STALE_LOCK_S else "")
-    return "an unknown owner"
+    def _discard(self, version: str) -> None:
+        """Out of sight in one step, then deleted: no half version under a version's name."""
+        self._sh('mv -T "$1/$2" "$1/.old-$2" && rm -rf "$1/.old-$2"', self.root, version)

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from edgezip.deploy.runner import BenchAnswer, Runner
+from edgezip.deploy.answers import BenchAnswer
+from edgezip.deploy.runner import Runner
 from edgezip.deploy.transports import Transport
 from edgezip.errors import DeviceError
 from edgezip.measure import environment, protocol, step_cost

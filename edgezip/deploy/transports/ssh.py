@@ -12,14 +12,16 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from edgezip.deploy.transports import Reply
 from edgezip.deploy.transports.bounded import run_bounded
 from edgezip.errors import DeviceUnreachableError, ToolError, UsageError
 
-HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,64}@)?[A-Za-z0-9][A-Za-z0-9._:-]{0,254}")
+HOST = re.compile(r"(?:[A-Za-z0-9._][A-Za-z0-9._-]{0,63}@)?[A-Za-z0-9:][A-Za-z0-9._:%-]{0,254}")
 CONNECT_TIMEOUT_S = 10
+ALIVE_S = 5  # a link that stays silent for three of these is dead (ssh's own default waits for ever)
 SSH_FAILED = 255  # ssh's own exit code for everything before the command runs
 
 
@@ -34,10 +36,11 @@ class SshTransport:
         if shutil.which("ssh") is None:
             raise ToolError("ssh is not installed", hint="apt install openssh-client")
         self.name = host
-        self._control = tempfile.TemporaryDirectory(prefix="ez-ssh-")
+        # A socket's path has room for about 100 characters and the hash takes 57 of them: TMPDIR may be too long.
+        self._control = tempfile.TemporaryDirectory(prefix="ez-ssh-", dir="/tmp")
         options = {
             "BatchMode": "yes", "ConnectTimeout": str(CONNECT_TIMEOUT_S), "ControlMaster": "auto", "ControlPersist": "60",
-            "ControlPath": f"{self._control.name}/%C",
+            "ControlPath": f"{self._control.name}/%C", "ServerAliveInterval": str(ALIVE_S), "ServerAliveCountMax": "3",
         }  # fmt: skip
         if accept_new:
             options["StrictHostKeyChecking"] = "accept-new"
@@ -46,15 +49,21 @@ class SshTransport:
             self._ssh += ["-o", f"{key}={value}"]
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 120.0) -> Reply:
-        """Run ``argv`` on the device, each word quoted for its shell."""
-        reply = run_bounded([*self._ssh, "--", self.name, shlex.join(argv)], where=self.name, stdin=stdin, timeout_s=timeout_s)
+        """Run ``argv`` on the device, each word quoted for its shell.
+
+        A shell of our own waits for the command there: ssh answers 255 for a command that died of a signal, as it does for a
+        broken link, and an illegal instruction must not look like one.
+        """
+        remote = shlex.join(["sh", "-c", '"$@"; exit $?', "sh", *argv])
+        reply = run_bounded([*self._ssh, "--", self.name, remote], where=self.name, stdin=stdin, timeout_s=timeout_s)
         if reply.code == SSH_FAILED:
             raise DeviceUnreachableError(_reason(reply.stderr), where=self.name, hint=_hint(reply.stderr, self.name))
         return reply
 
     def close(self) -> None:
         """End the shared connection."""
-        subprocess.run([*self._ssh, "-O", "exit", "--", self.name], capture_output=True, check=False)
+        with suppress(subprocess.TimeoutExpired):
+            subprocess.run([*self._ssh, "-O", "exit", "--", self.name], capture_output=True, check=False, timeout=5)
         self._control.cleanup()
 
 
