@@ -330,8 +330,10 @@ def copy(case: Case) -> Case:
     if y_dtype is DType.BOOL:
         fill["fill_value"] = 1
     return case.run(
-        Op.COPY, (x,), y, convert=convert, rank=len(shape), dims=shape, x_stride=tuple(x_strides), y_stride=tuple(strides_of(wider)),
-        x_offset=x_offset, y_offset=y_offset, scale=float(case.pick(1.0, 0.4, 2.2)), **(fill if case.rng.random() < 0.5 else {"fill": 0}),
+        Op.COPY, (x,), y, convert=convert, rank=len(shape), dims=shape, x_stride=tuple(x_strides),
+        y_stride=tuple(strides_of(wider)),
+        x_offset=x_offset, y_offset=y_offset, scale=float(case.pick(1.0, 0.4, 2.2)),
+        **(fill if case.rng.random() < 0.5 else {"fill": 0}),
         **(case.clamp() if convert in (Convert.QUANTIZE, Convert.REQUANTIZE) else {"lo": -128, "hi": 127}),
     )  # fmt: skip
 

@@ -114,9 +114,11 @@ def test_random_parameters_are_refused_or_stay_inside_the_output(op: Op) -> None
 
 
 BAD: list[tuple[Op, str, Any]] = [
-    (Op.BINARY, "kind", 0), (Op.BINARY, "kind", 14), (Op.BINARY, "rank", 0), (Op.BINARY, "rank", 9), (Op.BINARY, "float_lo", np.nan),
+    (Op.BINARY, "kind", 0), (Op.BINARY, "kind", 14), (Op.BINARY, "rank", 0), (Op.BINARY, "rank", 9),
+    (Op.BINARY, "float_lo", np.nan),
     (Op.UNARY, "kind", 0), (Op.UNARY, "kind", 21), (Op.UNARY, "alpha", np.nan),
-    (Op.POOL, "kind", 3), (Op.POOL, "kernel_h", 0), (Op.POOL, "stride_w", 0), (Op.POOL, "dilation_h", -1), (Op.POOL, "pad_top", 2**31 - 1),
+    (Op.POOL, "kind", 3), (Op.POOL, "kernel_h", 0), (Op.POOL, "stride_w", 0), (Op.POOL, "dilation_h", -1),
+    (Op.POOL, "pad_top", 2**31 - 1),
     (Op.REDUCE, "kind", 5), (Op.REDUCE, "n", 0), (Op.REDUCE, "outer", -1), (Op.REDUCE, "inner", 2**31 - 1),
     (Op.COPY, "convert", 5), (Op.COPY, "rank", 9), (Op.COPY, "x_offset", -1), (Op.COPY, "y_offset", 2**62), (Op.COPY, "fill", 2),
     (Op.GATHER, "outer", 0), (Op.GATHER, "m", 2**31 - 1), (Op.GATHER, "n", -1),

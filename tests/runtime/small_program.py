@@ -1,0 +1,162 @@
+"""A program of a few kB that uses every operator once, with test vectors: what verifier, session and fuzzers are tried on."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from edgezip.program import Binary, Convert, DType, Layout, Op, Place, Pool, Program, Reduce, Step, Tensor, Unary
+from edgezip.runtime.reference import ReferenceSession
+
+Array = np.ndarray[Any, Any]
+CHANNELS = 4
+WHOLE = {"lo": -128, "hi": 127}
+UNCLAMPED = {"float_lo": -math.inf, "float_hi": math.inf}
+
+
+class _Builder:
+    def __init__(self, layout: Layout, act_sign: int, seed: int) -> None:
+        self.layout, self.act_sign = layout, act_sign
+        self.rng = np.random.default_rng(seed)
+        self.tensors: list[Tensor] = []
+        self.steps: list[Step] = []
+        self.weights = bytearray()
+        self.arena_bytes = 0
+
+    def arena(self, name: str, dtype: DType, dims: tuple[int, ...], scale: float = 0.1, zero: int = 3) -> int:
+        quantised = dtype is DType.S8
+        self.tensors.append(
+            Tensor(name, dtype, Place.ARENA, dims, self.arena_bytes, float(np.float32(scale)) * quantised, zero * quantised)
+        )
+        self.arena_bytes += -(-self.tensors[-1].bytes // 64) * 64
+        return len(self.tensors) - 1
+
+    def outside(self, name: str, place: Place, dims: tuple[int, ...], index: int) -> int:
+        self.tensors.append(Tensor(name, DType.F32, place, dims, index))
+        return len(self.tensors) - 1
+
+    def constant(self, name: str, dtype: DType, values: Array) -> int:
+        values = np.ascontiguousarray(values, dtype.numpy)
+        self.tensors.append(Tensor(name, dtype, Place.WEIGHTS, values.shape, len(self.weights)))
+        self.weights += values.tobytes() + bytes(-values.nbytes % 64)
+        return len(self.tensors) - 1
+
+    def step(self, op: Op, inputs: tuple[int, ...], output: int, **params: Any) -> int:
+        self.steps.append(Step(f"{op.name.lower()}_{len(self.steps)}", op, inputs, (output,), params))
+        return output
+
+    def copy(self, x: int, y: int, convert: Convert, dims: tuple[int, ...], sx: tuple[int, ...], sy: tuple[int, ...]) -> int:
+        return self.step(
+            Op.COPY, (x,), y, convert=convert, rank=len(dims), dims=dims, x_stride=sx, y_stride=sy, fill=0, scale=1.0, **WHOLE
+        )
+
+    def binary(self, kind: Binary, a: int, b: int, y: int) -> int:
+        n = math.prod(self.tensors[y].dims)
+        return self.step(
+            Op.BINARY, (a, b), y, kind=kind, rank=1, dims=(n,), stride_a=(1,), stride_b=(1,), stride_y=(1,),
+            scale_a=0.5, scale_b=0.5, **WHOLE, **UNCLAMPED,
+        )  # fmt: skip
+
+
+def _packed(b: _Builder, op: Op, taps: int) -> Array:
+    """Random weights of 16 outputs; what pads taps or channels is zero, as the packer leaves it."""
+    step = 4 if b.layout is Layout.K4N16 else 8
+    if op is Op.CONV:
+        w = b.rng.integers(-9, 10, (taps, 16, step), np.int8)
+        w[:, :, CHANNELS:] = 0
+    elif step == 4:
+        w = b.rng.integers(-9, 10, (-(-taps // 4), 16, 4), np.int8)
+        w[-1, :, (taps - 1) % 4 + 1 :] = 0
+    else:
+        w = b.rng.integers(-9, 10, (taps, 16), np.int8)
+    return w.reshape(-1).view(np.uint8)
+
+
+def _product(b: _Builder, op: Op, x: int, taps: int, y: int) -> int:
+    w = b.constant(f"{op.name}.w", DType.U8, _packed(b, op, taps))
+    bias = b.constant(f"{op.name}.b", DType.S32, b.rng.integers(-300, 300, 16))
+    mult = b.constant(f"{op.name}.m", DType.F32, b.rng.uniform(0.001, 0.02, 16))
+    size = math.isqrt(taps)
+    ones = {f"{name}_{axis}": 1 for name in ("stride", "dilation", "out_step") for axis in "hw"}
+    zeros = {"out_offset_h": 0, "out_offset_w": 0}
+    grid = b.tensors[y].dims
+    return b.step(
+        op, (x, w, bias, mult), y, kernel_h=size, kernel_w=size, pad_top=size // 2, pad_left=size // 2, out_h=grid[1],
+        out_w=grid[2],
+        groups=CHANNELS if op is Op.DEPTHWISE else 1, zero_point_mid=3, zero_point_mid_out=3, scale_a=1.0, scale_b=1.0,
+        add_lo=-128,
+        add_hi=127, **ones, **zeros, **WHOLE, **UNCLAMPED,
+    )  # fmt: skip
+
+
+def small_program(layout: Layout = Layout.K4N16, act_sign: int = 0x80, seed: int = 0, vectors: int = 1) -> Program:
+    """float32 (1, 4, 6, 6) in; float32 (1, 4, 3, 3) and (4,) out."""
+    b = _Builder(layout, act_sign, seed)
+    c = CHANNELS
+    x = b.outside("x", Place.INPUT, (1, c, 6, 6), 0)
+    y0 = b.outside("picture", Place.OUTPUT, (1, c, 3, 3), 0)
+    y1 = b.outside("scores", Place.OUTPUT, (c,), 1)
+    inside = b.arena("x.int8", DType.S8, (1, 6, 6, c))
+    b.copy(x, inside, Convert.QUANTIZE, (36, c), (1, 36), (c, 1))
+    conv = _product(b, Op.CONV, inside, 9, b.arena("conv", DType.S8, (1, 6, 6, c)))
+    depthwise = _product(b, Op.DEPTHWISE, conv, 9, b.arena("depthwise", DType.S8, (1, 6, 6, c)))
+    table = b.constant("table", DType.U8, b.rng.permutation(256))
+    b.step(Op.TABLE, (depthwise, table), depthwise)
+    total = b.binary(Binary.ADD, conv, depthwise, b.arena("sum", DType.S8, (1, 6, 6, c)))
+    slopes = b.constant("slopes", DType.F32, b.rng.uniform(0.2, 1.0, (2, c)))
+    b.step(Op.PRELU, (total, slopes), total, channels=c, **WHOLE)
+    small = b.arena("pooled", DType.S8, (1, 3, 3, c))
+    pads = dict.fromkeys(("pad_top", "pad_left", "pad_bottom", "pad_right"), 0)
+    pool = {"kernel_h": 2, "kernel_w": 2, "stride_h": 2, "stride_w": 2, "dilation_h": 1, "dilation_w": 1, **pads}
+    b.step(Op.POOL, (total,), small, kind=Pool.MAX, count_include_pad=0, scale=1.0, **pool, **WHOLE)
+    rows = b.constant("rows", DType.S32, np.array([[0, 1, 2], [1, 2, 2]]))
+    weights = b.constant("row_weights", DType.F32, np.array([0.25, 0.5, 0.75]))
+    resized = b.step(
+        Op.RESIZE, (small, rows, weights, rows, weights), b.arena("resized", DType.S8, (1, 3, 3, c)), scale=1.0, **WHOLE
+    )
+    picture = b.arena("picture.float", DType.F32, (1, c, 3, 3))
+    b.copy(resized, picture, Convert.DEQUANTIZE, (c, 9), (1, c), (9, 1))
+    b.step(Op.UNARY, (picture,), picture, kind=Unary.TANH, alpha=0.0, beta=0.0)
+    zeros = b.constant("zeros", DType.F32, np.zeros((1, c, 3, 3)))
+    positive = b.binary(Binary.GREATER, picture, zeros, b.arena("positive", DType.BOOL, (1, c, 3, 3)))
+    ones = (1,)
+    b.step(
+        Op.WHERE,
+        (positive, picture, zeros),
+        y0,
+        rank=1,
+        dims=(9 * c,),
+        stride_c=ones,
+        stride_a=ones,
+        stride_b=ones,
+        stride_y=ones,
+    )
+    means = b.step(
+        Op.REDUCE, (picture,), b.arena("means", DType.F32, (c, 1)), kind=Reduce.MEAN, outer=c, n=9, inner=1, scale=1.0, **WHOLE
+    )
+    matrix = b.constant("matrix", DType.F32, b.rng.standard_normal((c, c)))
+    mixed = b.arena("mixed", DType.F32, (1, c))
+    strides = {"batch_stride_a": 0, "batch_stride_b": 0, "batch_stride_y": 0}
+    b.step(Op.MATMUL, (means, matrix), mixed, batch=1, M=1, N=c, K=c, transpose_b=0, scale=0.0, lo=0, hi=0, **strides)
+    index = b.constant("order", DType.S64, np.array([3, -3, 1, 0]))
+    picked = b.step(Op.GATHER, (mixed, index), b.arena("picked", DType.F32, (c,)), outer=1, n=c, inner=1, m=c)
+    b.step(Op.SOFTMAX, (picked,), y1, scale=1.0)
+    program = Program(
+        layout,
+        act_sign,
+        b.arena_bytes + 64,
+        8192,
+        b.tensors,
+        b.steps,
+        [x],
+        [y0, y1],
+        bytes(b.weights) + bytes(64),
+        {"made": "by hand"},
+    )
+    for number in range(vectors):
+        feed = np.random.default_rng(number).standard_normal((1, c, 6, 6)).astype(np.float32)
+        results = ReferenceSession(program).run({"x": feed})
+        program.vectors.append([feed, results["picture"], results["scores"]])
+    return program
