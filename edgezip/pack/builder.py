@@ -74,7 +74,7 @@ class Builder:
     forms: list[dict[str, Any]] = field(default_factory=list)  # one description a step
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
-    weights: bytearray = field(default_factory=bytearray)
+    constant_bytes: dict[int, bytes] = field(default_factory=dict)  # by tensor
     _constants: dict[tuple[str, tuple[int, ...], bytes, float, int], int] = field(default_factory=dict)
 
     # --- tensors ------------------------------------------------------------------------------------------------------
@@ -112,10 +112,8 @@ class Builder:
             raw = (array.view(np.uint8) ^ np.uint8(self.act_sign)).tobytes()
         key = (dtype.name, array.shape, raw, scale, zero_point)
         if key not in self._constants:
-            self.weights += bytes(-len(self.weights) % ALIGN)
-            tensor = Tensor(name, dtype, Place.WEIGHTS, array.shape, len(self.weights), scale, zero_point)
-            self.weights += raw
-            self._constants[key] = self._add(tensor, -1)
+            index = self._add(Tensor(name, dtype, Place.WEIGHTS, array.shape, 0, scale, zero_point), -1)
+            self._constants[key], self.constant_bytes[index] = index, raw
         return self._constants[key]
 
     def graph_input(self, name: str, dtype: DType, dims: tuple[int, ...], scale: float = 0.0, zero_point: int = 0) -> int:
@@ -156,8 +154,8 @@ class Builder:
             if buffer >= 0:
                 tensor.offset += offset_of.get(buffer, 0)
         arena = -(-(plan.arena_bytes + OVERREAD) // ALIGN) * ALIGN
-        weights = bytes(self.weights) + bytes(-len(self.weights) % ALIGN) + bytes(OVERREAD)
-        memory = {"arena_bytes": arena, "arena_lower_bound": plan.lower_bound}
+        weights = self._weights()
+        memory = {"arena_bytes": arena, "arena_lower_bound": plan.lower_bound, "weights_bytes": len(weights)}
         program = Program(
             self.layout,
             self.act_sign,
@@ -168,9 +166,27 @@ class Builder:
             self.inputs,
             self.outputs,
             weights,
-            {**metadata, "memory": memory, "steps": self.forms},
+            {**metadata, "memory": memory, "steps": self._descriptions()},
         )
         return _without_unused_tensors(program)
+
+    def _weights(self) -> bytes:
+        """The constants that steps read, in the order in which they are first read; sets their offsets."""
+        weights = bytearray()
+        placed: set[int] = set()
+        for tensor in (t for step in self.steps for t in step.inputs if t in self.constant_bytes):
+            if tensor not in placed:
+                self.tensors[tensor].offset = len(weights)
+                weights += self.constant_bytes[tensor] + bytes(-len(self.constant_bytes[tensor]) % ALIGN)
+                placed.add(tensor)
+        return bytes(weights) + bytes(OVERREAD)
+
+    def _descriptions(self) -> list[dict[str, Any]]:
+        """What the metadata says of each step: name, ONNX node and operator, form, MACs, bytes of constants, fused nodes."""
+        return [
+            {"name": step.name, **form, "weight_bytes": sum(len(self.constant_bytes.get(t, b"")) for t in step.inputs)}
+            for step, form in zip(self.steps, self.forms, strict=True)
+        ]
 
     def _lives(self) -> dict[int, tuple[int, int]]:
         """First and last step that touches each buffer."""

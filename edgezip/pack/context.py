@@ -7,7 +7,7 @@ for. Rules never walk the graph on their own account: what fuses with a node is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -196,6 +196,13 @@ class Context:
         out = self.new(name, ref.shape, order or ref.order, DType.S8, q)
         self.copy(name, ref, out, clip=clip, form={"op": "quantize" if ref.dtype is DType.F32 else "requantize"})
         return out
+
+    def rescaled(self, ref: Ref, q: QParams) -> Ref:
+        """The same int8 bytes read with other parameters."""
+        tensor = self.builder.tensors[ref.tensor]
+        like = replace(tensor, scale=q.scale, zero_point=q.zero_point)
+        seen = self.builder.window(ref.tensor, tensor.dims, 0, tensor.row_stride, like)
+        return replace(ref, tensor=seen, scale=q.scale, zero_point=q.zero_point)
 
     def dequantized(self, ref: Ref, name: str) -> Ref:
         """``ref`` (int8) as float32."""

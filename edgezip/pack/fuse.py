@@ -74,6 +74,13 @@ def _producers_of(builder: Builder, index: int, tensor: int, fits: Callable[[Ste
     return made_by if made_by and all(i < index and fits(builder.steps[i]) for i in made_by) else []
 
 
+def _describe(builder: Builder, place: int, absorbed: int) -> None:
+    """Note in the form of step ``place`` which nodes it now computes too."""
+    held = builder.forms[absorbed]
+    fused = [*held.get("fused", ()), *([held["node"]] if "node" in held else ())]
+    builder.forms[place]["fused"] = [*builder.forms[place].get("fused", ()), *fused]
+
+
 def _is_whole(builder: Builder, tensor: int) -> bool:
     held = builder.tensors[tensor]
     return held.offset == 0 and held.bytes == builder.buffer_bytes[builder.buffer_of[tensor]]
@@ -104,6 +111,7 @@ def _clip(builder: Builder, index: int, step: Step) -> bool:
 
     made_by = _producers_of(builder, index, step.inputs[0], fits)
     for i in made_by:
+        _describe(builder, i, index)
         builder.steps[i].params |= {"float_lo": step.params["alpha"], "float_hi": step.params["beta"]}
         _redirect(builder, builder.steps[i], step.outputs[0])
     if made_by:
@@ -133,9 +141,11 @@ def _table(builder: Builder, index: int, step: Step) -> bool:
     """int8 convolution, then a table."""
     if step.op is not Op.TABLE:
         return False
-    product = _plain_product(builder, _producers_of(builder, index, step.inputs[0], _is_int8_product(builder)))
+    made_by = _producers_of(builder, index, step.inputs[0], _is_int8_product(builder))
+    product = _plain_product(builder, made_by)
     if product is None or (len(product.inputs) > TABLE and product.inputs[TABLE] >= 0):
         return False
+    _describe(builder, made_by[0], index)
     _with_input(product, TABLE, step.inputs[1])
     product.params["zero_point_mid_out"] = builder.tensors[step.outputs[0]].zero_point
     _redirect(builder, product, step.outputs[0])
@@ -160,6 +170,7 @@ def _residual(builder: Builder, index: int, step: Step) -> bool:
         return False
     place, other, scales = max(candidates)
     product = builder.steps[place]
+    _describe(builder, place, index)
     dims = builder.tensors[product.outputs[0]].dims
     _with_input(product, RESIDUAL, builder.view(step.inputs[other], dims))
     product.params |= {"scale_a": p[scales[0]], "scale_b": p[scales[1]], "add_lo": p["lo"], "add_hi": p["hi"]}

@@ -10,7 +10,7 @@ from edgezip import graph
 from edgezip.errors import UnsupportedModelError
 from edgezip.pack import fuse, tables
 from edgezip.pack.builder import Builder, Ref, channels_last, plain
-from edgezip.pack.context import Context, QParams, Unsupported, dtype_of, qparams_of
+from edgezip.pack.context import Context, QParams, Unsupported, constant_of, dtype_of, qparams_of
 from edgezip.pack.lower import FLOAT, INT8
 from edgezip.pack.lower.registry import Target8
 from edgezip.pack.plan_graph import GraphPlan, Kind, QPlan, analyse
@@ -31,6 +31,13 @@ IMAGE_OPS = {
     "PRelu",
     "BatchNormalization",
 }
+BYTES = QParams(1.0, -128)  # the int8 form in which byte b means the number b
+
+
+def _dequantized_with(value: Value) -> QParams | None:
+    """Parameters of the first DequantizeLinear that reads the value."""
+    readers = [node for node, _ in graph.consumers(value) if node.op_type == "DequantizeLinear"]
+    return next((q for q in map(qparams_of, readers) if q is not None), None)
 
 
 class Lowering:
@@ -42,6 +49,7 @@ class Lowering:
         self.plan: GraphPlan = analyse(model, set(INT8))
         self.stored: dict[str, Ref] = {}  # int8 tensors of the ONNX graph by name
         self.complaints: dict[str, str] = {}
+        self.fell_back: dict[str, str] = {}  # reason by node
         self.lost: set[str] = set()  # values that could not be made because of a complaint
 
     def run(self) -> Builder:
@@ -94,12 +102,19 @@ class Lowering:
             self.stored[name] = inside
         else:
             self.context.floats[name] = ref
+        if dtype is DType.U8 and (own := _dequantized_with(value)) is not None:
+            self.stored[name] = self._from_uint8(ref, own, name)
+
+    def _from_uint8(self, ref: Ref, q: QParams, name: str) -> Ref:
+        """The int8 form of uint8 bytes: their numbers quantised with scale 1, then seen with the scale that they have."""
+        number = self.context.new(f"{name}.number", ref.shape, ref.order, DType.F32)
+        self.context.copy(name, ref, number)
+        return self.context.rescaled(self.context.quantized(number, BYTES, f"{name}.inside"), q)
 
     def _input_params(self, value: Value) -> QParams:
-        for node, _ in graph.consumers(value):
-            q = qparams_of(node) if node.op_type == "DequantizeLinear" else None
-            if q is not None:
-                return q
+        q = _dequantized_with(value)
+        if q is not None:
+            return q
         self.complaints[value.name or ""] = f"input '{value.name}' is int8 and nothing says its scale"
         return QParams(1.0, 0)
 
@@ -113,9 +128,12 @@ class Lowering:
         except Unsupported as error:
             self.complaints[name] = f"output '{name}': {error}"
             return
-        is_int8 = name in self.stored
-        dtype = DType.F32 if source.dtype is DType.S8 and not is_int8 else source.dtype
-        q = QParams(source.scale, source.zero_point) if is_int8 else QParams(0.0, 0)
+        q = QParams(0.0, 0)
+        dtype: DType = DType.F32 if source.dtype is DType.S8 else source.dtype
+        if name in self.stored and graph.dtype(value) == np.uint8:
+            source, dtype = context.dequantized(context.rescaled(source, BYTES), f"{name}.number"), DType.U8
+        elif name in self.stored:
+            q, dtype = QParams(source.scale, source.zero_point), DType.S8
         tensor = context.builder.graph_output(name, dtype, shape, q.scale, q.zero_point)
         context.copy(name, source, Ref(tensor, shape, plain(len(shape)), dtype, q.scale, q.zero_point), form={"op": "output"})
 
@@ -134,7 +152,19 @@ class Lowering:
         rule = FLOAT.get(node.op_type) if not node.domain else None
         if rule is None:
             raise Unsupported("has no kernel")
+        mark = len(self.context.builder.forms)
         rule(self.context, node)
+        if self.plan.q:
+            for form in self.context.builder.forms[mark:]:
+                if form.get("form") == "float32":
+                    form["reason"] = self._reason(node)
+
+    def _reason(self, node: Node) -> str:
+        """Why a node of a quantised model runs in float."""
+        if (node.name or "") in self.fell_back:
+            return self.fell_back[node.name or ""]
+        known = node.op_type in INT8 or node.op_type in tables.FUNCTIONS
+        return "its inputs or its result are not quantised" if known else f"{node.op_type} has no int8 form"
 
     def _dequantize(self, node: Node) -> None:
         source, output = node.inputs[0], node.outputs[0]
@@ -184,6 +214,7 @@ class Lowering:
     def _int8(self, value: Value, name: str, decided: QPlan) -> Ref:
         node = decided.node
         assert node is not None
+        mark = len(self.context.builder.forms)
         try:
             ref = INT8[node.op_type](self.context, node, Target8(decided.q, decided.low, decided.high, decided.bias))
         except Unsupported as error:
@@ -191,9 +222,14 @@ class Lowering:
                 raise
             self.context.notes.append(f"{node.name} ({node.op_type}) runs in float32: {error}")
             for between in self._nodes_between(node, value):
+                self.fell_back[between.name or ""] = str(error)
                 self._float(between)
             return self.context.quantized(self.context.value(value), decided.q, name)
-        self.context.builder.tensors[ref.tensor].name = name
+        builder = self.context.builder
+        builder.tensors[ref.tensor].name = name
+        fused = [between.name for between in self._nodes_between(node, value)[1:]]
+        if fused and len(builder.forms) > mark:
+            builder.forms[-1]["fused"] = fused
         return ref
 
     def _nodes_between(self, node: Node, value: Value) -> list[Node]:
@@ -202,7 +238,7 @@ class Lowering:
         current = graph.producer(value)
         while current is not None and current is not node:
             found.append(current)
-            data = [v for v in current.inputs if v is not None and graph.constant(v) is None and graph.producer(v) is not None]
+            data = [v for v in current.inputs if v is not None and constant_of(v) is None and graph.producer(v) is not None]
             current = graph.producer(data[0]) if data else None
         return [node, *reversed(found)]
 

@@ -139,7 +139,7 @@ def _params(f: Filter) -> dict[str, Any]:
 
 def _form(f: Filter, x: Ref, node: Node, form: str) -> dict[str, Any]:
     macs = x.shape[0] * f.grid[0] * f.grid[1] * f.weights.size
-    return {"op": node.op_type, "node": node.name, "form": form, "macs": macs, "weight_bytes": int(f.weights.nbytes)}
+    return {"op": node.op_type, "node": node.name, "form": form, "macs": macs}
 
 
 def emit_int8(context: Context, node: Node, x: Ref, y: Ref, f: Filter, scale: Array, target: Target8) -> None:
