@@ -33,7 +33,7 @@ def pictures(held: Any, key: str) -> list[dict[str, Array]]:
 def accuracy(run: Any, feeds: list[dict[str, Array]], labels: Array) -> float:
     """Percent of pictures whose largest logit is their label's."""
     hits = [int(run(feed)["logits"].argmax()) == label for feed, label in zip(feeds, labels.tolist(), strict=True)]
-    return 100 * sum(hits) / len(hits)
+    return float(100 * sum(hits) / len(hits))
 
 
 def demo(work: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ that every device can prove that it computes the same bits.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def compile(
     from edgezip import frontends, pack
 
     if isinstance(model, (str, os.PathLike)):
-        model = frontends.load(model, shapes=dict(shapes or {}))
+        model = frontends.load(Path(model), shapes=dict(shapes or {}))
     program = pack.compile(model, target)
     program.vectors = make_vectors(program, samples, vectors)
     return program

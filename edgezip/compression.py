@@ -60,9 +60,12 @@ class CompressionReport:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
-            "layers": [asdict(layer) for layer in self.layers], "bytes_before": self.bytes_before, "bytes_after": self.bytes_after,
-            "output_sqnr_db": self.output_sqnr_db, "samples": self.samples,
-        }  # fmt: skip
+            "layers": [asdict(layer) for layer in self.layers],
+            "bytes_before": self.bytes_before,
+            "bytes_after": self.bytes_after,
+            "output_sqnr_db": self.output_sqnr_db,
+            "samples": self.samples,
+        }
 
 
 @dataclass(slots=True)
@@ -91,8 +94,8 @@ def compress(
 ) -> Compressed:
     """Compress ``model`` (a path or a loaded model) as ``recipe`` says (int8 by default).
 
-    ``calibration``: a folder, a .npz file, or feeds by input name; ``mean`` and ``std`` apply to pictures. ``progress`` is told the
-    stage and the samples done. Raises CalibrationError, ShapeError, MissingFileError, UsageError, errors of loading.
+    ``calibration``: a folder, a .npz file, or feeds by input name; ``mean`` and ``std`` apply to pictures. ``progress`` is told
+    the stage and the samples done. Raises CalibrationError, ShapeError, MissingFileError, UsageError, errors of loading.
     """
     from edgezip import frontends
 
@@ -207,7 +210,7 @@ def _report(
                 _bytes_after(weights, is_int8),
                 _sqnr_of(node, sqnr),
                 placement.kept.get(node.name or "", ""),
-            )  # fmt: skip
+            )
         )
     return report
 
@@ -233,6 +236,5 @@ def _sqnr_of(node: Any, sqnr: Mapping[str, float]) -> float | None:
     if value.name in sqnr:
         return round(sqnr[value.name], 2)
     users = graph.consumers(value)
-    if len(users) == 1 and users[0][0].outputs[0].name in sqnr:
-        return round(sqnr[users[0][0].outputs[0].name], 2)
-    return None
+    behind = str(users[0][0].outputs[0].name) if len(users) == 1 else ""
+    return round(sqnr[behind], 2) if behind in sqnr else None

@@ -81,11 +81,23 @@ def violations(module: str, source: str) -> list[str]:
 def crosses_passes(module: str, name: str) -> bool:
     """Passes never import passes: a module that defines ``run`` as a pass is not imported by another such module."""
     target = PACKAGE / "passes" / f"{name.split('.')[2]}.py" if name.count(".") >= 2 else None
-    return bool(target and is_pass(target) and is_pass(PACKAGE / "passes" / f"{module.split('.')[2]}.py" if module.count(".") >= 2 else PACKAGE))
+    return bool(
+        target
+        and is_pass(target)
+        and is_pass(PACKAGE / "passes" / f"{module.split('.')[2]}.py" if module.count(".") >= 2 else PACKAGE)
+    )
 
 
 def is_pass(path: Path) -> bool:
-    return path.is_file() and path.stem.split("_")[0] in {"quantize", "fuse", "correct", "prune", "cluster", "factorize", "equalize"}
+    return path.is_file() and path.stem.split("_")[0] in {
+        "quantize",
+        "fuse",
+        "correct",
+        "prune",
+        "cluster",
+        "factorize",
+        "equalize",
+    }
 
 
 def modules() -> list[Path]:
@@ -103,7 +115,11 @@ def test_a_pass_that_imports_pack_is_caught() -> None:
 
 
 def test_a_room_that_the_table_does_not_know_is_caught() -> None:
-    rooms = {p.name.removesuffix(".py") for p in PACKAGE.iterdir() if (p.is_dir() or p.suffix == ".py") and not p.name.startswith("__py")}
+    rooms = {
+        p.name.removesuffix(".py")
+        for p in PACKAGE.iterdir()
+        if (p.is_dir() or p.suffix == ".py") and not p.name.startswith("__py")
+    }
     rooms -= {p.name for p in PACKAGE.iterdir() if p.is_dir() and not list(p.rglob("*.py"))} | {"py.typed"}
     assert rooms <= set(ALLOWED) | TOP, f"rooms without a row: {sorted(rooms - set(ALLOWED) - TOP)}"
 

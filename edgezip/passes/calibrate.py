@@ -25,7 +25,7 @@ def calibrate(
     ``progress`` is told the number of samples done. Raises CalibrationError: no samples, or a value that is not finite.
     """
     histograms = {name: Histogram(name) for name in names}
-    from_inputs = {v.name for v in graph.input_values(model)} & set(histograms)
+    from_inputs = {v.name or "" for v in graph.input_values(model)} & set(histograms)
     inner = [name for name in histograms if name not in from_inputs]
     kept: list[Mapping[str, Array]] = []
 
@@ -39,7 +39,7 @@ def calibrate(
         for name in inner:
             histograms[name].add(results[name], f"sample {count - 1}")
         for name in from_inputs:
-            histograms[str(name)].add(np.asarray(kept[0][str(name)]), f"sample {count - 1}")
+            histograms[name].add(np.asarray(kept[0][name]), f"sample {count - 1}")
         if progress is not None:
             progress(count)
     if not count:

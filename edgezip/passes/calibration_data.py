@@ -40,9 +40,12 @@ def read(
     usable = [p for p in files if p.suffix.lower() in PICTURES | {".npy", ".npz"}]
     if not usable:
         raise CalibrationError(
-            "no calibration samples", where=str(source), expected="files ending with .npz, .npy, .png or .jpg", got=f"{len(files)} other files",
+            "no calibration samples",
+            where=str(source),
+            expected="files ending with .npz, .npy, .png or .jpg",
+            got=f"{len(files)} other files",
             hint="put some tens of typical inputs there",
-        )  # fmt: skip
+        )
     count = 0
     for path in usable:
         for feed in _samples(path, inputs, mean, std):
@@ -129,9 +132,11 @@ def _fitting(array: Array, item: Input, where: str) -> Array:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise CalibrationError(
-            "sample holds a value that is not finite", where=f"{where}, input '{item.name}' at {place}", got=str(array[place]),
+            "sample holds a value that is not finite",
+            where=f"{where}, input '{item.name}' at {place}",
+            got=str(array[place]),
             hint="remove the sample, or clean the data",
-        )  # fmt: skip
+        )
     return array
 
 

@@ -86,5 +86,8 @@ def _divergence(magnitude: Array, bins: int) -> float:
 
 
 METHODS: dict[str, Callable[[Histogram], tuple[float, float]]] = {
-    "minmax": minmax, "percentile": percentile, "mse": mse, "entropy": entropy,
-}  # fmt: skip
+    "minmax": minmax,
+    "percentile": percentile,
+    "mse": mse,
+    "entropy": entropy,
+}

@@ -34,9 +34,12 @@ class Histogram:
         low, high = float(values.min()), float(values.max())
         if not (np.isfinite(low) and np.isfinite(high)):
             raise CalibrationError(
-                "calibration reached a value that is not finite", where=f"tensor '{self.name}'{f', {sample}' if sample else ''}",
-                expected="finite numbers", got=str(low if not np.isfinite(low) else high), hint="check the input data and its scaling",
-            )  # fmt: skip
+                "calibration reached a value that is not finite",
+                where=f"tensor '{self.name}'{f', {sample}' if sample else ''}",
+                expected="finite numbers",
+                got=str(low if not np.isfinite(low) else high),
+                hint="check the input data and its scaling",
+            )
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._widen(max(abs(low), abs(high)))
         index = np.floor((values.reshape(-1).astype(np.float64) + self.radius) * (BINS / (2 * self.radius))).astype(np.int64)

@@ -19,17 +19,65 @@ if TYPE_CHECKING:
 
 PRODUCTS = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}  # operator -> input that holds the weights
 ARITHMETIC = {
-    "Add", "Sub", "Mul", "AveragePool", "GlobalAveragePool", "ReduceMean", "Resize", "Upsample", "PRelu", "Softmax", "Concat",
-}  # fmt: skip
+    "Add",
+    "Sub",
+    "Mul",
+    "AveragePool",
+    "GlobalAveragePool",
+    "ReduceMean",
+    "Resize",
+    "Upsample",
+    "PRelu",
+    "Softmax",
+    "Concat",
+}
 SAME_SCALE = {"MaxPool", "GlobalMaxPool", "Pad"}  # the result takes the parameters of the input
 MOVEMENT = {
-    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Gather", "Expand", "Tile", "DepthToSpace",
-    "SpaceToDepth", "Identity",
-}  # fmt: skip
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+    "Slice",
+    "Split",
+    "Gather",
+    "Expand",
+    "Tile",
+    "DepthToSpace",
+    "SpaceToDepth",
+    "Identity",
+}
 ELEMENTWISE = {
-    "Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Softplus", "Softsign", "Mish", "Swish",
-    "Gelu", "Erf", "Exp", "Log", "Sqrt", "Abs", "Neg", "Reciprocal", "Clip", "Add", "Sub", "Mul", "Div", "Pow", "Min", "Max",
-}  # fmt: skip
+    "Relu",
+    "LeakyRelu",
+    "Elu",
+    "Selu",
+    "Celu",
+    "Sigmoid",
+    "Tanh",
+    "HardSigmoid",
+    "HardSwish",
+    "Softplus",
+    "Softsign",
+    "Mish",
+    "Swish",
+    "Gelu",
+    "Erf",
+    "Exp",
+    "Log",
+    "Sqrt",
+    "Abs",
+    "Neg",
+    "Reciprocal",
+    "Clip",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Pow",
+    "Min",
+    "Max",
+}
 CLIPS = {"Relu", "Clip"}
 UNIT_RANGE = {"Softmax", "Sigmoid", "HardSigmoid"}
 

@@ -35,7 +35,7 @@ def quantize_static(model: Model, placement: Placement, params: Mapping[str, tup
     for name, uses in placement.points.items():
         scale, zero = params[name]
         there = None if uses is None else [(by_name[user.name], index) for user, index in uses]
-        graph.insert_qdq(quantised, values[name], np.float32(scale), np.int8(zero), uses=there)
+        graph.insert_qdq(quantised, values[name], np.array(scale, np.float32), np.array(zero, np.int8), uses=there)
     graph.sort(quantised)
     return quantised
 
@@ -71,7 +71,7 @@ def _quantize_product(model: Model, node: Node, params: Mapping[str, tuple[float
     sx = input_scale(node, params)
     values, scale = quantize_weights(held, axis, bias, sx or 1.0)
     if axis is None:
-        graph.quantize_weight(model, weight, values, np.float32(scale[0]), np.int8(0), uses=[(node, 1)])
+        graph.quantize_weight(model, weight, values, scale[0].reshape(()), np.array(0, np.int8), uses=[(node, 1)])
     else:
         graph.quantize_weight(model, weight, values, scale, np.zeros(len(scale), np.int8), axis=axis, uses=[(node, 1)])
     if bias is not None and bias_value is not None and sx is not None and bias.ndim == 1:
@@ -90,7 +90,8 @@ def _quantize_bias(model: Model, node: Node, value: Value, bias: Array, steps: A
 def quantize_weights(weights: Array, axis: int | None, bias: Array | None = None, sx: float = 1.0) -> tuple[Array, Array]:
     """int8 weights in [-127, 127] and float32 scales (outputs,), or (1,) when ``axis`` is None.
 
-    Each scale is the one of least squared error among shrunken ranges, but never so small that ``|bias / (sx * scale)|`` passes 2^30.
+    Each scale is the one of least squared error among shrunken ranges, but never so small that ``|bias / (sx * scale)|`` passes
+    2^30.
     """
     rows = weights.reshape(1, -1) if axis is None else np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1)
     rows = rows.astype(np.float64)

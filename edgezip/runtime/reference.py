@@ -144,7 +144,7 @@ def _strided(flat: Array, tensor: Tensor) -> Array:
 
 def _zeros(op: Op) -> dict[str, Any]:
     """What an absent parameter is in the file."""
-    fields = PARAMS[op].fields or {}
+    fields: Mapping[str, Any] = PARAMS[op].fields or {}
     return {name: (0,) * MAX_RANK if kind.shape else 0 for name, (kind, *_) in fields.items()}
 
 
@@ -164,8 +164,8 @@ def _seen(session: ReferenceSession, step: Step, stored: bool) -> Array:
         bias = 128 if session.program.act_sign else 0
         x = x.astype(np.int32) + bias
         fill = tensor.zero_point + bias
-    pair = lambda name: (p[f"{name}_h"], p[f"{name}_w"])  # noqa: E731
-    return ref.patches(x, pair("out"), pair("kernel"), pair("stride"), pair("dilation"), (p["pad_top"], p["pad_left"]), fill)
+    grid, kernel, stride, dilation = ((p[f"{name}_h"], p[f"{name}_w"]) for name in ("out", "kernel", "stride", "dilation"))
+    return ref.patches(x, grid, kernel, stride, dilation, (p["pad_top"], p["pad_left"]), fill)
 
 
 def _scatter(session: ReferenceSession, step: Step, values: Array) -> None:
@@ -261,7 +261,7 @@ def _gather_strided(flat: Array, dims: Any, strides: Any, rank: int, offset: int
         shape = [1] * rank
         shape[axis] = dims[axis]
         index = index + (np.arange(dims[axis]) * strides[axis]).reshape(shape)
-    return index if flat.size == 0 else flat[index]
+    return index if flat.size == 0 else np.asarray(flat[index])
 
 
 def _logical_flat(session: ReferenceSession, index: int) -> Array:
@@ -435,7 +435,7 @@ def _matmul(session: ReferenceSession, step: Step) -> None:
     b = b.transpose(0, 2, 1) if p["transpose_b"] else b
     if ta.dtype is DType.S8:
         acc = ref.matmul_s8(a, b, ta.zero_point, tb.zero_point)
-        values = ref.requantize_accumulator(acc, np.float32(p["scale"]), p["lo"], p["hi"], y.zero_point)
+        values = ref.requantize_accumulator(acc, np.array(p["scale"], np.float32), p["lo"], p["hi"], y.zero_point)
     else:
         values = ref.matmul_f32(a, b)
     _scatter_strided(session, step.outputs[0], values, (p["batch"], p["M"], p["N"]), (p["batch_stride_y"], p["N"], 1), 3)

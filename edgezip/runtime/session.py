@@ -61,7 +61,9 @@ class Session:
         profile: bool = False,
     ) -> None:
         self._ffi, self._lib = load_native()
-        self._session = self._program = self._keep = None
+        self._session: Any = None
+        self._program: Any = None
+        self._keep: Array | None = None
         self._open(program)
         options = self._ffi.new("ez_session_options *", {"threads": threads, "profile": int(profile)})
         name = self._ffi.new("char[]", isa.encode()) if isa else self._ffi.NULL
