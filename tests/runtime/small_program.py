@@ -11,14 +11,13 @@ from edgezip.program import Binary, Convert, DType, Layout, Op, Place, Pool, Pro
 from edgezip.runtime.reference import ReferenceSession
 
 Array = np.ndarray[Any, Any]
-CHANNELS = 4
 WHOLE = {"lo": -128, "hi": 127}
 UNCLAMPED = {"float_lo": -math.inf, "float_hi": math.inf}
 
 
 class _Builder:
-    def __init__(self, layout: Layout, act_sign: int, seed: int) -> None:
-        self.layout, self.act_sign = layout, act_sign
+    def __init__(self, layout: Layout, act_sign: int, seed: int, channels: int) -> None:
+        self.layout, self.act_sign, self.channels = layout, act_sign, channels
         self.rng = np.random.default_rng(seed)
         self.tensors: list[Tensor] = []
         self.steps: list[Step] = []
@@ -61,23 +60,25 @@ class _Builder:
 
 
 def _packed(b: _Builder, op: Op, taps: int) -> Array:
-    """Random weights of 16 outputs; what pads taps or channels is zero, as the packer leaves it."""
-    step = 4 if b.layout is Layout.K4N16 else 8
+    """Random weights in the program's layout; what pads outputs, taps or channels is zero, as the packer leaves it."""
+    step, c = 4 if b.layout is Layout.K4N16 else 8, b.channels
+    panels = -(-c // 16)
     if op is Op.CONV:
-        w = b.rng.integers(-9, 10, (taps, 16, step), np.int8)
-        w[:, :, CHANNELS:] = 0
-    elif step == 4:
-        w = b.rng.integers(-9, 10, (-(-taps // 4), 16, 4), np.int8)
-        w[-1, :, (taps - 1) % 4 + 1 :] = 0
+        w = np.zeros((panels * 16, taps, -(-c // step) * step), np.int8)
+        w[:c, :, :c] = b.rng.integers(-9, 10, (c, taps, c), np.int8)
     else:
-        w = b.rng.integers(-9, 10, (taps, 16), np.int8)
-    return w.reshape(-1).view(np.uint8)
+        w = np.zeros((panels * 16, -(-taps // 4) * 4 if step == 4 else taps), np.int8)
+        w[:c, :taps] = b.rng.integers(-9, 10, (c, taps), np.int8)
+        if step == 8:
+            return np.ascontiguousarray(w.reshape(panels, 16, taps).transpose(0, 2, 1)).reshape(-1).view(np.uint8)
+    return np.ascontiguousarray(w.reshape(panels, 16, -1, step).transpose(0, 2, 1, 3)).reshape(-1).view(np.uint8)
 
 
 def _product(b: _Builder, op: Op, x: int, taps: int, y: int) -> int:
     w = b.constant(f"{op.name}.w", DType.U8, _packed(b, op, taps))
-    bias = b.constant(f"{op.name}.b", DType.S32, b.rng.integers(-300, 300, 16))
-    mult = b.constant(f"{op.name}.m", DType.F32, b.rng.uniform(0.001, 0.02, 16))
+    padded = -(-b.channels // 16) * 16
+    bias = b.constant(f"{op.name}.b", DType.S32, b.rng.integers(-300, 300, padded))
+    mult = b.constant(f"{op.name}.m", DType.F32, b.rng.uniform(0.001, 0.02, padded))
     size = math.isqrt(taps)
     ones = {f"{name}_{axis}": 1 for name in ("stride", "dilation", "out_step") for axis in "hw"}
     zeros = {"out_offset_h": 0, "out_offset_w": 0}
@@ -85,16 +86,18 @@ def _product(b: _Builder, op: Op, x: int, taps: int, y: int) -> int:
     return b.step(
         op, (x, w, bias, mult), y, kernel_h=size, kernel_w=size, pad_top=size // 2, pad_left=size // 2, out_h=grid[1],
         out_w=grid[2],
-        groups=CHANNELS if op is Op.DEPTHWISE else 1, zero_point_mid=3, zero_point_mid_out=3, scale_a=1.0, scale_b=1.0,
+        groups=b.channels if op is Op.DEPTHWISE else 1, zero_point_mid=3, zero_point_mid_out=3, scale_a=1.0, scale_b=1.0,
         add_lo=-128,
         add_hi=127, **ones, **zeros, **WHOLE, **UNCLAMPED,
     )  # fmt: skip
 
 
-def small_program(layout: Layout = Layout.K4N16, act_sign: int = 0x80, seed: int = 0, vectors: int = 1) -> Program:
-    """float32 (1, 4, 6, 6) in; float32 (1, 4, 3, 3) and (4,) out."""
-    b = _Builder(layout, act_sign, seed)
-    c = CHANNELS
+def small_program(
+    layout: Layout = Layout.K4N16, act_sign: int = 0x80, seed: int = 0, vectors: int = 1, channels: int = 4
+) -> Program:
+    """float32 (1, channels, 6, 6) in; float32 (1, channels, 3, 3) and (channels,) out."""
+    b = _Builder(layout, act_sign, seed, channels)
+    c = channels
     x = b.outside("x", Place.INPUT, (1, c, 6, 6), 0)
     y0 = b.outside("picture", Place.OUTPUT, (1, c, 3, 3), 0)
     y1 = b.outside("scores", Place.OUTPUT, (c,), 1)
@@ -140,7 +143,7 @@ def small_program(layout: Layout = Layout.K4N16, act_sign: int = 0x80, seed: int
     mixed = b.arena("mixed", DType.F32, (1, c))
     strides = {"batch_stride_a": 0, "batch_stride_b": 0, "batch_stride_y": 0}
     b.step(Op.MATMUL, (means, matrix), mixed, batch=1, M=1, N=c, K=c, transpose_b=0, scale=0.0, lo=0, hi=0, **strides)
-    index = b.constant("order", DType.S64, np.array([3, -3, 1, 0]))
+    index = b.constant("order", DType.S64, b.rng.integers(-c, c, c))
     picked = b.step(Op.GATHER, (mixed, index), b.arena("picked", DType.F32, (c,)), outer=1, n=c, inner=1, m=c)
     b.step(Op.SOFTMAX, (picked,), y1, scale=1.0)
     program = Program(
