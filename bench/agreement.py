@@ -83,7 +83,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         theirs = [f"{p['sqnr_db']} ({p['pct']})" if "pct" in p else "failed" for p in peers.values()]
         figures = (f"{row['float_pct']:.2f}", f"{mine['pct']:.2f}", moved, f"{mine['sqnr_db']:.2f}")
         lines.append((row["task"], row["metric"], row["samples"], *figures, *theirs))
-    return text.table(COLUMNS, lines)
+    return text.table((*COLUMNS, *(f"ORT {method}" for method in rows[0]["onnxruntime"])), lines)
 
 
 def main() -> int:

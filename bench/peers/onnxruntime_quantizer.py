@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,16 +24,18 @@ def quantize(model: Path, calibration: Iterable[Feed], method: str, output: Path
 
     logging.disable(logging.WARNING)  # it warns of every operator that it leaves in float
     try:
-        q.quantize_static(
-            str(_prepared(model, output)),
-            str(output),
-            _reader(q.CalibrationDataReader, calibration),
-            quant_format=q.QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=q.QuantType.QUInt8,
-            weight_type=q.QuantType.QInt8,
-            calibrate_method=getattr(q.CalibrationMethod, {"minmax": "MinMax"}.get(method, method.capitalize())),
-        )
+        # it also prints its progress
+        with contextlib.redirect_stdout(io.StringIO()):
+            q.quantize_static(
+                str(_prepared(model, output)),
+                str(output),
+                _reader(q.CalibrationDataReader, calibration),
+                quant_format=q.QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=q.QuantType.QUInt8,
+                weight_type=q.QuantType.QInt8,
+                calibrate_method=getattr(q.CalibrationMethod, {"minmax": "MinMax"}.get(method, method.capitalize())),
+            )
     finally:
         logging.disable(logging.NOTSET)
     return output
@@ -43,9 +47,10 @@ def _prepared(model: Path, output: Path) -> Path:
 
     loaded = onnx.load(str(model))
     if next(item.version for item in loaded.opset_import if item.domain in ("", "ai.onnx")) < PER_CHANNEL_OPSET:
-        loaded = onnx.version_converter.convert_version(loaded, PER_CHANNEL_OPSET)
+        model = output.with_suffix(".converted.onnx")
+        onnx.save(onnx.version_converter.convert_version(loaded, PER_CHANNEL_OPSET), str(model))
     path = output.with_suffix(".prepared.onnx")
-    quant_pre_process(loaded, str(path), skip_symbolic_shape=True)
+    quant_pre_process(str(model), str(path), skip_symbolic_shape=True)
     return path
 
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from bench.zoo.task import Task
 
 # One module each; it exports TASK. Loaded on demand: some need Pillow.
-TASKS = ("efflite0", "squeezenet", "ocr_det", "lenet300_fashion", "lenet5_fashion")
+TASKS = ("demo", "efflite0", "squeezenet", "ocr_det", "lenet300_fashion", "lenet5_fashion")
 
 
 def load_task(name: str) -> Task:
