@@ -15,12 +15,14 @@ MAX_BYTES = 1 << 48
 
 
 def _printable(text: str) -> str:
-    """Without what JSON escapes could bring back: control and direction marks, lone surrogates."""
+    """Without what JSON escapes could bring back: control and direction marks."""
     return "".join(c for c in text if c.isprintable())
 
 
 Text = Annotated[str, Field(max_length=1024), AfterValidator(_printable)]
-Word = Annotated[str, Field(max_length=32, pattern=r"^[A-Za-z0-9_.+-]+\Z")]
+Word = Annotated[
+    str, Field(max_length=32, pattern=r"^[A-Za-z0-9_.+-]+$")
+]  # in this dialect $ is the end of the text, not of a line
 Microseconds = Annotated[float, Field(ge=0, lt=MAX_US)]
 Bytes = Annotated[int, Field(ge=0, lt=MAX_BYTES)]
 

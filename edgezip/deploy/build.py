@@ -26,14 +26,17 @@ FLAGS = (
     "-D_GNU_SOURCE",
 )  # fmt: skip
 PACKAGES = {"aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu"}  # Debian's name of a compiler
+# zig builds its C library once for every CPU name (a minute each): all targets of an architecture link with its baseline.
+BASELINE = {"aarch64": "generic", "x86_64": "x86_64"}
 LINK = ("-static", "-s", "-Wl,--gc-sections", "-pthread", "-lm")
 
 
 @dataclass(frozen=True, slots=True)
 class Compiler:
-    """``command`` compiles C for the target; ``dialect`` names the line of ``flags.txt`` that it understands."""
+    """``command`` compiles C, ``link`` links it; ``dialect`` names the line of ``flags.txt`` that it understands."""
 
     command: tuple[str, ...]
+    link: tuple[str, ...]
     dialect: str
     version: str
 
@@ -74,10 +77,11 @@ def find_compiler(target: Target, prefer: str | None = None) -> Compiler:
 def _zig(target: Target, _native: bool) -> Compiler | None:
     if importlib.util.find_spec("ziglang") is None:
         return None
-    command = (sys.executable, "-m", "ziglang", "cc", "-target", target.triple, f"-mcpu={target.zig_cpu}")
     from importlib.metadata import version
 
-    return Compiler(command, "zig", f"zig {version('ziglang')}")
+    base = (sys.executable, "-m", "ziglang", "cc", "-target", target.triple)
+    link = (*base, f"-mcpu={BASELINE[target.arch]}")
+    return Compiler((*base, f"-mcpu={target.zig_cpu}"), link, "zig", f"zig {version('ziglang')}")
 
 
 def _system_gcc(target: Target, native: bool) -> Compiler | None:
@@ -86,7 +90,8 @@ def _system_gcc(target: Target, native: bool) -> Compiler | None:
     if found is None:
         return None
     text = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout.splitlines()
-    return Compiler((found, *target.gcc_flags), "gcc", text[0] if text else found)
+    command = (found, *target.gcc_flags)
+    return Compiler(command, command, "gcc", text[0] if text else found)
 
 
 def isa_flags(folder: Path, dialect: str) -> tuple[str, ...]:
@@ -112,7 +117,7 @@ def _groups(target: Target, compiler: Compiler) -> list[tuple[str, list[Path], t
 
 def _digest(target: Target, compiler: Compiler) -> str:
     root = source_folder()
-    state = hashlib.sha256(repr((FLAGS, LINK, compiler.command[1:], compiler.version, target.isa)).encode())
+    state = hashlib.sha256(repr((FLAGS, LINK, compiler.command[1:], compiler.link[1:], compiler.version, target.isa)).encode())
     for path in sorted(p for p in root.rglob("*") if p.suffix in (".c", ".h", ".inc", ".txt")):
         state.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return state.hexdigest()[:24]
@@ -136,7 +141,7 @@ def build_runner(target: Target, *, cache_dir: Path, compiler: Compiler | None =
             _compile(compiler, sources, extra, folder, cache_dir)
             objects += sorted(folder.glob("*.o"))
         binary = Path(scratch) / "ez_run"
-        _call(compiler, [*map(str, objects), *LINK, "-o", str(binary)], Path(scratch), cache_dir)
+        _call(compiler.link, [*map(str, objects), *LINK, "-o", str(binary)], Path(scratch), cache_dir)
         binary.replace(final)
     return final
 
@@ -145,17 +150,15 @@ def _compile(compiler: Compiler, sources: list[Path], extra: tuple[str, ...], fo
     root = source_folder()
     includes = [f"-I{root}", f"-I{root / 'include'}"]
     if compiler.dialect == "gcc":
-        _call(compiler, [*FLAGS, *extra, *includes, "-c", *map(str, sources)], folder, cache_dir)
+        _call(compiler.command, [*FLAGS, *extra, *includes, "-c", *map(str, sources)], folder, cache_dir)
         return
     for source in sources:  # zig cc writes one object a call
-        _call(compiler, [*FLAGS, *extra, *includes, "-c", str(source), "-o", f"{source.stem}.o"], folder, cache_dir)
+        _call(compiler.command, [*FLAGS, *extra, *includes, "-c", str(source), "-o", f"{source.stem}.o"], folder, cache_dir)
 
 
-def _call(compiler: Compiler, arguments: list[str], folder: Path, cache_dir: Path) -> None:
+def _call(command: tuple[str, ...], arguments: list[str], folder: Path, cache_dir: Path) -> None:
     environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(cache_dir / "zig"), "ZIG_LOCAL_CACHE_DIR": str(cache_dir / "zig")}
-    done = subprocess.run(
-        [*compiler.command, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*command, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         first = "\n".join(done.stderr.strip().splitlines()[:12])
-        raise ToolError(f"the compiler failed:\n{first}", where=" ".join(compiler.command), hint="run `edgezip doctor`")
+        raise ToolError(f"the compiler failed:\n{first}", where=" ".join(command), hint="run `edgezip doctor`")

@@ -21,10 +21,12 @@ from edgezip.errors import DeviceError, EdgeZipError, UsageError
 SPACE_MARGIN_KB = 1024
 UPLOAD_S = 1800
 DEST = re.compile(r"[A-Za-z0-9._/][A-Za-z0-9._/-]{0,199}")
+CAUSES = re.compile(r"No space left|quota|Read-only|not permitted|denied|not found|Input/output error")
 STEPS = (
     "lock", "sweep", "space", "partial", "upload", "sums", "sync", "rename",
     "prove", "link", "previous", "switch", "prune", "unlock",
 )  # fmt: skip
+SYNC = 'sync -f "$1" 2>/dev/null || sync'  # the one file system, where sync can do that
 # The sums file is checked first, against the digest that only the sender knows, then the files against it.
 _CHECK = f"""
 cd "$1" 2>/dev/null || exit 1
@@ -62,7 +64,7 @@ class Installer:
         version = bundle.digest[:12]
         with self._locked():
             self._step("sweep")
-            self._sh('rm -rf "$1"/.partial-* "$1"/.old-*', self.root)
+            self._sh('rm -rf "$1"/.partial-* "$1"/.old-* "$1/.new" "$1/.before"', self.root)
             sent = not self._is_complete(version, bundle.digest)
             if sent:
                 self._upload(bundle, version)
@@ -97,8 +99,7 @@ class Installer:
     def _must(self, what: str, script: str, *arguments: str, stdin: bytes = b"", timeout_s: float = 120.0) -> Reply:
         reply = self._sh(script, *arguments, stdin=stdin, timeout_s=timeout_s)
         if reply.code:
-            last = reply.stderr.strip().splitlines() or reply.stdout.strip().splitlines() or [f"exit code {reply.code}"]
-            raise DeviceError(f"{what}: {last[-1]}", where=self._where, hint="the old version stays in service")
+            raise DeviceError(f"{what}: {_cause(reply)}", where=self._where, hint="the old version stays in service")
         return reply
 
     @contextmanager
@@ -132,7 +133,7 @@ class Installer:
             self._step("sums")
             self._must("the files arrived damaged, or sha256sum is missing there", _CHECK, partial, bundle.digest, timeout_s=600)
             self._step("sync")
-            self._must("cannot sync", "sync", timeout_s=600)
+            self._must("cannot sync", SYNC, partial, timeout_s=600)
             self._step("rename")
             move_aside = 'if [ -e "$1/$2" ]; then mv -T "$1/$2" "$1/.old-$2" || exit 1; fi'
             self._must("cannot rename", f'{move_aside}; mv -T "$3" "$1/$2" && rm -rf "$1/.old-$2"', self.root, version, partial)
@@ -175,7 +176,7 @@ class Installer:
             script = 'rm -f "$1/.before" && ln -s "$2" "$1/.before" && mv -T "$1/.before" "$1/previous"'
             self._must("cannot remember the old version", script, self.root, previous)
         self._step("switch")
-        self._must("cannot switch", 'mv -T "$1/.new" "$1/current" && sync', self.root, timeout_s=600)
+        self._must("cannot switch", f'mv -T "$1/.new" "$1/current" && {{ {SYNC}; }}', self.root, timeout_s=600)
 
     def _prune(self, version: str, previous: str | None, keep: int) -> None:
         """Old versions go, oldest first; the one in service and the one before it always stay."""
@@ -187,3 +188,9 @@ class Installer:
     def _discard(self, version: str) -> None:
         """Out of sight in one step, then deleted: no half version under a version's name."""
         self._sh('mv -T "$1/$2" "$1/.old-$2" && rm -rf "$1/.old-$2"', self.root, version)
+
+
+def _cause(reply: Reply) -> str:
+    """The line that says why: the one with the system's word for it, else the last."""
+    lines = reply.stderr.strip().splitlines() or [f"exit code {reply.code}"]
+    return next((line for line in lines if CAUSES.search(line)), lines[-1])
