@@ -19,6 +19,7 @@ from edgezip.deploy.transports import Reply, Transport
 from edgezip.errors import DeviceError, EdgeZipError, UsageError
 
 SPACE_MARGIN_KB = 1024
+FULL_KB = 64  # tar on a full disk says many things; with less than this left it was the disk
 UPLOAD_S = 1800
 DEST = re.compile(r"[A-Za-z0-9._/][A-Za-z0-9._/-]{0,199}")
 CAUSES = re.compile(r"No space left|quota|Read-only|not permitted|denied|not found|Input/output error")
@@ -129,7 +130,7 @@ class Installer:
             self._step("partial")
             self._must("cannot create the folder", 'mkdir "$1"', partial)
             self._step("upload")
-            self._must("the transfer failed", 'tar -C "$1" -xf -', partial, stdin=bundle.tar(), timeout_s=UPLOAD_S)
+            self._send(bundle, partial)
             self._step("sums")
             self._must("the files arrived damaged, or sha256sum is missing there", _CHECK, partial, bundle.digest, timeout_s=600)
             self._step("sync")
@@ -141,6 +142,14 @@ class Installer:
             with suppress(EdgeZipError):  # the first error is the one to tell; the next run sweeps
                 self._sh('rm -rf "$1"', partial)
             raise
+
+    def _send(self, bundle: Bundle, partial: str) -> None:
+        reply = self._sh('tar -C "$1" -xf -', partial, stdin=bundle.tar(), timeout_s=UPLOAD_S)
+        if not reply.code:
+            return
+        free = self._free_kb()
+        cause = "No space left on the device" if free is not None and free < FULL_KB else _cause(reply)
+        raise DeviceError(f"the transfer failed: {cause}", where=self._where, hint="the old version stays in service")
 
     def _prove(self, version: str, prove: Callable[[str], None], *, is_new: bool) -> None:
         self._step("prove")
@@ -154,14 +163,16 @@ class Installer:
 
     def _check_space(self, bundle: Bundle) -> None:
         self._step("space")
-        reply = self._must("cannot ask for free space", 'df -Pk "$1" | tail -n 1', self.root)
-        words = reply.stdout.split()
-        needed = bundle.total_bytes // 1024 + SPACE_MARGIN_KB
-        if len(words) >= 4 and words[3].isdigit() and int(words[3]) < needed:
+        free, needed = self._free_kb(), bundle.total_bytes // 1024 + SPACE_MARGIN_KB
+        if free is not None and free < needed:
             raise DeviceError(
-                "not enough space on the device", where=self._where, expected=f"{needed} kB free", got=f"{words[3]} kB",
+                "not enough space on the device", where=self._where, expected=f"{needed} kB free", got=f"{free} kB",
                 hint="free some, lower --keep, or choose another --dest; the old version stays in service",
             )  # fmt: skip
+
+    def _free_kb(self) -> int | None:
+        words = self._must("cannot ask for free space", 'df -Pk "$1" | tail -n 1', self.root).stdout.split()
+        return int(words[3]) if len(words) >= 4 and words[3].isdigit() else None
 
     def _link(self, name: str) -> str | None:
         lines = self._sh('readlink "$1/$2"', self.root, name).stdout.strip().splitlines()
