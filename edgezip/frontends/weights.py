@@ -1,4 +1,4 @@
-"""What follows a layer folded into its weights: BatchNormalization and a constant per channel (in float64, rounded once)."""
+"""What follows a layer folded into its weights: BatchNormalization and constants per channel (in float64, rounded once)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLDABLE = {"Conv", "ConvTranspose", "Gemm"}
 
 
 def fold(model: Model) -> None:
-    """Folds BatchNormalization, and Add of a constant per channel, into a Conv, ConvTranspose or Gemm of float32 weights.
+    """Folds BatchNormalization, and Add and Mul of a constant per channel, into a Conv, ConvTranspose or Gemm of float32 weights.
 
     y = (W x + b - mean) * gamma / sqrt(var + epsilon) + beta. Only where nobody else reads the layer's output; others stay.
     """
@@ -24,8 +24,8 @@ def fold(model: Model) -> None:
             layer = _layer_of(node.inputs[0])
             if layer is not None:
                 _fold_norm(model, layer, node)
-        elif node.op_type == "Add":
-            _fold_add(model, node)
+        elif node.op_type in ("Add", "Mul"):
+            _fold_constant(model, node)
 
 
 def _layer_of(value: Value | None) -> Node | None:
@@ -37,22 +37,40 @@ def _layer_of(value: Value | None) -> Node | None:
     return layer if weight is not None and weight.dtype == np.float32 else None
 
 
-def _fold_add(model: Model, node: Node) -> None:
+def _fold_constant(model: Model, node: Node) -> None:
+    """Add or Mul of a constant per channel."""
     for value, other in ((node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])):
-        layer, addend = _layer_of(value), graph.constant(other)
-        if layer is None or addend is None or addend.dtype != np.float32:
+        layer, constant = _layer_of(value), graph.constant(other)
+        if layer is None or constant is None or constant.dtype != np.float32:
             continue
-        per_channel = _per_channel(addend, graph.shape(layer.outputs[0]), channel=1)
-        bias = _bias(layer)
-        channels = graph.shape(layer.outputs[0])[1]
-        if per_channel is None or bias is None or bias.size not in (1, channels):
+        per_channel = _per_channel(constant, graph.shape(layer.outputs[0]), channel=1)
+        if per_channel is None:
             continue
-        if layer.op_type == "Gemm":
-            graph.set_attribute(layer, "beta", None)
-        total = np.broadcast_to(bias.reshape(-1), (channels,)) + per_channel
-        _write(model, layer, 2, f"{layer.name}_bias", total.astype(np.float32))
-        _hand_over(model, layer.outputs[0], node)
+        if node.op_type == "Add":
+            _fold_affine(model, layer, node, None, per_channel)
+        else:
+            _fold_affine(model, layer, node, per_channel, np.zeros(1))
         return
+
+
+def _fold_affine(model: Model, layer: Node, node: Node, factor: graph.Array | None, shift: graph.Array) -> None:
+    """Lets the layer give ``y * factor + shift``, which ``node`` computed of its y; left alone where that is not finite."""
+    made = layer.outputs[0]
+    channels = graph.shape(made)[1]
+    weight, bias = graph.constant(layer.inputs[1]), _bias(layer)
+    if weight is None or bias is None or bias.size not in (1, channels):
+        return
+    new_bias = np.broadcast_to(bias.reshape(-1), (channels,)) * (1.0 if factor is None else factor) + shift
+    new_weight = None if factor is None else _scaled(layer, weight.astype(np.float64), factor).astype(np.float32)
+    if not np.isfinite(new_bias.astype(np.float32)).all() or (new_weight is not None and not np.isfinite(new_weight).all()):
+        return
+    if new_weight is not None:
+        _write(model, layer, 1, f"{layer.name}_weight", new_weight)
+    _write(model, layer, 2, f"{layer.name}_bias", new_bias.astype(np.float32))
+    if layer.op_type == "Gemm":
+        for name in ("beta",) if factor is None else ("alpha", "beta"):
+            graph.set_attribute(layer, name, None)
+    _hand_over(model, made, node)
 
 
 def _per_channel(array: graph.Array, dims: tuple[int, ...], channel: int) -> graph.Array | None:
@@ -66,28 +84,16 @@ def _per_channel(array: graph.Array, dims: tuple[int, ...], channel: int) -> gra
 
 
 def _fold_norm(model: Model, layer: Node, norm: Node) -> None:
-    made = layer.outputs[0]
-    weight, bias = graph.constant(layer.inputs[1]), _bias(layer)
+    channels = graph.shape(layer.outputs[0])[1]
     parameters = [graph.constant(value) for value in norm.inputs[1:5]]
-    if weight is None or bias is None or not all(_is_usable(array, graph.shape(made)[1]) for array in parameters):
+    if not all(_is_usable(array, channels) for array in parameters):
         return
     gamma, beta, mean, variance = (np.asarray(array, np.float64) for array in parameters)
     if (variance < 0).any():
         return
     factor = gamma / np.sqrt(variance + graph.attribute(norm, "epsilon", 1e-5))
-    channels = len(factor)
-    if bias.size not in (1, channels) or not np.isfinite(factor).all():
-        return
-    new_weight = _scaled(layer, weight.astype(np.float64), factor).astype(np.float32)
-    new_bias = ((np.broadcast_to(bias.reshape(-1), (channels,)) - mean) * factor + beta).astype(np.float32)
-    if not (np.isfinite(new_weight).all() and np.isfinite(new_bias).all()):
-        return
-    _write(model, layer, 1, f"{layer.name}_weight", new_weight)
-    _write(model, layer, 2, f"{layer.name}_bias", new_bias)
-    if layer.op_type == "Gemm":
-        for name in ("alpha", "beta"):
-            graph.set_attribute(layer, name, None)
-    _hand_over(model, made, norm)
+    if np.isfinite(factor).all():
+        _fold_affine(model, layer, norm, factor, beta - mean * factor)
 
 
 def _is_usable(array: graph.Array | None, channels: int) -> bool:
