@@ -93,7 +93,7 @@ def _show(facts: dict[str, Any]) -> None:
             "program",
             f"{facts['program']['path']}, {facts['program']['bytes']:,} bytes, for {facts['target']} ({facts['layout']})",
         ),
-        ("steps", f"{facts['steps']}, {facts['macs']:,} MACs" + (f", {share:.1%} of them int8" if share is not None else "")),
+        ("steps", f"{facts['steps']}, {facts['macs']:,} MACs, " + (f"{share:.1%} of them int8" if share else "float32")),
         ("weights", f"{memory['weights_bytes']:,} bytes"),
         ("arena", f"{memory['arena_bytes']:,} bytes, {over:.1%} above the lower bound"),
         ("vectors", f"{facts['vectors']} bundled"),

@@ -8,15 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from edgezip.pack import compose
 from edgezip.pack.builder import Builder, elements
+from edgezip.pack.uses import is_whole, readers, writers
 from edgezip.program import Binary, Convert, DType, Op, Place, Step, Unary
 
 PRODUCTS = (Op.CONV, Op.DEPTHWISE)
+STRIDED = (*PRODUCTS, Op.POOL)  # operators that walk rows of a wider tensor
 RESIDUAL, TABLE = 4, 5
 
 
 def run(builder: Builder) -> None:
-    """Clip, table and residual add into their producers; concat parts and graph outputs written in place; dead steps dropped."""
+    """Tables of tables, then clip, table and residual add into their producers, then parts of tensors used in place."""
+    drop_unread(builder)
+    compose.run(builder)
     drop_unread(builder)
     for index in range(len(builder.steps)):
         step = builder.steps[index]
@@ -26,6 +31,7 @@ def run(builder: Builder) -> None:
     drop_unread(builder)
     for index in range(len(builder.steps)):
         _copy_in_place(builder, index, builder.steps[index])
+        _slice_in_place(builder, index, builder.steps[index])
     drop_unread(builder)
 
 
@@ -52,23 +58,9 @@ def _kill(builder: Builder, index: int) -> None:
     step.inputs = tuple(-1 for _ in step.inputs)
 
 
-def writers(builder: Builder, tensor: int) -> list[int]:
-    """Steps that write into the tensor's buffer."""
-    buffer = builder.buffer_of[tensor]
-    return [i for i, s in enumerate(builder.steps) if buffer >= 0 and any(builder.buffer_of[t] == buffer for t in s.outputs)]
-
-
-def readers(builder: Builder, tensor: int) -> list[int]:
-    """Steps that read the tensor's buffer."""
-    buffer = builder.buffer_of[tensor]
-    return [
-        i for i, s in enumerate(builder.steps) if buffer >= 0 and any(t >= 0 and builder.buffer_of[t] == buffer for t in s.inputs)
-    ]
-
-
 def _producers_of(builder: Builder, index: int, tensor: int, fits: Callable[[Step], bool]) -> list[int]:
     """Steps that write ``tensor``, when step ``index`` is their only reader and all of them fit; else nothing."""
-    if readers(builder, tensor) != [index] or not _is_whole(builder, tensor):
+    if readers(builder, tensor) != [index] or not is_whole(builder, tensor):
         return []
     made_by = writers(builder, tensor)
     return made_by if made_by and all(i < index and fits(builder.steps[i]) for i in made_by) else []
@@ -79,11 +71,6 @@ def _describe(builder: Builder, place: int, absorbed: int) -> None:
     held = builder.forms[absorbed]
     fused = [*held.get("fused", ()), *([held["node"]] if "node" in held else ())]
     builder.forms[place]["fused"] = [*builder.forms[place].get("fused", ()), *fused]
-
-
-def _is_whole(builder: Builder, tensor: int) -> bool:
-    held = builder.tensors[tensor]
-    return held.offset == 0 and held.bytes == builder.buffer_bytes[builder.buffer_of[tensor]]
 
 
 def _redirect(builder: Builder, step: Step, tensor: int) -> None:
@@ -201,7 +188,8 @@ def _copy_in_place(builder: Builder, index: int, step: Step) -> None:
 
     def fits(s: Step) -> bool:
         made = builder.tensors[s.outputs[0]]
-        strided = run_of_one or (s.op in PRODUCTS and made.dims[-1] == p["dims"][1])
+        walks_rows = s.op in STRIDED or (s.op is Op.COPY and _fills_rows(s, made.dims[-1]))
+        strided = run_of_one or (walks_rows and made.dims[-1] == p["dims"][1])
         output = y.place is not Place.OUTPUT or (
             y.dtype is not DType.S8 and run_of_one and elements(y.dims) == elements(made.dims)
         )
@@ -213,5 +201,49 @@ def _copy_in_place(builder: Builder, index: int, step: Step) -> None:
         stride = p["y_stride"][0] if rows else made.row_stride
         like = replace(made, offset=0) if y.place is not Place.OUTPUT else replace(made, name=y.name)
         builder.steps[i].outputs = (builder.window(step.outputs[0], made.dims, p["y_offset"], stride, like),)
+        if builder.steps[i].op is Op.COPY:
+            q, columns = builder.steps[i].params, made.dims[-1] if made.dims else 1
+            q["y_stride"] = tuple(s if s < columns else s // columns * stride for s in q["y_stride"])
     if made_by:
         _kill(builder, index)
+
+
+def _fills_rows(copy: Step, columns: int) -> bool:
+    """Whether a copy writes row after row of ``columns`` elements, so that rows may be moved apart."""
+    p = copy.params
+    whole = not p.get("fill") and not p["y_offset"]
+    inside = [(d, s) for d, s in zip(p["dims"], p["y_stride"], strict=True) if s < columns]
+    within_a_row = sum((d - 1) * s for d, s in inside) < columns
+    return whole and within_a_row and all(s < columns or s % columns == 0 for s in p["y_stride"])
+
+
+def _slice_in_place(builder: Builder, index: int, step: Step) -> None:
+    """A slice of the innermost axis that only windows read: they walk the rows of the whole tensor."""
+    p = step.params
+    if step.op is not Op.COPY or p["convert"] != Convert.NONE or p.get("fill") or p["y_offset"] or len(p["dims"]) != 2:
+        return
+    source, made = step.inputs[0], step.outputs[0]
+    channels = p["dims"][1]
+    rows = p["x_stride"][1] == 1 and p["y_stride"] == (channels, 1) and p["x_stride"][0] >= channels + p["x_offset"]
+    if not rows or min(builder.buffer_of[source], builder.buffer_of[made]) < 0 or not is_whole(builder, made):
+        return
+    used_by = readers(builder, made)
+    windows = [builder.steps[i] for i in used_by]
+    if not all(s.op in STRIDED and _reads_once(builder, s, made) and _channels(builder, s) == channels for s in windows):
+        return
+    for s in windows:
+        like = builder.tensors[s.inputs[0]]
+        seen = builder.window(source, like.dims, p["x_offset"], p["x_stride"][0], like)
+        s.inputs = (seen, *s.inputs[1:])
+    if windows:
+        _kill(builder, index)
+
+
+def _reads_once(builder: Builder, step: Step, tensor: int) -> bool:
+    """As its first input, and nowhere else."""
+    buffer = builder.buffer_of[tensor]
+    return [i for i, t in enumerate(step.inputs) if t >= 0 and builder.buffer_of[t] == buffer] == [0]
+
+
+def _channels(builder: Builder, step: Step) -> int:
+    return builder.tensors[step.inputs[0]].dims[-1]

@@ -105,23 +105,52 @@ def int32_bias(value: Value | None, extra: Array | None, x: QParams, scale: Arra
     return np.rint(total / steps).astype(np.int64)
 
 
+def reach(bias: Array, weights: Array, zero_point: int) -> Array:
+    """int64 (outputs,): the largest |accumulator| that any int8 input can cause; ``weights`` (outputs, k)."""
+    wide = weights.astype(np.int64)
+    low, high = -128 - zero_point, 127 - zero_point  # of x - zx
+    positive, negative = np.maximum(wide, 0).sum(axis=1), np.minimum(wide, 0).sum(axis=1)
+    extremes = np.stack([bias + positive * high + negative * low, bias + positive * low + negative * high])
+    largest: Array = np.abs(extremes).max(axis=0)
+    return largest
+
+
+def fit_accumulator(
+    context: Context, node: Node, bias: Array, weights: Array, scale: Array, zero_point: int
+) -> tuple[Array, Array, Array]:
+    """``bias``, ``weights`` (outputs, taps, C) and ``scale``, coarser for channels whose bias alone nearly fills 32 bits.
+
+    Other quantisers leave such channels: tiny weights, a bias cut off at 2^31 (onnxruntime issue 21000). Halving them changes
+    the sum by at most 127.5 * k of 2^30, under an eighth of an int8 step of any output range that holds the bias.
+    """
+    flat = weights.reshape(len(weights), -1)
+    over = reach(bias, flat, zero_point) >= ACCUMULATOR_LIMIT
+    if not over.any() or 127.5 * flat.shape[1] * 255 * 8 > 2**30:
+        return bias, weights, scale
+    bias, weights, scale = bias.copy(), weights.copy(), scale.copy()
+    bias[over] = np.rint(bias[over] / 2).astype(np.int64)
+    weights[over] = np.rint(weights[over].astype(np.float64) / 2).astype(np.int8)
+    scale[over] *= np.float32(2)
+    context.notes.append(f"{node.name}: scales of {int(over.sum())} channel(s) doubled, their bias would overflow 32 bits")
+    return bias, weights, scale
+
+
 def folded_bias(node: Node, bias: Array, weights: Array, zero_point: int, act_sign: int) -> Array:
     """int32 (outputs,): the zero point's and the sign's share of the sum moved into the bias (EZ-N1 rule 3).
 
     ``weights`` int8 (outputs, k). Proves that no input can leave 32 bits; raises NumericsError.
     """
-    wide = weights.astype(np.int64)
-    reach = np.abs(bias) + np.abs(wide).sum(axis=1) * max(127 - zero_point, zero_point + 128)
-    if reach.size and int(reach.max()) >= ACCUMULATOR_LIMIT:
-        channel = int(reach.argmax())
+    largest = reach(bias, weights, zero_point)
+    if largest.size and int(largest.max()) >= ACCUMULATOR_LIMIT:
+        channel = int(largest.argmax())
         raise NumericsError(
             "the int32 accumulator may overflow",
             where=f"node '{node.name}', output channel {channel}",
             expected="below 2^31",
-            got=str(int(reach[channel])),
+            got=str(int(largest[channel])),
             hint=f"keep this layer in float: --keep '{node.name}'",
         )
-    folded = bias - (zero_point + (128 if act_sign else 0)) * wide.sum(axis=1)
+    folded = bias - (zero_point + (128 if act_sign else 0)) * weights.astype(np.int64).sum(axis=1)
     wrapped: Array = (folded & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
     return wrapped
 

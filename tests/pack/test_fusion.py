@@ -24,6 +24,7 @@ from pack_graphs import (
 )
 
 from edgezip import graph, pack
+from edgezip.pack import compose
 from edgezip.program import Op, Place, Program, Step
 from edgezip.target import load_target
 
@@ -109,9 +110,59 @@ def test_residual_add_keeps_the_rounding_of_the_q_between() -> None:
 
 
 def test_result_with_a_second_reader_is_not_fused_away() -> None:
-    nodes = [node("Conv", ["x", "w"], "c"), node("Tanh", ["c"], "t"), node("Add", ["c", "t"])]
-    steps = quantised_steps(build(nodes, {"w": weights(4, 4, 1, 1)}))
-    assert Op.TABLE in ops(steps)
+    nodes = [
+        node("Conv", ["x", "w"], "c"),
+        node("Tanh", ["c"], "t"),
+        node("Conv", ["c", "v"], "d"),
+        node("Mul", ["d", "t"]),
+    ]
+    steps = quantised_steps(build(nodes, {"w": weights(4, 4, 1, 1), "v": weights(4, 4, 1, 1)}))
+    assert ops(steps) == [Op.COPY, Op.CONV, Op.TABLE, Op.CONV, Op.BINARY, Op.COPY]
+
+
+def pieces(op: str) -> graph.Model:
+    """Functions of one tensor as exporters write them out, for Q/DQ behind every node."""
+    scalars = {"three": 3, "six": 6, "zero": 0, "half": 0.5}
+    behind = {
+        "hard_swish": [
+            node("Add", ["c", "three"], "p"),
+            node("Clip", ["p", "zero", "six"], "q"),
+            node("Mul", ["c", "q"], "m"),
+            node("Div", ["m", "six"]),
+        ],
+        "tanh_residual": [node("Tanh", ["c"], "t"), node("Add", ["t", "c"])],
+        "maximum": [node("Mul", ["c", "half"], "h"), node("Max", ["c", "h"])],
+        "minimum": [node("Sigmoid", ["c"], "h"), node("Min", ["h", "c"])],
+        "difference": [node("Exp", ["c"], "h"), node("Sub", ["c", "h"])],
+        "ratio": [node("Exp", ["c"], "h"), node("Div", ["c", "h"])],
+    }
+    constants = {name: np.asarray(value, np.float32) for name, value in scalars.items()}
+    return build([node("Conv", ["x", "w"], "c"), *behind[op]], {"w": weights(6, 4, 1, 1), **constants})
+
+
+PIECES = ["hard_swish", "tanh_residual", "maximum", "minimum", "difference", "ratio"]
+
+
+@pytest.mark.parametrize("op", PIECES)
+def test_function_in_pieces_with_q_between_is_one_table_with_the_same_bytes(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = pieces(op)
+    feeds = feeds_for(model)
+    quantise(model, feeds)
+    composed, fast = run_everywhere(model, feeds)
+    monkeypatch.setattr(compose, "run", lambda builder: None)
+    in_steps, slow = run_everywhere(model, feeds)
+    assert ops_of(composed) == [Op.COPY, Op.CONV, Op.COPY]
+    assert len(in_steps.steps) > len(composed.steps)
+    np.testing.assert_array_equal(fast["y"], slow["y"])
+
+
+def test_function_of_two_tensors_is_no_table() -> None:
+    nodes = [node("Tanh", ["a"], "t"), node("Mul", ["t", "b"])]
+    model = build(nodes, inputs={"a": (3, 5), "b": (3, 5)})
+    feeds = feeds_for(model)
+    quantise(model, feeds)
+    program, _ = run_everywhere(model, feeds)
+    assert Op.BINARY in ops_of(program)
 
 
 def test_float_convolution_takes_its_clip_and_writes_the_graph_output_itself() -> None:
@@ -185,6 +236,39 @@ def test_concat_of_convolutions_needs_no_copy() -> None:
     parts = [program.tensors[step.outputs[0]] for step in program.steps[1:3]]
     assert [part.row_stride for part in parts] == [22, 22]
     assert parts[1].offset - parts[0].offset == 16 * 4
+
+
+def test_split_of_channels_is_read_in_place_by_windows() -> None:
+    nodes = [
+        node("Conv", ["x", "v"], "c"),
+        node("Split", ["c", "sizes"], ["p", "q"], axis=1),
+        node("Conv", ["p", "w"], "d"),
+        node("MaxPool", ["q"], "m", kernel_shape=[1, 1]),
+        node("Concat", ["d", "m"], axis=1),
+    ]
+    model = build(nodes, {"v": weights(8, 4, 1, 1), "w": weights(5, 3, 1, 1), "sizes": ints(3, 5)})
+    program, results = run_everywhere(model, feeds_for(model))
+    np.testing.assert_allclose(results["y"], graph.run(model, feeds_for(model))["y"], atol=1e-5)
+    assert ops_of(program) == [Op.COPY, Op.CONV, Op.CONV, Op.POOL, Op.COPY]
+    assert [program.tensors[step.inputs[0]].row_stride for step in program.steps[2:4]] == [8, 8]
+
+
+def test_enlarged_part_goes_straight_into_its_concat() -> None:
+    scales = np.array([1, 1, 2, 3], np.float32)
+    model = build(
+        [
+            node("Conv", ["x", "w"], "c"),
+            node("Resize", ["c", "", "scales"], "r", mode="nearest"),
+            node("Conv", ["r", "u"], "d"),
+            node("Resize", ["c", "", "scales"], "s", mode="nearest"),
+            node("Concat", ["d", "s"], "k", axis=1),
+            node("Conv", ["k", "v"]),
+        ],
+        {"scales": scales, "w": weights(4, 4, 1, 1), "u": weights(5, 4, 1, 1), "v": weights(6, 9, 1, 1)},
+    )
+    program, results = run_everywhere(model, feeds_for(model))
+    np.testing.assert_allclose(results["y"], graph.run(model, feeds_for(model))["y"], atol=1e-5)
+    assert ops_of(program) == [Op.COPY, Op.CONV, Op.COPY, Op.CONV, Op.COPY, Op.CONV, Op.COPY]
 
 
 def test_quantised_input_is_read_once_and_never_kept_in_float() -> None:

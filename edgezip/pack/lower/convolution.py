@@ -14,7 +14,7 @@ from edgezip.pack.builder import Ref
 from edgezip.pack.context import Context, Unsupported, constant_of
 from edgezip.pack.lower.geometry import Window, image, image_shape, like_output, two, window_of
 from edgezip.pack.lower.registry import Target8, lowers, lowers_int8
-from edgezip.pack.weights import folded_bias, int8_weights, int32_bias, multipliers, params_of
+from edgezip.pack.weights import fit_accumulator, folded_bias, int8_weights, int32_bias, multipliers, params_of
 from edgezip.program import DType, Op, Place
 
 if TYPE_CHECKING:
@@ -146,13 +146,14 @@ def emit_int8(context: Context, node: Node, x: Ref, y: Ref, f: Filter, scale: Ar
     """Append the int8 step for ``f`` from ``x`` to ``y`` ((N, C, H, W), channels-last)."""
     builder, outputs = context.builder, len(f.weights)
     name = node.name or node.op_type
-    folded = folded_bias(node, f.bias, f.weights.reshape(outputs, -1), x.zero_point, builder.act_sign)
+    bias, weights, scale = fit_accumulator(context, node, f.bias, f.weights, scale, x.zero_point)
+    folded = folded_bias(node, bias, weights.reshape(outputs, -1), x.zero_point, builder.act_sign)
     mult = multipliers(params_of(x), scale, target.q)
     depthwise = _is_depthwise(f, x)
     packed = (
-        layouts.pack_depthwise_s8(f.weights[:, :, 0], builder.layout)
+        layouts.pack_depthwise_s8(weights[:, :, 0], builder.layout)
         if depthwise
-        else layouts.pack_gemm_s8(f.weights, builder.layout, f.groups)
+        else layouts.pack_gemm_s8(weights, builder.layout, f.groups)
     )
     groups = 1 if depthwise else f.groups
     inputs = (

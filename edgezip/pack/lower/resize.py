@@ -100,14 +100,41 @@ def _resize(context: Context, node: Node, x: Ref, target: Target8 | None) -> Ref
 
 def _nearest(context: Context, node: Node, x: Ref, places: list[Array]) -> Ref:
     rule = graph.attribute(node, "nearest_mode", "round_prefer_floor" if node.op_type == "Resize" else "floor")
-    for axis, position in zip((2, 3), places, strict=True):
-        index = nearest_index(position, rule, x.shape[axis])
+    indices_of = {axis: nearest_index(position, rule, x.shape[axis]) for axis, position in zip((2, 3), places, strict=True)}
+    factors = [_repetition(index, x.shape[axis]) for axis, index in indices_of.items()]
+    if all(factors) and factors != [1, 1]:
+        return _repeated(context, node, x, factors[0], factors[1])
+    for axis, index in indices_of.items():
         if np.array_equal(index, np.arange(x.shape[axis])):
             continue
         shape = tuple(len(index) if a == axis else d for a, d in enumerate(x.shape))
         indices = context.constant(f"{node.name}.index{axis}", index)
         x = gather_axis(context, node, x, axis, indices, shape, x.order, f"{node.outputs[0].name}.axis{axis}")
     return x
+
+
+def _repetition(index: Array, size_in: int) -> int:
+    """k when every input index stands k times in a row, else 0."""
+    factor = len(index) // size_in
+    return factor if np.array_equal(index, np.repeat(np.arange(size_in), factor)) else 0
+
+
+def _repeated(context: Context, node: Node, x: Ref, down: int, across: int) -> Ref:
+    """Each pixel ``down`` by ``across`` times: one copy."""
+    n, channels, height, width = x.shape
+    shape = (n, channels, height * down, width * across)
+    y = context.new(node.outputs[0].name or "", shape, x.order, x.dtype, QParams(x.scale, x.zero_point))
+    row, line = width * channels, width * across * channels
+    context.strided(
+        node.name or "",
+        x,
+        y,
+        [n * height, down, width, across, channels],
+        [row, 0, channels, 0, 1],
+        [line * down, line, across * channels, channels, 1],
+        form={"op": node.op_type, "node": node.name},
+    )
+    return y
 
 
 def _linear(context: Context, node: Node, x: Ref, places: list[Array], target: Target8 | None) -> Ref:
