@@ -23,12 +23,16 @@ static inline float ez_power_of_two(int32_t n) {
 /* Nearest even integer for |x| < 2^22: below SSE4.1 rintf is a call, these are two additions. */
 static inline float ez_nearest(float x) { return (x + 12582912.0f) - 12582912.0f; }
 
-/* Relative error below 1.3e-7 where the result is normal. NaN gives 0; above 88.72 infinity; below -104 zero. */
-static inline float ez_expf(float x) {
-  x = ez_clamp(x, -104.0f, 89.0f);
-  const float n = ez_nearest(x * 1.44269504f);
+/* Relative error below 1.3e-7. NaN gives 0; above 88.72 infinity; below -86.9 zero. No denormal ever appears: one costs a hundred
+ * normal operations (softmax over logits 100 apart took 17 ns an element, now 3). n and r are held separately: a clamp of v alone
+ * is undone by gcc, which computes with the unclamped v and picks the constant afterwards. */
+static inline float ez_expf(float v) {
+  const float x = v < 89.0f ? v : 89.0f;
+  float n = ez_nearest(x * 1.44269504f);
+  n = n > -125.0f ? n : -125.0f;
   float r = x - n * 0.693359375f;
   r = r - n * -2.12194440e-4f;
+  r = r > -0.4f ? r : -0.4f;
   float p = 1.394216140e-3f;
   p = p * r + 8.363776390e-3f;
   p = p * r + 4.166636345e-2f;
@@ -36,8 +40,9 @@ static inline float ez_expf(float x) {
   p = p * r + 5.000000029e-1f;
   p = p * (r * r) + r;
   p = p + 1.0f;
-  const int32_t whole = (int32_t)n, half = whole >> 1; /* 2^n in two factors: n may be 128 or below -126 */
-  return (p * ez_power_of_two(half)) * ez_power_of_two(whole - half);
+  const int32_t whole = (int32_t)n, half = whole >> 1; /* 2^n in two factors: n may be 128 */
+  const float value = (p * ez_power_of_two(half)) * ez_power_of_two(whole - half);
+  return v >= -86.9f ? value : 0.0f;
 }
 
 /* Absolute error below 1.2e-7. */

@@ -29,7 +29,10 @@ typedef struct job {
 
 static void row_f32(const float *x, const float *slope, float *y, int32_t n) {
   EZ_VECTOR_LOOP
-  for (int32_t c = 0; c < n; c++) y[c] = x[c] < 0.0f ? x[c] * slope[c] : x[c];
+  for (int32_t c = 0; c < n; c++) {
+    const float v = x[c], below = v * slope[c];
+    y[c] = v < 0.0f ? below : v;
+  }
 }
 
 static void row_s8(const job *j, const uint8_t *x, const float *multipliers, uint8_t *y) {

@@ -96,9 +96,11 @@ static void rows_s8(const job *j, const uint8_t *x, uint8_t *y, int32_t n) {
 
 static void one_s8(const job *j, const uint8_t *x, uint8_t *y) {
   const ez_reduce_params *p = j->p;
+  const int32_t n = p->n;
+  const uint8_t flip = (uint8_t)(j->sign ^ 0x80);
   int32_t sum = 0;
-  for (int32_t i = 0; i < p->n; i++) sum += (uint8_t)(x[i] ^ j->sign ^ 0x80);
-  sum -= p->n * (j->zx + 128);
+  for (int32_t i = 0; i < n; i++) sum += (uint8_t)(x[i] ^ flip);
+  sum -= n * (j->zx + 128);
   j->run->kernels->rows.scale_s32(&sum, y, 1, j->sign, p->kind == EZ_REDUCE_MEAN ? (float)p->n : 1.0f, p->scale, j->zy, p->lo, p->hi);
 }
 

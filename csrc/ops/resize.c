@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "core/numerics.h"
+#include "isa/vector.h"
 #include "ops/operands.h"
 
 static ez_status check_resize(ez_check *check) {
@@ -35,6 +36,7 @@ typedef struct job {
 
 static void pixel_f32(const float *const corner[4], float across, float down, float *y, int32_t channels) {
   const float *a = corner[0], *b = corner[1], *c = corner[2], *d = corner[3];
+  EZ_VECTOR_LOOP
   for (int32_t i = 0; i < channels; i++) {
     const float top = a[i] + (b[i] - a[i]) * across, bottom = c[i] + (d[i] - c[i]) * across;
     y[i] = top + (bottom - top) * down;
@@ -46,7 +48,9 @@ static void pixel_s8(const job *j, const uint8_t *const corner[4], float across,
   const int32_t zx = j->x->zero_point, zy = j->y->zero_point, lo = j->p->lo, hi = j->p->hi;
   const float scale = j->p->scale;
   const uint8_t *pa = corner[0], *pb = corner[1], *pc = corner[2], *pd = corner[3];
-  for (int32_t i = 0; i < j->x->dims[3]; i++) {
+  const int32_t channels = j->x->dims[3];
+  EZ_VECTOR_LOOP
+  for (int32_t i = 0; i < channels; i++) {
     const float a = ez_centred(pa[i], sign, zx), b = ez_centred(pb[i], sign, zx), c = ez_centred(pc[i], sign, zx), d = ez_centred(pd[i], sign, zx);
     const float top = a + (b - a) * across, bottom = c + (d - c) * across;
     y[i] = ez_store(ez_to_s8((top + (bottom - top) * down) * scale, lo, hi, zy), sign);
