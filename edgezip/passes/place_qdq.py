@@ -192,7 +192,9 @@ def _chain_roots(model: Model, quantisable: dict[str, bool]) -> dict[str, str]:
         scalar = all((h := graph.constant(v)) is None or h.size == 1 for v in node.inputs if v is not None)
         sources = {roots.get(v.name or "", v.name or "") for v in data}
         maker = graph.producer(data[0])
-        inside_step = maker is not None and len(data) == 1 and _only_user(data[0]) is node and _fuses(maker, node, quantisable)
+        in_chain = (data[0].name or "") in roots
+        alone = maker is not None and len(data) == 1 and _only_user(data[0]) is node and not in_chain
+        inside_step = maker is not None and alone and _fuses(maker, node, quantisable)
         if scalar and len(sources) == 1 and not inside_step:
             roots[node.outputs[0].name or ""] = sources.pop()
     return roots
@@ -207,7 +209,7 @@ def _decide(node: Node, value: Value, quantisable: dict[str, bool], roots: dict[
         if any(_reaches_int8(user, quantisable) for user in users):
             found.points[name] = None
         return
-    if _fuses(node, _only_user(value), quantisable):
+    if name not in roots and _fuses(node, _only_user(value), quantisable):
         return
     if name in roots:
         outside = [(n, i) for n, i in graph.consumers(value) if roots.get(n.outputs[0].name or "") != roots[name]]

@@ -1,0 +1,90 @@
+"""Histograms and the rules on them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgezip.errors import CalibrationError
+from edgezip.passes.calibrators import METHODS, _error, mse, percentile
+from edgezip.passes.histogram import BINS, Histogram
+
+
+def filled(values: np.ndarray, pieces: int = 1) -> Histogram:
+    histogram = Histogram("t")
+    for part in np.array_split(values, pieces):
+        histogram.add(part)
+    return histogram
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.floats(-12, 12))
+def test_histogram_does_not_depend_on_how_samples_are_cut(seed: int, pieces: int, exponent: float) -> None:
+    values = (np.random.default_rng(seed).standard_normal(997) * 2.0**exponent).astype(np.float32)
+    whole, cut = filled(values), filled(values[::-1], pieces)
+    assert whole.radius == cut.radius
+    np.testing.assert_array_equal(whole.counts, cut.counts)
+    assert (whole.low, whole.high) == (cut.low, cut.high) == (float(values.min()), float(values.max()))
+
+
+def test_histogram_counts_every_value_in_its_bin() -> None:
+    values = np.random.default_rng(2).uniform(-3, 5, 10_000).astype(np.float32)
+    histogram = filled(values, 7)
+    want, _ = np.histogram(values.astype(np.float64), BINS, (-histogram.radius, histogram.radius))
+    assert histogram.counts.sum() == len(values)
+    assert np.abs(histogram.counts - want).sum() <= 2  # np.histogram puts the topmost edge into the last bin
+
+
+def test_memory_does_not_grow_with_samples() -> None:
+    histogram = Histogram("t")
+    for seed in range(50):
+        histogram.add(np.random.default_rng(seed).standard_normal((1, 4, 8, 8)).astype(np.float32))
+    assert histogram.counts.nbytes == BINS * 8
+    assert histogram.channel_mean is not None
+    assert histogram.channel_mean.shape == (4,)
+
+
+def test_channel_mean_is_the_mean_over_everything_else() -> None:
+    values = np.random.default_rng(3).standard_normal((6, 3, 5, 5)).astype(np.float32)
+    np.testing.assert_allclose(filled(values, 3).channel_mean, values.mean(axis=(0, 2, 3), dtype=np.float64), rtol=1e-9)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused_by_name(bad: float) -> None:
+    with pytest.raises(CalibrationError, match="'t'"):
+        filled(np.array([1.0, bad], np.float32))
+
+
+def test_percentile_equals_numpy_within_a_bin() -> None:
+    values = np.random.default_rng(4).standard_normal(200_000).astype(np.float32)
+    histogram = filled(values)
+    low, high = percentile(histogram, 99.0)
+    width = 2 * histogram.radius / BINS
+    assert abs(low - np.percentile(values, 0.5)) <= 2 * width
+    assert abs(high - np.percentile(values, 99.5)) <= 2 * width
+
+
+def test_mse_range_is_no_worse_than_minmax_and_clips_an_outlier() -> None:
+    values = np.append(np.random.default_rng(5).standard_normal(50_000), 40.0).astype(np.float32)
+    histogram = filled(values)
+    low, high = mse(histogram)
+    used = np.flatnonzero(histogram.counts)
+    centres, counts = histogram.centres[used], histogram.counts[used]
+    assert _error(centres, counts, low, high) <= _error(centres, counts, float(values.min()), float(values.max()))
+    assert high < 40
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_range_lies_within_what_was_seen(method: str) -> None:
+    values = np.maximum(np.random.default_rng(6).standard_normal(20_000), 0).astype(np.float32)
+    low, high = METHODS[method](filled(values))
+    assert -1e-9 <= low <= 0.01
+    assert 1.0 < high <= values.max() + 1e-9
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_constant_tensor_gives_a_range(method: str) -> None:
+    low, high = METHODS[method](filled(np.zeros(100, np.float32)))
+    assert low <= 0 <= high + 1e-6
