@@ -21,16 +21,7 @@ from bench.zoo.task import Score, Task
 from edgezip.errors import EdgeZipError
 from edgezip.report import text
 
-COLUMNS = (
-    "task",
-    "metric",
-    "n",
-    "float",
-    "ours",
-    "worse/better",
-    "SQNR dB",
-    *(f"ORT {m}" for m in onnxruntime_quantizer.METHODS),
-)
+COLUMNS = ("task", "metric", "n", "float", "ours", "worse/better", "SQNR dB")
 
 
 def agreement_row(task: Task, work: Path) -> dict[str, Any]:

@@ -39,17 +39,27 @@ class Device:
         self._runner = Runner(transport, self._folder)
         data = program.to_bytes()
         self._file_bytes = len(data)
-        self._send("model.ez", data)
-        self._send("ez_run", runner)
-        self._shell('chmod +x "$1/ez_run"', self._folder)
-        self.isa = self._runner.info().isa
+        try:
+            self._send("model.ez", data)
+            self._send("ez_run", runner)
+            self._shell('chmod +x "$1/ez_run"', self._folder)
+            self.isa = self._runner.info().isa
+        except BaseException:  # Ctrl-C too: nothing stays on the device
+            self.close()
+            raise
 
     def __enter__(self) -> Device:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._shell('rm -rf "$1"', self._folder)
-        self._transport.close()
+        self.close()
+
+    def close(self) -> None:
+        """Removes the folder there and ends the connection."""
+        try:
+            self._shell('rm -rf "$1"', self._folder)
+        finally:
+            self._transport.close()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """One inference."""

@@ -173,18 +173,18 @@ def test_misuse_is_one_message_and_the_right_code(
     assert error.count("\n") == 1
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Builds are shared by the tests of this module."""
-    return tmp_path_factory.mktemp("cache")
+@pytest.fixture
+def emulator(require_tools: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """qemu, and the quicker of the two compilers where it is installed (tests/deploy builds with the other)."""
+    require_tools("qemu-aarch64")
+    if shutil.which("aarch64-linux-gnu-gcc"):
+        monkeypatch.setenv("EDGEZIP_COMPILER", "gcc")
 
 
 @pytest.mark.emulated
-def test_emulated_pi_gives_the_same_bits_and_no_time(call: Any, folder: Path, cache: Path, require_tools: Any) -> None:
-    require_tools("qemu-aarch64")
-    if shutil.which("aarch64-linux-gnu-gcc") is None:
-        pytest.importorskip("ziglang")
-    target = ("--target", "rpi4", "--emulate", "--json", "--cache-dir", cache)
+@pytest.mark.usefixtures("emulator")
+def test_emulated_pi_gives_the_same_bits_and_no_time(call: Any, folder: Path) -> None:
+    target = ("--target", "rpi4", "--emulate", "--json")
     code, out, _ = call("verify", folder / "int8.onnx", "--against", DEMO_MODEL, "--inputs", folder / "x.npz", *target)
     document = json.loads(out)
     assert (code, document["bitexact"], document["top1_agreement"], document["isa"]) == (0, True, 1.0, "neon")
@@ -197,10 +197,8 @@ def test_emulated_pi_gives_the_same_bits_and_no_time(call: Any, folder: Path, ca
 
 
 @pytest.mark.emulated
-def test_a_device_with_another_answer_is_caught(
-    call: Any, folder: Path, cache: Path, require_tools: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    require_tools("qemu-aarch64")
+@pytest.mark.usefixtures("emulator")
+def test_a_device_with_another_answer_is_caught(call: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     send = device.Device._send
 
     def damaged(self: device.Device, name: str, data: bytes) -> None:
@@ -208,7 +206,7 @@ def test_a_device_with_another_answer_is_caught(
         send(self, name, bytes([data[0] ^ 0x7F, *data[1:3], data[3] ^ 0x40]) + data[4:] if flipped else data)
 
     monkeypatch.setattr(device.Device, "_send", damaged)
-    arguments = ("--inputs", folder / "x.npz", "--target", "rpi4", "--emulate", "--cache-dir", cache)
+    arguments = ("--inputs", folder / "x.npz", "--target", "rpi4", "--emulate")
     code, _, error = call("verify", folder / "int8.onnx", "--against", DEMO_MODEL, *arguments)
     assert code == 3
     assert "bytes differ" in error

@@ -31,7 +31,10 @@ def test_interval_contains_its_percentile_and_narrows_with_more_runs() -> None:
 
 
 def test_interval_covers_a_machine_that_became_slower_on_the_way() -> None:
-    steady, drifting = Latency(tuple(100.0 + k % 5 for k in range(1000))), Latency(tuple(100.0 + k / 10 + k % 5 for k in range(1000)))
+    steady, drifting = (
+        Latency(tuple(100.0 + k % 5 for k in range(1000))),
+        Latency(tuple(100.0 + k / 10 + k % 5 for k in range(1000))),
+    )
     assert steady.interval(50)[1] - steady.interval(50)[0] < 3
     assert drifting.interval(50)[1] - drifting.interval(50)[0] > 20
 
