@@ -15,7 +15,7 @@ class Int8(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    method: Literal["minmax", "percentile", "mse", "entropy"] = "mse"
+    method: Literal["auto", "minmax", "percentile", "mse", "entropy"] = "auto"  # auto: the one of best output SQNR
     keep: tuple[str, ...] = ()  # names of nodes, operators, or patterns of them, that stay in float
     correct_bias: bool = True
     num_samples: int = Field(default=0, ge=0)  # 0: all
@@ -29,7 +29,7 @@ class Recipe(BaseModel):
     quantize: Int8 | None = None
 
     @classmethod
-    def int8(cls, method: str = "mse", *, keep: tuple[str, ...] = (), correct_bias: bool = True, num_samples: int = 0) -> Self:
+    def int8(cls, method: str = "auto", *, keep: tuple[str, ...] = (), correct_bias: bool = True, num_samples: int = 0) -> Self:
         """Post-training int8. Raises UsageError on an unknown method."""
         values = {"method": method, "keep": keep, "correct_bias": correct_bias, "num_samples": num_samples}
         return cls._checked({"quantize": values}, "recipe")

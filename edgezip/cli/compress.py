@@ -24,7 +24,9 @@ def command(
     output: Annotated[Path, typer.Option("-o", "--output", help="where the compressed ONNX model goes")],
     calib: Annotated[Path | None, typer.Option(help="folder or .npz with typical inputs")] = None,
     int8: Annotated[bool, typer.Option("--int8", help="post-training int8 (the default)")] = False,
-    method: Annotated[str, typer.Option(help="how ranges are found: minmax, percentile, mse, entropy")] = "mse",
+    method: Annotated[
+        str, typer.Option(help="how ranges are found: auto (best output SQNR), minmax, percentile, mse, entropy")
+    ] = "auto",
     num_samples: Annotated[int, typer.Option(help="calibration samples to use; 0: all", min=0)] = 0,
     keep: Annotated[list[str] | None, typer.Option(help="node, operator or pattern that stays in float; repeatable")] = None,
     recipe: Annotated[Path | None, typer.Option(help="recipe file (YAML) instead of flags")] = None,
@@ -40,7 +42,7 @@ def command(
         raise UsageError(
             "int8 needs calibration data", where="--calib", hint="name a folder or .npz with some tens of typical inputs"
         )
-    if recipe is not None and (int8 or keep or method != "mse"):
+    if recipe is not None and (int8 or keep or method != "auto"):
         raise UsageError("a recipe says it all", where="--recipe", hint="leave out --int8, --method and --keep")
     chosen = Recipe.load(recipe) if recipe else Recipe.int8(method, keep=tuple(keep or ()), num_samples=num_samples)
     small = compress_file(model, chosen, calib, shape or [], mean, std)
@@ -107,7 +109,7 @@ def show(output: Path, small: Compressed) -> None:
         console.print(f"float: {row.name} ({row.op}): {row.reason}", markup=False)
     outputs = ", ".join(f"{name} {value:.1f} dB" for name, value in report.output_sqnr_db.items())
     console.print(
-        f"weights {report.bytes_before:,} -> {report.bytes_after:,} bytes; outputs: {outputs} over {report.samples} samples",
+        f"weights {report.bytes_before:,} -> {report.bytes_after:,} bytes; outputs: {outputs}, {report.method}, {report.samples} samples",
         markup=False,
     )
     console.print(f"wrote {output}; next: edgezip compile {output} -o {output.with_suffix('.ez')} --target rpi4", markup=False)

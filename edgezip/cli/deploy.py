@@ -44,7 +44,7 @@ def command(
     keep: Annotated[int, typer.Option(help="versions that stay on the device", min=1)] = 2,
     rollback: Annotated[bool, typer.Option("--rollback", help="put the version before back in service")] = False,
     keep_float: Annotated[bool, typer.Option("--float", help="do not compress: run in float32")] = False,
-    method: Annotated[str, typer.Option(help="calibration: minmax, percentile, mse, entropy")] = "mse",
+    method: Annotated[str, typer.Option(help="calibration: auto, minmax, percentile, mse, entropy")] = "auto",
     shape: Annotated[list[str] | None, typer.Option(help="fix an input: NAME=1x3x224x224; repeatable")] = None,
     mean: Annotated[float, typer.Option(help="pictures: (pixel - mean) / std")] = 0.0,
     std: Annotated[float, typer.Option(help="pictures: (pixel - mean) / std")] = 1.0,
@@ -177,7 +177,7 @@ def _compress(model: Any, calib: Path | None, method: str, mean: float, std: flo
         )
     report = small.report
     sqnr = ", ".join(f"{name} {db:.1f} dB" for name, db in report.output_sqnr_db.items())
-    stage_line("compress", time.monotonic() - start, f"int8, {report.samples} samples, outputs {sqnr}")
+    stage_line("compress", time.monotonic() - start, f"int8, {report.method}, {report.samples} samples, outputs {sqnr}")
     return small.model, {
         "output_sqnr_db": report.output_sqnr_db,
         "bytes_before": report.bytes_before,
