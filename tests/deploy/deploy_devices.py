@@ -31,6 +31,7 @@ class SshDevice:
             self.port = probe.getsockname()[1]
         (folder / "sshd_config").write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nAuthorizedKeysFile {folder}/user_key.pub\n"
+            f"SetEnv HOME={folder}\n"  # a home of its own: the start-up files of this machine's user are not the device's
             "PidFile none\nPasswordAuthentication no\nUsePAM no\nStrictModes no\nPermitRootLogin prohibit-password\n"
         )
         self.server: subprocess.Popen[bytes] | None = None
