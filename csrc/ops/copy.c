@@ -10,7 +10,7 @@
 #include "ops/operands.h"
 
 #define BLOCK 256 /* elements gathered at once */
-#define TILE 64   /* edge of a turned tile */
+#define TILE 64   /* edge of a turned tile: 64 kinds of line in flight, 4 kB of bytes */
 
 static ez_status check_conversion(ez_check *check, const ez_copy_params *p) {
   const int32_t in = check->step->inputs[0], out = check->step->outputs[0];
@@ -143,24 +143,40 @@ static void move_strided(const job *j, const uint8_t *x, uint8_t *y, const int64
 
 /* --- turned tiles ---------------------------------------------------------------------------------------------------------- */
 
-/* out[c * out_step + r] = in[r * in_step + c]; steps in elements. Three and four rows are pictures: pixels are written whole. */
+/* out[c * out_step + r] = in[r * in_step + c]; steps in elements. */
 #define TURN(name, type)                                                                                                \
   static void name(const type *in, int64_t in_step, type *out, int64_t out_step, int64_t rows, int64_t columns) {        \
-    if (rows == 3 && out_step == 3) {                                                                                    \
-      const type *a = in, *b = in + in_step, *c = b + in_step;                                                           \
-      for (int64_t i = 0; i < columns; i++) out[3 * i] = a[i], out[3 * i + 1] = b[i], out[3 * i + 2] = c[i];             \
-    } else if (rows == 4 && out_step == 4) {                                                                             \
-      const type *a = in, *b = in + in_step, *c = b + in_step, *d = c + in_step;                                         \
-      for (int64_t i = 0; i < columns; i++)                                                                              \
-        out[4 * i] = a[i], out[4 * i + 1] = b[i], out[4 * i + 2] = c[i], out[4 * i + 3] = d[i];                          \
-    } else {                                                                                                             \
-      for (int64_t i = 0; i < columns; i++)                                                                              \
-        for (int64_t r = 0; r < rows; r++) out[i * out_step + r] = in[r * in_step + i];                                  \
-    }                                                                                                                    \
+    for (int64_t i = 0; i < columns; i++)                                                                                \
+      for (int64_t r = 0; r < rows; r++) out[i * out_step + r] = in[r * in_step + i];                                    \
   }
 TURN(turn8, ez_word8)
 TURN(turn32, ez_word32)
 TURN(turn64, ez_word64)
+
+/* Halves that stand crosswise in two rows change places: `bits` apart in a word, those of `mask`. */
+static void swap_halves(uint64_t *a, uint64_t *b, int bits, uint64_t mask) {
+  const uint64_t crossed = (*a >> bits ^ *b) & mask;
+  *b ^= crossed;
+  *a ^= crossed << bits;
+}
+
+/* 8 x 8 bytes in eight words: 4x4 blocks, then 2x2, then single bytes change places. */
+static void turn_block(const uint8_t *in, int64_t in_step, uint8_t *out, int64_t out_step) {
+  uint64_t rows[8];
+  for (int r = 0; r < 8; r++) memcpy(&rows[r], in + r * in_step, 8);
+  for (int r = 0; r < 4; r++) swap_halves(&rows[r], &rows[r + 4], 32, 0x00000000ffffffffu);
+  for (int r = 0; r < 8; r += r % 4 ? 3 : 1) swap_halves(&rows[r], &rows[r + 2], 16, 0x0000ffff0000ffffu);
+  for (int r = 0; r < 8; r += 2) swap_halves(&rows[r], &rows[r + 1], 8, 0x00ff00ff00ff00ffu);
+  for (int r = 0; r < 8; r++) memcpy(out + r * out_step, &rows[r], 8);
+}
+
+static void turn_bytes(const uint8_t *in, int64_t in_step, uint8_t *out, int64_t out_step, int64_t rows, int64_t columns) {
+  const int64_t whole_rows = rows & ~(int64_t)7, whole_columns = columns & ~(int64_t)7;
+  for (int64_t r = 0; r < whole_rows; r += 8)
+    for (int64_t c = 0; c < whole_columns; c += 8) turn_block(in + r * in_step + c, in_step, out + c * out_step + r, out_step);
+  turn8(in + whole_columns, in_step, out + whole_columns * out_step, out_step, whole_rows, columns - whole_columns);
+  turn8(in + whole_rows * in_step, in_step, out + whole_rows, out_step, rows - whole_rows, columns);
+}
 
 /* Three planes of bytes to pixels: a word a pixel, whose fourth byte the next pixel overwrites; the last one is written exactly. */
 static void turn_picture(const uint8_t *in, int64_t in_step, uint8_t *out, int64_t columns) {
@@ -177,7 +193,7 @@ static void turn(int64_t bytes, const uint8_t *in, int64_t in_step, uint8_t *out
   const void *from = in;
   void *to = out;
   if (bytes == 1 && rows == 3 && out_step == 3) turn_picture(in, in_step, out, columns);
-  else if (bytes == 1) turn8(from, in_step, to, out_step, rows, columns);
+  else if (bytes == 1) turn_bytes(in, in_step, out, out_step, rows, columns);
   else if (bytes == 4) turn32(from, in_step, to, out_step, rows, columns);
   else turn64(from, in_step, to, out_step, rows, columns);
 }
@@ -186,21 +202,21 @@ static void turn(int64_t bytes, const uint8_t *in, int64_t in_step, uint8_t *out
 static void move_turned(const job *j, const uint8_t *x, uint8_t *y, const int64_t *sizes) {
   const int32_t last = j->w.rank - 1;
   const int64_t x_step = j->w.x[last], y_step = j->w.y[last - 1], xb = j->x_bytes, yb = j->y_bytes;
-  const int converts_first = yb <= xb;
+  const int64_t tall = sizes[1] < TILE ? sizes[1] : TILE, wide = TILE * TILE / tall; /* few rows: long ones */
   uint64_t tile[TILE * TILE];
   uint8_t *buffer = (uint8_t *)tile;
-  for (int64_t c = 0; c < sizes[0]; c += TILE) {
-    const int64_t columns = sizes[0] - c < TILE ? sizes[0] - c : TILE;
-    for (int64_t r = 0; r < sizes[1]; r += TILE) {
-      const int64_t rows = sizes[1] - r < TILE ? sizes[1] - r : TILE;
+  for (int64_t c = 0; c < sizes[0]; c += wide) {
+    const int64_t columns = sizes[0] - c < wide ? sizes[0] - c : wide;
+    for (int64_t r = 0; r < sizes[1]; r += tall) {
+      const int64_t rows = sizes[1] - r < tall ? sizes[1] - r : tall;
       const uint8_t *from = x + (r * x_step + c) * xb;
       uint8_t *to = y + (c * y_step + r) * yb;
-      if (converts_first) {
-        for (int64_t i = 0; i < rows; i++) ez_convert_run(&j->converter, from + i * x_step * xb, buffer + i * TILE * yb, (size_t)columns);
-        turn(yb, buffer, TILE, to, y_step, rows, columns);
+      if (yb <= xb) {
+        for (int64_t i = 0; i < rows; i++) ez_convert_run(&j->converter, from + i * x_step * xb, buffer + i * wide * yb, (size_t)columns);
+        turn(yb, buffer, wide, to, y_step, rows, columns);
       } else {
-        turn(xb, from, x_step, buffer, TILE, rows, columns);
-        for (int64_t i = 0; i < columns; i++) ez_convert_run(&j->converter, buffer + i * TILE * xb, to + i * y_step * yb, (size_t)rows);
+        turn(xb, from, x_step, buffer, tall, rows, columns);
+        for (int64_t i = 0; i < columns; i++) ez_convert_run(&j->converter, buffer + i * tall * xb, to + i * y_step * yb, (size_t)rows);
       }
     }
   }

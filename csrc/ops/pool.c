@@ -68,10 +68,16 @@ typedef struct window {
   int32_t rows, columns;
 } window;
 
+/* Addresses of the taps from `from` on, `offset` bytes into each pixel; how many there are. */
 static int32_t next_taps(const window *w, int32_t from, size_t offset, const uint8_t **out, int32_t room) {
   const int32_t left = w->rows * w->columns - from, count = left < room ? left : room;
-  for (int32_t i = 0; i < count; i++)
-    out[i] = w->corner + (size_t)((from + i) / w->columns) * w->step_h + (size_t)((from + i) % w->columns) * w->step_w + offset;
+  if (count <= 0) return 0;
+  int32_t column = from % w->columns;
+  const uint8_t *row = w->corner + (size_t)(from / w->columns) * w->step_h + offset;
+  for (int32_t i = 0; i < count; i++) {
+    out[i] = row + (size_t)column * w->step_w;
+    if (++column == w->columns) column = 0, row += w->step_h;
+  }
   return count;
 }
 
