@@ -1,0 +1,126 @@
+"""Packed weights come back out of the reference's inverses, padding is zero, and tables hold what their function says."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from edgezip.kernels import reference
+from edgezip.pack import layouts
+from edgezip.pack.lower.resize import coordinates, nearest_index, neighbours
+from edgezip.pack.tables import FUNCTIONS, table_of
+from edgezip.program import Layout
+
+SIZES = [1, 3, 4, 15, 16, 17, 33]
+
+
+def random_s8(*dims: int) -> np.ndarray:  # type: ignore[type-arg]
+    return np.random.default_rng(sum(dims)).integers(-127, 128, dims).astype(np.int8)
+
+
+@pytest.mark.parametrize("layout", Layout)
+@pytest.mark.parametrize("outputs", SIZES)
+@pytest.mark.parametrize(("taps", "channels"), [(1, 1), (1, 8), (9, 3), (4, 17)])
+def test_gemm_weights_survive_packing(layout: Layout, outputs: int, taps: int, channels: int) -> None:
+    weights = random_s8(outputs, taps, channels)
+    packed = layouts.pack_gemm_s8(weights, layout)
+    step = layouts.k_step(layout)
+    assert packed.size == -(-outputs // 16) * 16 * taps * (-(-channels // step) * step)
+    np.testing.assert_array_equal(reference.unpack_gemm_s8(packed, step, outputs, taps, channels), weights)
+    assert np.abs(packed.view(np.int8).astype(int)).sum() == np.abs(weights.astype(int)).sum(), "padding is zero"
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+@pytest.mark.parametrize("layout", Layout)
+def test_groups_are_packed_one_after_another(layout: Layout, groups: int) -> None:
+    weights = random_s8(6, 4, 5)
+    packed = layouts.pack_gemm_s8(weights, layout, groups).reshape(groups, -1)
+    parts = [reference.unpack_gemm_s8(np.ascontiguousarray(p), layouts.k_step(layout), 6 // groups, 4, 5) for p in packed]
+    np.testing.assert_array_equal(np.concatenate(parts), weights)
+
+
+@pytest.mark.parametrize("layout", Layout)
+@pytest.mark.parametrize("channels", SIZES)
+@pytest.mark.parametrize("taps", [1, 3, 9, 25])
+def test_depthwise_weights_survive_packing(layout: Layout, channels: int, taps: int) -> None:
+    weights = random_s8(channels, taps)
+    packed = layouts.pack_depthwise_s8(weights, layout)
+    unpacked = reference.unpack_depthwise_s8(packed, layouts.k_step(layout), taps, channels)
+    np.testing.assert_array_equal(unpacked.reshape(-1), (weights if unpacked.shape == weights.shape else weights.T).reshape(-1))
+
+
+@pytest.mark.parametrize("outputs", SIZES)
+def test_float_weights_survive_packing(outputs: int) -> None:
+    weights = np.random.default_rng(outputs).standard_normal((outputs, 9, 5)).astype(np.float32)
+    packed = layouts.pack_gemm_f32(weights)
+    np.testing.assert_array_equal(reference.unpack_gemm_f32(packed, outputs, 9, 5), weights)
+
+
+def test_packed_k_runs_fastest_within_a_panel_of_sixteen() -> None:
+    """The bytes themselves, from the layout's definition: (N/16, K/4, 16, 4)."""
+    weights = np.arange(32, dtype=np.int8).reshape(4, 1, 8)
+    packed = layouts.pack_gemm_s8(weights, Layout.K4N16).reshape(1, 2, 16, 4)
+    assert packed[0, 0, 1].tolist() == [8, 9, 10, 11]
+    assert packed[0, 1, 3].tolist() == [28, 29, 30, 31]
+    assert layouts.pack_gemm_s8(weights, Layout.K8N16).reshape(1, 1, 16, 8)[0, 0, 2].tolist() == list(range(16, 24))
+
+
+def test_outputs_of_each_group_are_padded_to_sixteen() -> None:
+    padded = layouts.pad_outputs(np.arange(6), groups=2).reshape(2, 16)
+    assert padded[:, :3].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert not padded[:, 3:].any()
+
+
+@pytest.mark.parametrize("act_sign", [0, 128])
+@pytest.mark.parametrize("zero_point", [-128, 5, 127])
+def test_table_is_indexed_and_filled_by_stored_bytes(act_sign: int, zero_point: int) -> None:
+    values = np.arange(-128, 128) * 0.01
+    table = table_of(values, 0.02, zero_point, act_sign)
+    for logical in (-128, -1, 0, 127):
+        stored = (logical & 0xFF) ^ act_sign
+        expected = min(max(round(values[logical + 128] / np.float64(np.float32(0.02))) + zero_point, -128), 127)
+        assert int(table[stored]) ^ act_sign == expected & 0xFF
+
+
+def test_table_rounds_halves_to_even_and_bounds_what_is_not_finite() -> None:
+    values = np.zeros(256)
+    values[:5] = [0.5, 1.5, -np.inf, np.inf, np.nan]
+    table = table_of(values, 1.0, 0, 0).view(np.int8)
+    assert table[[128, 129, 130, 131]].tolist() == [0, 2, -128, 127]
+
+
+@pytest.mark.parametrize(
+    ("op", "x", "expected"),
+    [
+        ("Sigmoid", 0.0, 0.5),
+        ("HardSwish", 1.0, 4 / 6),
+        ("Gelu", 1.0, 0.8413447460685429),
+        ("Softplus", 0.0, math.log(2)),
+        ("Elu", -1.0, math.expm1(-1)),
+        ("Mish", 1.0, math.tanh(math.log1p(math.e))),
+        ("Erf", 0.5, math.erf(0.5)),
+        ("ThresholdedRelu", 0.5, 0.0),
+        ("Selu", -1.0, 1.0507009873554805 * 1.6732632423543772 * math.expm1(-1)),
+    ],
+)
+def test_host_functions_are_exact_in_float64(op: str, x: float, expected: float) -> None:
+    assert float(FUNCTIONS[op](np.array([x]))[0]) == pytest.approx(expected, rel=1e-7, abs=1e-15)
+
+
+def test_neighbours_stay_inside_and_weigh_the_upper_one() -> None:
+    index, weight = neighbours(np.array([-0.5, 0.0, 0.25, 1.75, 2.5], np.float32), 3)
+    assert index.tolist() == [[0, 0, 0, 1, 2], [1, 1, 1, 2, 2]]
+    assert weight.tolist() == [0, 0, 0.25, 0.75, 0]
+
+
+def test_align_corners_keeps_both_ends() -> None:
+    assert coordinates("align_corners", 4, 7, 7 / 4)[[0, -1]].tolist() == [0, 3]
+    assert coordinates("align_corners", 4, 1, 0.25).tolist() == [0]
+
+
+def test_halves_go_where_the_nearest_mode_says() -> None:
+    position = np.array([0.5, 1.5], np.float32)
+    assert nearest_index(position, "round_prefer_floor", 3).tolist() == [0, 1]
+    assert nearest_index(position, "round_prefer_ceil", 3).tolist() == [1, 2]
