@@ -249,7 +249,7 @@ def _finish(session: ReferenceSession, step: Step, acc: Array, padded: int, outp
 def _look_up(session: ReferenceSession, table: int, values: Array) -> Array:
     sign = np.uint8(session.program.act_sign)
     stored = session._flat(table)[values.view(np.uint8) ^ sign]
-    return (stored ^ sign).view(np.int8)
+    return np.asarray((stored ^ sign).view(np.int8))
 
 
 # --- elementwise ------------------------------------------------------------------------------------------------------------
