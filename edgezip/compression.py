@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Calibration = str | os.PathLike[str] | Iterable[Mapping[str, Array]]
 Progress = Callable[[str, int], None]
-REPORT_SAMPLES = 12  # for the SQNR of each layer and the choice of method; more changes little
+REPORT_SAMPLES = 32  # for the SQNR of each layer and the choice of method; more changes little
 AUTO_METHODS = ("mse", "percentile", "minmax")
 
 
