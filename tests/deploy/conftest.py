@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 import pytest
 from deploy_devices import SshDevice
@@ -22,3 +24,19 @@ def ssh_device(_ssh_device: SshDevice, require_tools) -> SshDevice:
     if _ssh_device.server is None:
         _ssh_device.start()
     return _ssh_device
+
+
+@pytest.fixture(scope="session")
+def demo_programs():
+    """The demo model in int8, compiled for a target by name."""
+    import numpy as np
+
+    import edgezip
+    from edgezip.compression import compress
+    from edgezip.recipe import Recipe
+
+    demo = Path(edgezip.__file__).parent / "data" / "demo"
+    pictures = np.load(demo / "samples.npz")["calibration"][:8].astype(np.float32)[:, None, None] / 255
+    model = edgezip.load(demo / "fashion_cnn.onnx")
+    small = compress(model, Recipe.int8("minmax"), calibration=[{"image": picture} for picture in pictures])
+    return cache(lambda target: edgezip.compile(small.model, target=target))

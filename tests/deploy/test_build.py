@@ -1,0 +1,130 @@
+"""The runner, cross-compiled: static, small, and without an instruction that its CPU lacks."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edgezip.cli import context
+from edgezip.deploy import build
+from edgezip.deploy.build import Compiler, build_runner, find_compiler, isa_flags, source_folder
+from edgezip.errors import ToolError
+from edgezip.target import Target, list_targets, load_target
+
+# Mnemonics that the A72 does not have: dot products, i8mm, LSE atomics, fp16 multiply-long, SVE predicates.
+BEYOND_A72 = re.compile(
+    r"\t(?:[su]dot|[us]mmla|usdot|bfdot|fmlal\w*|casa?l?[bh]?|casp\w*|swpa?l?[bh]?|ld(?:add|clr|set|eor|smax|umax)a?l?[bh]?|ptrue|whilelo)\s"
+)
+
+
+def disassemble(path: Path) -> str:
+    return subprocess.run(["aarch64-linux-gnu-objdump", "-d", path], capture_output=True, text=True, check=True).stdout
+
+
+def test_runner_of_this_machine_is_static_and_knows_its_kernels() -> None:
+    target = load_target("host")
+    runner = build_runner(target, cache_dir=context.current.cache_dir)
+    assert b"/ld-linux" not in runner.read_bytes()
+    usage = subprocess.run([runner], capture_output=True, text=True, check=False)
+    assert usage.returncode == 2
+    assert "usage: ez_run" in usage.stderr
+
+
+def test_the_second_build_is_taken_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = load_target("host")
+    first = build_runner(target, cache_dir=context.current.cache_dir)
+    monkeypatch.setattr(build, "_call", lambda *_: pytest.fail("compiled again"))
+    assert build_runner(target, cache_dir=context.current.cache_dir) == first
+
+
+def test_other_flags_compiler_or_isas_are_another_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = load_target("rpi4")
+    compiler = Compiler(("cc", "-mcpu=a"), ("cc",), "gcc", "1")
+    seen = {build._digest(target, compiler)}
+    for other in (
+        Compiler(("cc", "-mcpu=b"), ("cc",), "gcc", "1"),
+        Compiler(("cc", "-mcpu=a"), ("cc", "-x"), "gcc", "1"),
+        Compiler(("cc", "-mcpu=a"), ("cc",), "gcc", "2"),
+    ):
+        seen.add(build._digest(target, other))
+    seen.add(build._digest(target.model_copy(update={"isa": ("portable",)}), compiler))
+    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-g"))
+    seen.add(build._digest(target, compiler))
+    assert len(seen) == 6
+
+
+def test_without_a_compiler_the_message_names_both_ways_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build.shutil, "which", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ToolError, match=r"edgezip\[cross\].*apt install gcc-aarch64-linux-gnu"):
+        find_compiler(load_target("rpi4"))
+
+
+def test_an_unknown_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEZIP_COMPILER", "tcc")
+    with pytest.raises(ToolError, match="zig or gcc"):
+        find_compiler(load_target("rpi4"))
+
+
+def test_a_compiler_that_fails_leaves_its_words_and_no_runner(tmp_path: Path) -> None:
+    broken = ("sh", "-c", "echo 'ez_run.c: error: boom' >&2; exit 1", "sh")
+    with pytest.raises(ToolError, match="boom"):
+        build_runner(load_target("host"), cache_dir=tmp_path, compiler=Compiler(broken, broken, "gcc", "0"))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("target", list_targets(), ids=lambda t: t.name)
+def test_only_files_of_an_isa_folder_get_its_flags(target: Target) -> None:
+    compiler = Compiler(("cc",), ("cc",), "gcc", "1")
+    groups = {name: extra for name, _, extra in build._groups(target, compiler)}
+    assert {name for name in groups if name.startswith("isa-")} == {f"isa-{isa}" for isa in target.isa}
+    for name, extra in groups.items():
+        isa = name.removeprefix("isa-")
+        flags = isa_flags(source_folder() / "isa" / isa, "gcc") if name.startswith("isa-") else ()
+        assert tuple(f for f in extra if not f.startswith("-DEZ_HAVE_")) == flags
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("cross")
+def test_runner_of_the_raspberry_pi_4_is_small_static_and_has_no_instruction_beyond_its_cpu(require_tools) -> None:
+    require_tools("aarch64-linux-gnu-objdump")
+    target = load_target("rpi4")
+    runner = build_runner(target, cache_dir=context.current.cache_dir, compiler=find_compiler(target, "zig"))
+    assert runner.stat().st_size < 400_000
+    assert b"/ld-" not in runner.read_bytes()
+    code = disassemble(runner)
+    assert "smull" in code, "the NEON kernels are there"
+    assert BEYOND_A72.findall(code) == []
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("cross")
+def test_the_same_search_finds_the_dot_products_of_the_raspberry_pi_5(require_tools) -> None:
+    require_tools("aarch64-linux-gnu-objdump")
+    target = load_target("rpi5")
+    runner = build_runner(target, cache_dir=context.current.cache_dir, compiler=find_compiler(target, "zig"))
+    assert "sdot" in {found.strip() for found in BEYOND_A72.findall(disassemble(runner))}
+
+
+@pytest.mark.slow
+@pytest.mark.emulated
+@pytest.mark.xdist_group("cross")
+@pytest.mark.parametrize(("name", "cpu", "isa"), [("rpi4", "cortex-a72", "neon"), ("rpi5", "cortex-a76", "dotprod")])
+def test_runner_offers_the_kernels_that_its_cpu_has(
+    demo_programs, tmp_path: Path, require_tools, name: str, cpu: str, isa: str
+) -> None:
+    require_tools("qemu-aarch64")
+    (tmp_path / "model.ez").write_bytes(demo_programs(name).to_bytes())
+    target = load_target(name)
+    runner = build_runner(target, cache_dir=context.current.cache_dir, compiler=find_compiler(target, "zig"))
+    done = subprocess.run(
+        ["qemu-aarch64", "-cpu", cpu, runner, "verify", tmp_path / "model.ez"], capture_output=True, text=True, check=True
+    )
+    answer = json.loads(done.stdout)
+    assert (answer["isa"], answer["passed"], answer["mismatched_bytes"]) == (isa, answer["vectors"], 0)
+    assert answer["vectors"] > 0
