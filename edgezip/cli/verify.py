@@ -97,11 +97,15 @@ def _text(body: dict[str, Any]) -> str:
         figures = [(key, body[key]) for key in ("samples", "cosine", "sqnr_db", "top1_agreement", "max_abs_error")]
         blocks.append(f"against {body['against']} ({body['place']})\n{text.table(('figure', 'value'), figures)}")
     if body.get("paths"):
-        rows = [(p["isa"], p["samples"], p["steps"], "equal" if p["is_exact"] else p["first_difference"]) for p in body["paths"]]
-        blocks.append(text.table(("path", "samples", "steps", "byte for byte"), rows))
+        blocks.append(text.table(("path", "kernels", "samples", "steps", "byte for byte"), [_path_row(p) for p in body["paths"]]))
     if body["layers"]:
         blocks.append(text.table(("layer", "op", "SQNR dB", "cosine"), [tuple(layer.values()) for layer in body["layers"]]))
     return "\n\n".join(blocks)
+
+
+def _path_row(path: dict[str, Any]) -> tuple[Any, ...]:
+    result = "equal" if path["is_exact"] else path["first_difference"]
+    return path["isa"], " ".join(path["kernels"]) or "-", path["samples"], path["steps"], result
 
 
 def _gate(body: dict[str, Any], metric: str, minimum: float | None) -> None:

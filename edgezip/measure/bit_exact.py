@@ -19,12 +19,16 @@ Feeds = Mapping[str, Array]
 
 @dataclass
 class PathCheck:
-    """One ISA path: how many samples and steps were compared, and where the first difference stands ("" for none)."""
+    """One ISA path: how many samples and steps were compared, and where the first difference stands ("" for none).
+
+    ``kernels`` are those that really ran: a step without a kernel of its path runs in one of the next, down to portable C.
+    """
 
     isa: str
     samples: int = 0
     steps: int = 0
     first_difference: str = ""
+    kernels: tuple[str, ...] = ()
 
     @property
     def is_exact(self) -> bool:
@@ -38,7 +42,7 @@ def open_paths(program: Program, threads: int = 1) -> dict[str, Session]:
     for isa, is_offered in isas():
         if is_offered:
             try:
-                sessions[isa] = Session(program, threads=threads, isa=isa)
+                sessions[isa] = Session(program, threads=threads, isa=isa, profile=True)
             except UsageError:  # the program is packed for another family of processors
                 continue
     return sessions
@@ -61,6 +65,7 @@ def check_paths(program: Program, samples: Sequence[Feeds], threads: int = 1) ->
             if checks[isa].is_exact:
                 checks[isa].first_difference = _whole_run(program, sessions[isa], feeds, expected, number)
                 checks[isa].samples += checks[isa].is_exact
+                checks[isa].kernels = tuple(sorted({kernel for _, _, kernel, _ in sessions[isa].profile()}))
     return list(checks.values())
 
 
