@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from edgezip.errors import TargetError
 
 FOLDER = Path(__file__).parent / "targets"
+CPUINFO = Path("/proc/cpuinfo")
 
 
 class _Strict(BaseModel):
@@ -132,4 +133,16 @@ def detect_host() -> Target:
     base = {"x86_64": "x86-64", "AMD64": "x86-64", "aarch64": "arm64", "arm64": "arm64"}.get(machine)
     if base is None:
         raise TargetError("no profile for this machine", where=machine, hint="name a target with --target")
+    if base == "arm64" and "asimddp" in _arm_features():
+        base = "arm64-dotprod"
     return _all()[base].model_copy(update={"name": "host", "deploy": Deploy(transport="local")})
+
+
+def _arm_features() -> set[str]:
+    """What Linux says of the first core; empty elsewhere. All cores of a machine take the same instructions."""
+    try:
+        text = CPUINFO.read_text(errors="replace")
+    except OSError:
+        return set()
+    lines = (line.partition(":") for line in text.splitlines())
+    return next((set(value.split()) for key, _, value in lines if key.strip() == "Features"), set())

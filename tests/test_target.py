@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from edgezip import target as target_module
 from edgezip.errors import TargetError
 from edgezip.target import FOLDER, list_targets, load_target
 
@@ -56,3 +57,23 @@ def test_packing_matches_the_first_kernel_of_the_target() -> None:
     for target in list_targets():
         table = (ROOT / "csrc" / "isa" / target.isa[0] / "table.c").read_text()
         assert f"EZ_LAYOUT_{target.layout.upper()}" in table, target.name
+
+
+CPUINFO = "processor\t: 0\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd aes crc32{more}\nCPU part\t: 0xd0b\n"
+
+
+@pytest.mark.parametrize(("more", "isa", "layout"), [(" atomics asimdhp asimddp", "dotprod", "k4n16"), ("", "neon", "k8n16")])
+def test_an_arm_host_gets_the_kernels_that_its_cores_have(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: str, isa: str, layout: str
+) -> None:
+    (tmp_path / "cpuinfo").write_text(CPUINFO.format(more=more))
+    monkeypatch.setattr(target_module, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(target_module.platform, "machine", lambda: "aarch64")
+    host = load_target("host")
+    assert (host.name, host.isa[0], host.layout, host.deploy.transport) == ("host", isa, layout, "local")
+
+
+def test_a_machine_without_kernels_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target_module.platform, "machine", lambda: "s390x")
+    with pytest.raises(TargetError, match=r"s390x.*--target"):
+        load_target("host")

@@ -1,0 +1,79 @@
+"""``edgezip targets list|show|detect``: the device profiles."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgezip.cli import context
+
+if TYPE_CHECKING:
+    from edgezip.target import Target
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Device profiles.")
+
+
+@app.command("list")
+def list_() -> None:
+    """Every profile, one a line."""
+    from edgezip.target import list_targets
+
+    targets = list_targets()
+    if context.current.json:
+        _print_json("list", targets=[target.model_dump() for target in targets])
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("target", "kernels", "emulated as", "device"):
+        table.add_column(title, no_wrap=title != "device")
+    for target in targets:
+        emulated = target.emulator.cpu if target.emulator else "-"
+        table.add_row(target.name, " ".join(target.isa), emulated, target.summary)
+    Console().print(table)
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="name or alias; `host` is this machine")]) -> None:
+    """One profile, with the sources of its facts."""
+    from edgezip.target import load_target
+
+    _show("show", load_target(name))
+
+
+@app.command()
+def detect() -> None:
+    """The profile of this machine."""
+    from edgezip.target import detect_host
+
+    _show("detect", detect_host())
+
+
+def _show(verb: str, target: Target) -> None:
+    facts = target.model_dump()
+    if context.current.json:
+        _print_json(verb, target=facts)
+        return
+    for key, value in facts.items():
+        for line in _lines(value):
+            typer.echo(f"{key:16} {line}")
+
+
+def _lines(value: object) -> list[str]:
+    """A value as lines: a list of texts or records has one for each."""
+    if value in (None, (), ""):
+        return ["-"]
+    if isinstance(value, dict):
+        return [", ".join(f"{key} {_lines(inner)[0]}" for key, inner in value.items())]
+    if isinstance(value, tuple) and any(isinstance(item, dict) or " " in str(item) for item in value):
+        return [line for item in value for line in _lines(item)]
+    return [" ".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+
+
+def _print_json(verb: str, **facts: object) -> None:
+    from edgezip import __version__
+
+    typer.echo(json.dumps({"edgezip": __version__, "verb": f"targets {verb}", **facts}))
