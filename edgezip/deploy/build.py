@@ -7,6 +7,7 @@ holds an instruction that an A72 lacks. Builds are kept by a hash of sources, fl
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.util
 import os
@@ -15,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,31 +131,37 @@ def build_runner(target: Target, *, cache_dir: Path, compiler: Compiler | None =
     Raises ToolError (no compiler, or it failed: its first lines are in the message).
     """
     compiler = compiler or find_compiler(target)
+    cache_dir = cache_dir.resolve()  # the compiler runs in another folder
     final = cache_dir / "runner" / f"{target.arch}-{_digest(target, compiler)}" / "ez_run"
     if final.is_file():
         return final
     final.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=final.parent, prefix=".build-") as scratch:
-        objects: list[Path] = []
-        for name, sources, extra in _groups(target, compiler):
-            folder = Path(scratch) / name
-            folder.mkdir()
-            _compile(compiler, sources, extra, folder, cache_dir)
-            objects += sorted(folder.glob("*.o"))
-        binary = Path(scratch) / "ez_run"
-        _call(compiler.link, [*map(str, objects), *LINK, "-o", str(binary)], Path(scratch), cache_dir)
-        binary.replace(final)
+    with (final.parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # who comes second waits, and finds the work done
+        if not final.is_file():
+            with tempfile.TemporaryDirectory(dir=final.parent, prefix=".build-") as scratch:
+                _build(target, compiler, Path(scratch), cache_dir).replace(final)
     return final
 
 
-def _compile(compiler: Compiler, sources: list[Path], extra: tuple[str, ...], folder: Path, cache_dir: Path) -> None:
+def _build(target: Target, compiler: Compiler, scratch: Path, cache_dir: Path) -> Path:
+    """One object a source file, as many compilers at once as there are cores, one link."""
     root = source_folder()
-    includes = [f"-I{root}", f"-I{root / 'include'}"]
-    if compiler.dialect == "gcc":
-        _call(compiler.command, [*FLAGS, *extra, *includes, "-c", *map(str, sources)], folder, cache_dir)
-        return
-    for source in sources:  # zig cc writes one object a call
-        _call(compiler.command, [*FLAGS, *extra, *includes, "-c", str(source), "-o", f"{source.stem}.o"], folder, cache_dir)
+    calls: list[tuple[Path, list[str]]] = []
+    for name, sources, extra in _groups(target, compiler):
+        for source in sources:
+            made = scratch / f"{name}-{source.stem}.o"
+            calls.append((made, [*FLAGS, *extra, f"-I{root}", f"-I{root / 'include'}", "-c", str(source), "-o", str(made)]))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        jobs = [pool.submit(_call, compiler.command, arguments, scratch, cache_dir) for _, arguments in calls]
+        try:
+            for job in jobs:
+                job.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    binary = scratch / "ez_run"
+    _call(compiler.link, [*(str(made) for made, _ in calls), *LINK, "-o", str(binary)], scratch, cache_dir)
+    return binary
 
 
 def _call(command: tuple[str, ...], arguments: list[str], folder: Path, cache_dir: Path) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,29 @@ def test_a_compiler_that_fails_leaves_its_words_and_no_runner(tmp_path: Path) ->
     broken = ("sh", "-c", "echo 'ez_run.c: error: boom' >&2; exit 1", "sh")
     with pytest.raises(ToolError, match="boom"):
         build_runner(load_target("host"), cache_dir=tmp_path, compiler=Compiler(broken, broken, "gcc", "0"))
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".lock"]
+
+
+def test_of_two_builds_at_once_the_second_waits_and_finds_the_work_done(tmp_path: Path) -> None:
+    counter = tmp_path / "calls"
+    script = f'echo x >> {counter}; while [ $# -gt 1 ]; do shift; done; sleep 0.01; echo binary > "$1"'
+    slow = ("sh", "-c", script, "sh")
+    made: list[Path] = []
+    threads = [
+        threading.Thread(
+            target=lambda: made.append(
+                build_runner(load_target("host"), cache_dir=tmp_path, compiler=Compiler(slow, slow, "gcc", "0"))
+            )
+        )
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made[0] == made[1]
+    sources = [source for _, group, _ in build._groups(load_target("host"), Compiler(slow, slow, "gcc", "0")) for source in group]
+    assert len(counter.read_text().split()) == len(sources) + 1
 
 
 @pytest.mark.parametrize("target", list_targets(), ids=lambda t: t.name)
