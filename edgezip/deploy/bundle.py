@@ -44,7 +44,7 @@ def safe_name(text: str) -> str:
     """``text`` as a folder name; raises UsageError when nothing usable is left."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:64]
     if not NAME.fullmatch(name):
-        raise UsageError("cannot make a folder name of this", got=text, hint="rename the model file, or use --name")
+        raise UsageError("cannot make a folder name of this", got=text, hint="rename the model file")
     return name
 
 

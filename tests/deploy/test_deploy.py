@@ -164,3 +164,15 @@ class TestVerb:
         (tmp_path / "bad.ez").write_bytes(os.urandom(100))
         assert main(["deploy", str(tmp_path / "bad.ez")]) == 1
         assert "Traceback" not in capsys.readouterr().err
+
+    def test_ctrl_c_says_so_with_exit_code_130(
+        self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    ) -> None:
+        def interrupted(*_: Any, **__: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(deploy_module.Runner, "verify", interrupted)
+        assert main(["deploy", str(model), "--dest", str(tmp_path / "dest")]) == 130
+        assert "interrupted" in capsys.readouterr().err
+        assert not (tmp_path / "dest/demo/current").exists()
+        assert not [path for path in (tmp_path / "dest/demo").iterdir() if path.name.startswith(".")]
