@@ -149,13 +149,13 @@ def _run(verb: str, arguments: list[str]) -> int:
     except typer.Abort:
         raise KeyboardInterrupt from None
     except typer.Exit as error:
-        if error.exit_code == 130:  # what newer typers make of Ctrl-C
-            raise KeyboardInterrupt from None
         return int(error.exit_code)
     except Exception as error:
         if isinstance(error, click_error):
             raise _usage(verb, error) from None
         raise
+    if result == 130:  # what newer typers make of Ctrl-C
+        raise KeyboardInterrupt
     return result if isinstance(result, int) else 0
 
 
