@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Calibration = str | os.PathLike[str] | Iterable[Mapping[str, Array]]
 Progress = Callable[[str, int], None]
-REPORT_SAMPLES = 32  # for the SQNR of each layer and the choice of method; more changes little
+REPORT_SAMPLES = 64  # for the SQNR of each layer and the choice of method; more changes little
+# Unseen inputs reach beyond what calibration saw of the outputs: a tenth more range gained 0.2 to 0.4 dB on both LeNets and the demo
+# and lost nothing on the others (2026-11-24, scored samples).
+OUTPUT_MARGIN = 1.1
 AUTO_METHODS = ("mse", "percentile", "minmax")
 
 
@@ -200,8 +203,9 @@ def ranges(model: Model, placement: Placement, histograms: Mapping[str, Histogra
             owner = placement.same_as[owner]
         if owner not in params:
             fixed = fixed_range(graph.producer(values[owner]))
-            rule = METHODS["minmax" if owner in outputs else method]
-            params[owner] = parameters(*(fixed or rule(histograms[owner])))
+            low, high = fixed or METHODS["minmax" if owner in outputs else method](histograms[owner])
+            margin = OUTPUT_MARGIN if owner in outputs and not fixed else 1.0
+            params[owner] = parameters(low * margin, high * margin)
         params[name] = params[owner]
     return params
 

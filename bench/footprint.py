@@ -1,0 +1,86 @@
+"""How small, and how quickly loaded: runner size, program load time, arena against its lower bound.
+
+    python -m bench.footprint [--work .work/zoo] [--target rpi4] [task ...]
+
+The runner is cross-compiled for ``--target`` (static, stripped). Load time is what ``ez_run`` of this machine reports, from opening
+the file to a session that is ready (verification, CRC, arena, threads): median of 21 fresh processes. Writes
+bench/results/<date>-<host>-footprint.json and prints a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bench import ours, protocol
+from bench.zoo import TASKS, load_task
+from edgezip.cli import context
+from edgezip.deploy.build import build_runner
+from edgezip.deploy.runner import Runner
+from edgezip.deploy.transports.local import LocalTransport
+from edgezip.errors import EdgeZipError
+from edgezip.program import read
+from edgezip.report import text
+from edgezip.target import load_target
+
+PROCESSES = 21
+COLUMNS = ("task", "program bytes", "arena", "lower bound", "over %", "load ms p50", "load ms min")
+
+
+def footprint(name: str, work: Path, runner: Path) -> dict[str, Any]:
+    """Sizes and load time of one task's int8 program."""
+    task = load_task(name)
+    path = ours.compile_for_host(task, work, ours.quantize(task, work))
+    memory = read(path).metadata["memory"]
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        (here / "ez_run").write_bytes(runner.read_bytes())
+        (here / "ez_run").chmod(0o755)
+        (here / "model.ez").write_bytes(path.read_bytes())
+        device = Runner(LocalTransport(here), str(here))
+        loads = [device.info().load_us / 1e3 for _ in range(PROCESSES)]
+    return {
+        "task": name,
+        "program_bytes": path.stat().st_size,
+        "arena_bytes": memory["arena_bytes"],
+        "arena_lower_bound": memory["arena_lower_bound"],
+        "load_ms_p50": round(statistics.median(loads), 3),
+        "load_ms_min": round(min(loads), 3),
+    }
+
+
+def cells(row: dict[str, Any]) -> tuple[Any, ...]:
+    """One line of the table."""
+    over = 100 * (row["arena_bytes"] / row["arena_lower_bound"] - 1)
+    sizes = (row["task"], row["program_bytes"], row["arena_bytes"], row["arena_lower_bound"])
+    return (*sizes, f"{over:.2f}", row["load_ms_p50"], row["load_ms_min"])
+
+
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", default=list(TASKS))
+    parser.add_argument("--work", type=Path, default=Path(".work/zoo"))
+    parser.add_argument("--target", default="rpi4")
+    arguments = parser.parse_args()
+    try:
+        cache = context.current.cache_dir
+        cross = build_runner(load_target(arguments.target), cache_dir=cache)
+        here = build_runner(load_target("host"), cache_dir=cache)
+        rows = [footprint(name, arguments.work, here) for name in arguments.tasks]
+    except EdgeZipError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    size = cross.stat().st_size
+    print(text.table(COLUMNS, [cells(row) for row in rows]))
+    print(f"ez_run for {arguments.target}: {size:,} bytes, static")
+    print(f"wrote {protocol.save('footprint', {'target': arguments.target, 'runner_bytes': size, 'rows': rows})}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
