@@ -2,8 +2,8 @@
 
     python -m bench.footprint [--work .work/zoo] [--target rpi4] [task ...]
 
-The runner is cross-compiled for ``--target`` (static, stripped). Load time is what ``ez_run`` of this machine reports, from opening
-the file to a session that is ready (verification, CRC, arena, threads): median of 21 fresh processes. Writes
+The runner is cross-compiled for ``--target`` (static, stripped). Load time is what ``ez_run`` of this machine reports, from
+opening the file to a session that is ready (verification, CRC, arena, threads): median of 21 fresh processes. Writes
 bench/results/<date>-<host>-footprint.json and prints a table.
 """
 
