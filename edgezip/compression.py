@@ -129,6 +129,7 @@ def _quantize(model: Model, options: Int8, calibration: Calibration, mean: float
     from edgezip.passes.place_qdq import place
     from edgezip.passes.quantize_static import quantize_static
 
+    _check_quantisable(model, options)
     placement = place(model, options.keep)
     if not placement.points:
         raise UsageError("nothing in this model can run in int8", hint="see `edgezip inspect`; is everything in --keep?")
@@ -160,6 +161,30 @@ def _quantize(model: Model, options: Int8, calibration: Calibration, mean: float
     report = _report(model, small, placement, probe, seen[0])
     report.method = chosen
     return Compressed(small, report)
+
+
+def _check_quantisable(model: Model, options: Int8) -> None:
+    """Refuse a model that is int8 already, and a ``keep`` that names nothing (a typing error would go unnoticed)."""
+    from edgezip import graph
+    from edgezip.passes.place_qdq import matches
+
+    nodes = graph.nodes(model)
+    done = next((n for n in nodes if n.op_type in ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")), None)
+    if done is not None:
+        raise UsageError(
+            "the model is quantised already",
+            where=f"node '{done.name}' ({done.op_type})",
+            hint="compile it as it is, or start from the float model",
+        )
+    idle = [pattern for pattern in options.keep if not any(matches(node, (pattern,)) for node in nodes)]
+    if idle:
+        raise UsageError(
+            "nothing in the model matches what is to be kept in float",
+            where="--keep",
+            expected="names or operators of nodes, or patterns of them",
+            got=", ".join(idle),
+            hint="see the names with `edgezip inspect --ops`",
+        )
 
 
 def _best(
@@ -194,20 +219,24 @@ def ranges(model: Model, placement: Placement, histograms: Mapping[str, Histogra
 
     values = graph.values(model)
     outputs = {v.name for v in graph.output_values(model)}
+    owners = {name: _owner(name, placement.same_as) for name in placement.points}
     params: dict[str, tuple[float, int]] = {}
-    for name in placement.points:
-        owner = name
-        for _ in range(len(placement.same_as)):
-            if owner not in placement.same_as:
-                break
-            owner = placement.same_as[owner]
+    for name, owner in owners.items():
         if owner not in params:
             fixed = fixed_range(graph.producer(values[owner]))
             low, high = fixed or METHODS["minmax" if owner in outputs else method](histograms[owner])
             margin = OUTPUT_MARGIN if owner in outputs and not fixed else 1.0
-            params[owner] = parameters(low * margin, high * margin)
+            beside = [number for padded, number in placement.fillers if owners[padded] == owner]
+            params[owner] = parameters(min(low * margin, *beside, 0.0), max(high * margin, *beside, 0.0))
         params[name] = params[owner]
     return params
+
+
+def _owner(name: str, same_as: Mapping[str, str]) -> str:
+    """The value whose parameters ``name`` takes in the end."""
+    for _ in range(len(same_as)):
+        name = same_as.get(name, name)
+    return name
 
 
 def _report(

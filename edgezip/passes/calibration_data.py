@@ -1,12 +1,15 @@
 """Calibration samples from a folder or a file, one at a time, checked before they are used.
 
 A folder may hold .npz and .npy arrays and pictures (.png, .jpg; needs Pillow), read in the order of their names. Arrays bear the
-names of the inputs (any name when there is one input); a leading axis counts samples where the input's own first axis is 1.
+names of the inputs (any name when there is one input); a leading axis counts samples where the input's own first axis is 1; one
+sample may come without it. Whole numbers are taken as they are: 0 to 255 stays 0 to 255.
 Pictures are scaled to the input's height and width, then ``(pixel - mean) / std``.
 """
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from edgezip.errors import CalibrationError, MissingFileError, RuntimeUnavailableError, ShapeError
+from edgezip.errors import CalibrationError, MissingFileError, RuntimeUnavailableError, ShapeError, UsageError
 
 Array = np.ndarray[Any, Any]
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
@@ -33,6 +36,8 @@ def read(
     source: str | Path, inputs: list[Input], *, limit: int = 0, mean: float = 0.0, std: float = 1.0
 ) -> Iterator[dict[str, Array]]:
     """Feeds from ``source``; ``limit`` 0 takes all. Raises MissingFileError, CalibrationError (nothing usable), ShapeError."""
+    if std == 0 or not np.isfinite([mean, std]).all():
+        raise UsageError("pictures cannot be scaled by this", where="--mean, --std", got=f"({mean}, {std})")
     source = Path(source)
     if not source.exists():
         raise MissingFileError("no such calibration data", where=str(source), hint="name a folder or a .npz file with --calib")
@@ -77,13 +82,8 @@ def _samples(path: Path, inputs: list[Input], mean: float, std: float) -> Iterat
         item = _only(inputs, path)
         yield {item.name: _fitting(_picture(path, item, mean, std), item, str(path))}
         return
-    try:
-        held = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise CalibrationError(
-            f"cannot read the file: {error}", where=str(path), hint="save arrays with numpy.save or numpy.savez"
-        ) from error
-    arrays = {_only(inputs, path).name: held} if isinstance(held, np.ndarray) else dict(held)
+    held = _loaded(path)
+    arrays = {_only(inputs, path).name: held} if isinstance(held, np.ndarray) else held
     if len(inputs) == 1 and len(arrays) == 1:
         arrays = {inputs[0].name: next(iter(arrays.values()))}
     missing = [item.name for item in inputs if item.name not in arrays]
@@ -99,6 +99,17 @@ def _samples(path: Path, inputs: list[Input], mean: float, std: float) -> Iterat
         yield {item.name: _fitting(parts[item.name][number], item, f"{path}, sample {number}") for item in inputs}
 
 
+def _loaded(path: Path) -> Array | dict[str, Array]:
+    """The array of a .npy file, or all arrays of a .npz file."""
+    try:
+        held = np.load(path, allow_pickle=False)
+        return held if isinstance(held, np.ndarray) else dict(held)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise CalibrationError(
+            f"cannot read the file: {error}", where=str(path), hint="save arrays with numpy.save or numpy.savez"
+        ) from error
+
+
 def _only(inputs: list[Input], path: Path) -> Input:
     if len(inputs) != 1:
         raise ShapeError(
@@ -112,6 +123,8 @@ def _split(array: Array, item: Input, where: str) -> list[Array]:
         return [array]
     if item.shape and item.shape[0] == 1 and array.shape[1:] == item.shape[1:]:
         return [array[i : i + 1] for i in range(len(array))]
+    if item.shape[:1] == (1,) and array.shape == item.shape[1:]:
+        return [array[None]]
     if array.shape[1:] == item.shape:
         return list(array)
     raise ShapeError(
@@ -158,7 +171,7 @@ def _picture(path: Path, item: Input, mean: float, std: float) -> Array:
         with Image.open(path) as picture:
             scaled = picture.convert("L" if item.shape[1] == 1 else "RGB").resize((item.shape[3], item.shape[2]))
             pixels = np.asarray(scaled, np.float32)
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise CalibrationError(f"cannot read the picture: {error}", where=str(path)) from error
     planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     return ((planes - np.float32(mean)) / np.float32(std))[None]

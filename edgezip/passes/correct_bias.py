@@ -56,7 +56,7 @@ def _mean_shift(node: Node, error: Array, mean: Array) -> Array | None:
     """(outputs,): the error of the weights, outputs first, applied to the input's mean; None when shapes do not tell."""
     outputs = len(error)
     if node.op_type == "Gemm":
-        rows = error.reshape(outputs, -1)
+        rows = error.reshape(outputs, -1) * float(graph.attribute(node, "alpha", 1.0))
         return rows @ mean if rows.shape[1] == mean.size else None
     groups = int(graph.attribute(node, "group", 1))
     per_input = error.reshape(outputs, error.shape[1], -1).sum(axis=2)

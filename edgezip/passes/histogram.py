@@ -42,15 +42,17 @@ class Histogram:
             )
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._widen(max(abs(low), abs(high)))
-        index = np.floor((values.reshape(-1).astype(np.float64) + self.radius) * (BINS / (2 * self.radius))).astype(np.int64)
-        self.counts += np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS)
+        index = np.floor(values.reshape(-1).astype(np.float64) * (BINS / (2 * self.radius))).astype(np.int64)
+        self.counts += np.bincount(
+            index + BINS // 2, minlength=BINS
+        )  # a power of two scales exactly, so no value changes its bin
         if values.ndim >= 2:
             axes = tuple(a for a in range(values.ndim) if a != 1)
             self._channel_sum = self._channel_sum + values.sum(axis=axes, dtype=np.float64)
             self._channel_count += values.size // values.shape[1]
 
     def _widen(self, largest: float) -> None:
-        while largest > self.radius:
+        while largest >= self.radius:  # the bins are half open: R itself would not fit
             merged = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts = np.zeros(BINS, np.int64)
             self.counts[BINS // 4 : BINS // 4 + BINS // 2] = merged

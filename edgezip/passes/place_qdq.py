@@ -78,17 +78,21 @@ ELEMENTWISE = {
     "Min",
     "Max",
 }
+BINARY = {"Add", "Sub", "Mul", "Div", "Min", "Max"}  # have an int8 kernel for two tensors; others of ELEMENTWISE only as tables
 CLIPS = {"Relu", "Clip"}
+LOWEST = 1e30  # exporters write minus infinity as the lowest float
 UNIT_RANGE = {"Softmax", "Sigmoid", "HardSigmoid"}
 
 
 @dataclass(slots=True)
 class Placement:
     """``points``: values that are quantised, with the uses that read them (None: all). ``same_as``: value -> value whose
-    parameters it takes. ``products``: nodes whose weights become int8. ``kept``: node -> why it stays in float."""
+    parameters it takes. ``fillers``: value and number that a Pad puts beside it, which its range must hold. ``products``: nodes
+    whose weights become int8. ``kept``: node -> why it stays in float."""
 
     points: dict[str, list[Use] | None] = field(default_factory=dict)
     same_as: dict[str, str] = field(default_factory=dict)
+    fillers: list[tuple[str, float]] = field(default_factory=list)
     products: list[Node] = field(default_factory=list)
     kept: dict[str, str] = field(default_factory=dict)
 
@@ -103,6 +107,11 @@ def place(model: Model, keep: tuple[str, ...] = ()) -> Placement:
     found = Placement()
     quantisable = {n.name or "": _is_quantisable(n, keep, found) for n in graph.nodes(model)}
     roots = _chain_roots(model, quantisable)
+    for node in graph.nodes(model):
+        several = len(_data_inputs(node)) > 1 and (node.outputs[0].name or "") not in roots
+        if quantisable[node.name or ""] and several and not _int8_without_table(node):
+            quantisable[node.name or ""] = False
+            found.kept[node.name or ""] = f"{node.op_type} of two tensors has no int8 kernel: runs in float"
     for value in graph.input_values(model):
         if _is_float(value) and any(_reaches_int8(node, quantisable) for node, _ in graph.consumers(value)):
             found.points[value.name or ""] = None
@@ -135,6 +144,7 @@ def _is_quantisable(node: Node, keep: tuple[str, ...], found: Placement) -> bool
         fits = (
             weights is not None and weights.ndim >= 2 and weights.dtype == np.float32 and not graph.attribute(node, "transA", 0)
         )
+        fits = fits and float(graph.attribute(node, "alpha", 1.0)) > 0
         fits = fits and (node.op_type not in ("MatMul", "Gemm") or (weights is not None and weights.ndim == 2))
         if not fits:
             found.kept[name] = "no constant weight matrix: runs in float"
@@ -145,6 +155,11 @@ def _is_quantisable(node: Node, keep: tuple[str, ...], found: Placement) -> bool
     if not known:
         found.kept[name] = f"{node.op_type} has no int8 kernel: runs in float"
     return known
+
+
+def _int8_without_table(node: Node) -> bool:
+    """Whether the node has an int8 form also when it is no function of one tensor."""
+    return node.op_type not in ELEMENTWISE or node.op_type in BINARY
 
 
 def _reaches_int8(node: Node, quantisable: dict[str, bool]) -> bool:
@@ -229,11 +244,22 @@ def _share(model: Model, found: Placement) -> None:
         source = _origin(node.inputs[0]) if node.op_type in SAME_SCALE or nearest else None
         if source in found.points:
             found.same_as[output] = str(source)
+            _note_filler(node, str(source), found)
         if node.op_type == "Concat":
             for part in _data_inputs(node):
                 name = part.name or ""
                 if name in found.points and _only_user(part) is node and name not in found.same_as:
                     found.same_as[name] = output
+
+
+def _note_filler(node: Node, source: str, found: Placement) -> None:
+    """A Pad with another number than zero widens its input's range; infinities (before a MaxPool) do not: the end serves."""
+    held = graph.constant(node.inputs[2]) if node.op_type == "Pad" and len(node.inputs) > 2 else None
+    if held is None or held.size != 1:
+        return
+    filler = float(held.reshape(()))
+    if np.isfinite(filler) and abs(filler) < LOWEST:
+        found.fillers.append((source, filler))
 
 
 def _origin(value: Value | None) -> str | None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgezip.errors import CalibrationError
-from edgezip.passes.calibrators import METHODS, _error, mse, percentile
+from edgezip.passes.calibrators import METHODS, _error, entropy, mse, percentile
 from edgezip.passes.histogram import BINS, Histogram
 
 
@@ -88,3 +88,20 @@ def test_range_lies_within_what_was_seen(method: str) -> None:
 def test_constant_tensor_gives_a_range(method: str) -> None:
     low, high = METHODS[method](filled(np.zeros(100, np.float32)))
     assert low <= 0 <= high + 1e-6
+
+
+def test_power_of_two_values_do_not_depend_on_the_cut() -> None:
+    values = np.array([1.0] * 100 + [1.5] * 10, np.float32)
+    whole, cut = Histogram("t"), Histogram("t")
+    whole.add(values)
+    cut.add(values[:100])
+    cut.add(values[100:])
+    np.testing.assert_array_equal(whole.counts, cut.counts)
+
+
+def test_entropy_is_not_drowned_by_the_zeros_of_a_relu() -> None:
+    values = np.random.default_rng(0).exponential(1.0, 20_000).astype(np.float32)
+    few, many = Histogram("t"), Histogram("t")
+    few.add(values)
+    many.add(np.append(values, np.zeros(2_000_000, np.float32)))
+    assert entropy(many)[1] == pytest.approx(entropy(few)[1], rel=0.02)

@@ -1,0 +1,111 @@
+"""Passes composed: ranges, the choice of method, the report, and what is refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "passes"))
+import small_nets as models
+
+from edgezip import graph
+from edgezip.compression import compress, ranges
+from edgezip.errors import UsageError
+from edgezip.passes.calibrate import calibrate
+from edgezip.passes.measure_sqnr import measure_sqnr
+from edgezip.passes.place_qdq import place
+from edgezip.recipe import Recipe
+
+
+def outputs_of(model, feeds, optimize=False):
+    return np.concatenate([r["y"].ravel().astype(np.float64) for r in graph.run_many(model, iter(feeds), optimize=optimize)])
+
+
+def db(exact, got):
+    return 10 * np.log10((exact**2).sum() / max(((exact - got) ** 2).sum(), 1e-300))
+
+
+def placed(model, feeds, method):
+    found = place(model)
+    return ranges(model, found, calibrate(model, sorted(found.points), iter(feeds)), method)
+
+
+def test_softmax_takes_the_range_of_its_definition() -> None:
+    model = models.load(
+        [models.node("Conv", ["x", "w"], "c"), models.node("Flatten", ["c"], "f"), models.node("Softmax", ["f"], "y")],
+        {"w": np.ones((2, 3, 1, 1), np.float32)},
+        (1, 3, 2, 2),
+    )
+    scale, zero = placed(model, models.samples((1, 3, 2, 2)), "mse")["y"]
+    assert (scale, zero) == (pytest.approx(1 / 255), -128)
+
+
+@pytest.mark.parametrize("method", ["mse", "percentile", "entropy"])
+def test_outputs_keep_all_that_was_seen(method: str) -> None:
+    model = models.conv_net()
+    feeds = models.samples(count=64)
+    outlier = [*feeds, {"x": np.full((1, 3, 12, 12), 30, np.float32)}]
+    exact = outputs_of(model, outlier, True)
+    scale, _ = placed(model, outlier, method)["y"]
+    assert scale * 255 >= (max(exact.max(), 0) - min(exact.min(), 0)) * 0.999
+
+
+def test_sqnr_is_what_numpy_says() -> None:
+    model, feeds = models.conv_net(), models.samples()
+    small = compress(model, Recipe.int8("minmax"), calibration=feeds).model
+    want = db(outputs_of(model, feeds, True), outputs_of(small, feeds, True))
+    assert measure_sqnr(model, small, {"y": "y"}, feeds)["y"] == pytest.approx(want, abs=0.01)
+
+
+def test_auto_is_as_good_as_the_best_of_its_methods() -> None:
+    model, feeds = models.conv_net(), models.samples(count=12)
+    exact = outputs_of(model, feeds, True)
+    fixed = [Recipe.int8(m, correct_bias=b) for m in ("mse", "percentile", "minmax") for b in (True, False)]
+    each = [db(exact, outputs_of(compress(model, r, calibration=feeds).model, feeds, True)) for r in fixed]
+    assert db(exact, outputs_of(compress(model, calibration=feeds).model, feeds, True)) == pytest.approx(max(each), abs=0.01)
+    assert max(each) - min(each) > 0.1  # otherwise any choice would pass
+
+
+def test_keep_pattern_without_a_match_is_refused() -> None:
+    with pytest.raises(UsageError, match="Convv"):
+        compress(models.conv_net(), Recipe.int8(keep=("Convv",)), calibration=models.samples())
+
+
+def test_model_that_is_quantised_already_is_refused() -> None:
+    small = compress(models.conv_net(), calibration=models.samples()).model
+    with pytest.raises(UsageError, match="quantised already"):
+        compress(small, calibration=models.samples())
+
+
+def test_pad_value_outside_the_range_is_not_clipped() -> None:
+    rng = np.random.default_rng(0)
+    weights = {
+        "w": rng.standard_normal((4, 3, 1, 1)).astype(np.float32) * 0.1,
+        "p": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+        "v": np.float32(5),
+        "w2": rng.standard_normal((4, 4, 3, 3)).astype(np.float32),
+    }
+    model = models.load(
+        [models.node("Conv", ["x", "w"], "c"), models.node("Pad", ["c", "p", "v"], "d"), models.node("Conv", ["d", "w2"], "y")],
+        weights,
+        (1, 3, 6, 6),
+    )
+    feeds = models.samples((1, 3, 6, 6))
+    assert db(outputs_of(model, feeds), outputs_of(compress(model, calibration=feeds).model, feeds)) > 20
+
+
+def test_report_calls_no_operator_int8_that_has_no_int8_form() -> None:
+    model = models.load(
+        [
+            models.node("Conv", ["x", "w"], "c"),
+            models.node("Abs", ["c"], "e"),
+            models.node("Sigmoid", ["x"], "a"),
+            models.node("Pow", ["a", "e"], "y"),
+        ],
+        {"w": np.ones((3, 3, 1, 1), np.float32)},
+        (1, 3, 4, 4),
+    )
+    assert {r.op: r.form for r in compress(model, calibration=models.samples((1, 3, 4, 4))).report.layers}["Pow"] != "int8"
