@@ -23,14 +23,21 @@ def measure_sqnr(
     float_model: Model, model: Model, pairs: Mapping[str, str], feeds: Sequence[Mapping[str, Array]]
 ) -> dict[str, float]:
     """Decibels for each float tensor in ``pairs`` (float name -> name in ``model``) over all ``feeds``; 200 when equal."""
+    exact = graph.run_many(float_model, iter(feeds), list(pairs))
+    return compare(exact, graph.run_many(model, iter(feeds), list(pairs.values())), pairs)
+
+
+def compare(
+    exact: Iterable[Mapping[str, Array]], rounded: Iterable[Mapping[str, Array]], pairs: Mapping[str, str]
+) -> dict[str, float]:
+    """The same from results at hand: one mapping a sample, ``exact`` by the names of ``pairs``, ``rounded`` by their values."""
     signal = dict.fromkeys(pairs, 0.0)
     noise = dict.fromkeys(pairs, 0.0)
-    ours = graph.run_many(model, iter(feeds), list(pairs.values()))
-    for exact, rounded in zip(graph.run_many(float_model, iter(feeds), list(pairs)), ours, strict=True):
+    for wanted, got in zip(exact, rounded, strict=True):
         for name, other in pairs.items():
-            reference = exact[name].astype(np.float64)
+            reference = wanted[name].astype(np.float64)
             signal[name] += float((reference**2).sum())
-            noise[name] += float(((reference - rounded[other]) ** 2).sum())
+            noise[name] += float(((reference - got[other]) ** 2).sum())
     return {name: decibels(signal[name], noise[name]) for name in pairs}
 
 
@@ -39,13 +46,3 @@ def decibels(signal: float, noise: float) -> float:
     if noise <= 0:
         return MAX_DB
     return float(np.clip(10 * np.log10(max(signal, 1e-300) / noise), -MAX_DB, MAX_DB))
-
-
-def first(feeds: Iterable[Mapping[str, Array]], count: int) -> list[Mapping[str, Array]]:
-    """The first ``count`` samples as a list."""
-    taken = []
-    for feed in feeds:
-        taken.append(feed)
-        if len(taken) == count:
-            break
-    return taken
