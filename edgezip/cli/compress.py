@@ -42,8 +42,9 @@ def command(
         raise UsageError(
             "int8 needs calibration data", where="--calib", hint="name a folder or .npz with some tens of typical inputs"
         )
-    if recipe is not None and (int8 or keep or method != "auto"):
-        raise UsageError("a recipe says it all", where="--recipe", hint="leave out --int8, --method and --keep")
+    if recipe is not None and (int8 or keep or num_samples or method != "auto"):
+        raise UsageError("a recipe says it all", where="--recipe", hint="leave out --int8, --method, --num-samples and --keep")
+    check_output(output, model)
     chosen = Recipe.load(recipe) if recipe else Recipe.int8(method, keep=tuple(keep or ()), num_samples=num_samples)
     small = compress_file(model, chosen, calib, shape or [], mean, std)
     small.save(output)
@@ -53,6 +54,14 @@ def command(
         print(json.dumps(facts))
     elif not context.current.quiet:
         show(output, small)
+
+
+def check_output(output: Path, model: Path) -> None:
+    """Refuse, before minutes of work, a place where the result cannot go."""
+    if not output.parent.is_dir():
+        raise MissingFileError("folder does not exist", where=str(output.parent), hint="create it, or choose another -o")
+    if output.is_dir() or (output.exists() and output.samefile(model)):
+        raise UsageError("the result needs a file of its own", where="-o", got=str(output))
 
 
 def compress_file(model: Path, recipe: Recipe, calib: Path, shapes: list[str], mean: float = 0.0, std: float = 1.0) -> Compressed:
