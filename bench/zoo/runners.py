@@ -16,9 +16,8 @@ def onnxruntime(path: Path, feed: Feed, threads: int = 1) -> Run:
 
 def edgezip(path: Path, feed: Feed, threads: int = 1) -> Run:
     """EdgeZip's C runtime in this process; an ONNX file is compiled first, its dynamic axes fixed to those of ``feed``."""
-    from edgezip.runtime.session import Session
-
     from edgezip import compilation, program
+    from edgezip.runtime.session import Session
 
     if path.suffix == ".ez":
         made = program.read(path)

@@ -119,6 +119,8 @@ def _one_of(name: str, text: str, choices: tuple[str, ...]) -> str:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    if arguments[:1] == ["--json"]:  # a global option may stand before the verb
+        arguments = [*arguments[1:], "--json"]
     verb = arguments[0] if arguments else "--help"
     if verb in ("--help", "-h", "help"):
         print(_help())
