@@ -109,3 +109,21 @@ def test_report_calls_no_operator_int8_that_has_no_int8_form() -> None:
         (1, 3, 4, 4),
     )
     assert {r.op: r.form for r in compress(model, calibration=models.samples((1, 3, 4, 4))).report.layers}["Pow"] != "int8"
+
+
+def test_parts_of_a_table_are_reported_as_int8() -> None:
+    nodes = [
+        models.node("Conv", ["x", "w"], "c"),
+        models.node("Sigmoid", ["c"], "s"),
+        models.node("Mul", ["c", "s"], "m"),
+        models.node("Flatten", ["m"], "f"),
+        models.node("Gemm", ["f", "v"], "y"),
+    ]
+    rng = np.random.default_rng(0)
+    weights = {name: rng.standard_normal(dims).astype(np.float32) for name, dims in {"w": (4, 3, 1, 1), "v": (64, 5)}.items()}
+    model, feeds = models.load(nodes, weights, (1, 3, 4, 4)), models.samples((1, 3, 4, 4))
+    forms = {row.name: row.form for row in compress(model, calibration=feeds).report.layers}
+    assert set(forms.values()) == {"int8"}
+    kept = {row.name: row.form for row in compress(model, Recipe.int8(keep=("Gemm",)), calibration=feeds).report.layers}
+    assert kept["y_node"] == "float32"
+    assert kept["c_node"] == "int8"

@@ -118,5 +118,5 @@ def show(output: Path, small: Compressed) -> None:
         console.print(f"float: {row.name} ({row.op}): {row.reason}", markup=False)
     outputs = ", ".join(f"{name} {value:.1f} dB" for name, value in report.output_sqnr_db.items())
     sizes = f"weights {report.bytes_before:,} -> {report.bytes_after:,} bytes"
-    console.print(f"{sizes}; outputs: {outputs}; {report.method}, {report.samples} samples", markup=False)
+    console.print(f"{sizes}; outputs on calibration samples: {outputs}; {report.method}, {report.samples} samples", markup=False)
     console.print(f"wrote {output}; next: edgezip compile {output} -o {output.with_suffix('.ez')} --target rpi4", markup=False)

@@ -150,7 +150,10 @@ def _is_quantisable(node: Node, keep: tuple[str, ...], found: Placement) -> bool
             found.kept[name] = "no constant weight matrix: runs in float"
         return fits
     if node.op_type in ("Resize", "Upsample"):
-        return graph.attribute(node, "mode", "nearest") in ("nearest", "linear")
+        mode = graph.attribute(node, "mode", "nearest")
+        if mode not in ("nearest", "linear"):
+            found.kept[name] = f"{node.op_type} of mode {mode} has no int8 kernel: runs in float"
+        return mode in ("nearest", "linear")
     known = node.op_type in ARITHMETIC | SAME_SCALE | MOVEMENT | ELEMENTWISE
     if not known:
         found.kept[name] = f"{node.op_type} has no int8 kernel: runs in float"
@@ -163,10 +166,16 @@ def _int8_without_table(node: Node) -> bool:
 
 
 def _reaches_int8(node: Node, quantisable: dict[str, bool]) -> bool:
-    """Whether the node works in int8 itself; movement alone is no reason to quantise."""
-    if node.op_type in MOVEMENT:
-        return any(_reaches_int8(user, quantisable) for output in node.outputs for user, _ in graph.consumers(output))
-    return quantisable[node.name or ""]
+    """Whether the node works in int8 itself, or some node behind it that it only moves data to."""
+    pending = [node]
+    while pending:
+        current = pending.pop()
+        if current.op_type not in MOVEMENT:
+            if quantisable[current.name or ""]:
+                return True
+            continue
+        pending += [user for output in current.outputs for user, _ in graph.consumers(output)]
+    return False
 
 
 def _only_user(value: Value) -> Node | None:
@@ -278,6 +287,20 @@ def parameters(low: float, high: float) -> tuple[float, int]:
     scale = float(np.float32((high - low) / 255)) if high > low else 1.0
     scale = max(scale, 1e-30)
     return scale, int(np.clip(np.rint(-128 - low / scale), -128, 127))
+
+
+def int8_nodes(model: Model, placement: Placement) -> set[str]:
+    """Names of the nodes that give a quantised value, are part of a step or table that does, or move int8."""
+    found: set[str] = set()
+    for node in reversed(graph.nodes(model)):
+        value = node.outputs[0]
+        if node.name in placement.kept or node.domain or not _is_float(value):
+            continue
+        users = [user.name for user, _ in graph.consumers(value)]
+        inside = bool(users) and not graph.is_graph_output(value) and all(name in found for name in users)
+        if inside or value.name in placement.points:
+            found.add(node.name or "")
+    return found
 
 
 def fixed_range(node: Node | None) -> tuple[float, float] | None:
