@@ -30,13 +30,16 @@ def compile(
     samples: Sequence[Mapping[str, Array]] = (),
     vectors: int = 2,
 ) -> Program:
-    """Pack ``model`` (a path or a loaded model) for ``target`` and bundle ``vectors`` test vectors.
+    """Pack ``model`` (a path, a loaded model, or what ``compress`` gave) for ``target`` and bundle ``vectors`` test vectors.
 
     The vectors' inputs are the first of ``samples`` (feeds by input name), then seeded noise. Raises UnsupportedModelError
     that lists every node without a kernel, InvalidModelError, ShapeError, TargetError.
     """
     from edgezip import frontends, pack
+    from edgezip.compression import Compressed
 
+    if isinstance(model, Compressed):
+        model = model.model
     if isinstance(model, (str, os.PathLike)):
         model = frontends.load(Path(model), shapes=dict(shapes or {}))
     program = pack.compile(model, target)
