@@ -82,11 +82,16 @@ def test_a_file_of_another_machine_is_named(tmp_path: Path) -> None:
 
 def test_interrupt_ends_the_child(tmp_path: Path) -> None:
     import _thread
+    import signal
     import threading
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with SIGINT ignored
     threading.Timer(0.3, _thread.interrupt_main).start()
-    with pytest.raises(KeyboardInterrupt):
-        run(sys.executable, "-c", f"import time, pathlib; time.sleep(2); pathlib.Path('{tmp_path}/alive').touch()")
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(sys.executable, "-c", f"import time, pathlib; time.sleep(2); pathlib.Path('{tmp_path}/alive').touch()")
+    finally:
+        signal.signal(signal.SIGINT, before)
     time.sleep(2.0)
     assert not (tmp_path / "alive").exists()
 
