@@ -11,10 +11,10 @@ import typer
 from edgezip.cli import context
 from edgezip.errors import MissingFileError, UsageError
 from edgezip.program import write_atomically
-from edgezip.recipe import Recipe
 
 if TYPE_CHECKING:
     from edgezip.compression import Compressed
+    from edgezip.recipe import Recipe
 
 WORST = 10
 
@@ -45,6 +45,8 @@ def command(
     if recipe is not None and (int8 or keep or num_samples or method != "auto"):
         raise UsageError("a recipe says it all", where="--recipe", hint="leave out --int8, --method, --num-samples and --keep")
     check_output(output, model)
+    from edgezip.recipe import Recipe
+
     chosen = Recipe.load(recipe) if recipe else Recipe.int8(method, keep=tuple(keep or ()), num_samples=num_samples)
     small = compress_file(model, chosen, calib, shape or [], mean, std)
     small.save(output)
