@@ -10,7 +10,6 @@ import typer
 
 from edgezip.cli import context
 from edgezip.errors import MissingFileError, UsageError
-from edgezip.program import write_atomically
 
 if TYPE_CHECKING:
     from edgezip.compression import Compressed
@@ -45,6 +44,7 @@ def command(
     if recipe is not None and (int8 or keep or num_samples or method != "auto"):
         raise UsageError("a recipe says it all", where="--recipe", hint="leave out --int8, --method, --num-samples and --keep")
     check_output(output, model)
+    from edgezip.program import write_atomically
     from edgezip.recipe import Recipe
 
     chosen = Recipe.load(recipe) if recipe else Recipe.int8(method, keep=tuple(keep or ()), num_samples=num_samples)
