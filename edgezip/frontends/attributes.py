@@ -166,6 +166,9 @@ def _check_quantization(node: Node, place: str) -> None:
     if not (np.isfinite(wide).all() and (wide > 0).all()):
         _refuse(place, "scale", "finite and positive", wide.reshape(-1)[:8].tolist())
     zero = node.inputs[2] if len(node.inputs) > 2 else None
+    single = scale.size == 1 and zero is not None and graph.has_static_shape(zero) and np.prod(graph.shape(zero)) == 1
+    if single:  # () beside (1,): one value either way, and onnxruntime's own quantiser writes it
+        return
     if zero is not None and graph.has_static_shape(zero) and graph.shape(zero) != scale.shape:
         _refuse(place, "zero_point", f"shape {scale.shape} as the scale", graph.shape(zero))
 

@@ -9,6 +9,7 @@ import onnx
 import onnx_graphs as graphs
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from edgezip import frontends, graph
 from edgezip.errors import InvalidModelError, MissingFileError, ShapeError, UnsupportedModelError, UsageError
@@ -266,3 +267,18 @@ def test_a_loaded_model_loads_again_unchanged(tmp_path: Path) -> None:
     model = front.load(graphs.FAMILIES["conv_add_bn_relu"](17).SerializeToString())
     graph.save(model, tmp_path / "m.onnx")
     assert graph.to_bytes(frontends.load(tmp_path / "m.onnx")) == graph.to_bytes(model)
+
+
+def test_one_zero_point_may_be_a_scalar_beside_a_scale_of_one_element() -> None:
+    """What onnxruntime's own quantiser writes."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], name="q"),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], name="d"),
+    ]
+    weights = [numpy_helper.from_array(np.array([0.1], np.float32), "s"), numpy_helper.from_array(np.array(3, np.uint8), "z")]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in ("x", "y")]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", ends[:1], ends[1:], weights), opset_imports=[helper.make_opsetid("", 13)]
+    )
+    model.ir_version = 8
+    assert [n.op_type for n in graph.nodes(front.load(model.SerializeToString()))] == ["QuantizeLinear", "DequantizeLinear"]
