@@ -31,12 +31,14 @@ now=$(date +%s)
 echo "$held $((now - $(stat -c %Y "$1/.lock" 2>/dev/null || echo "$now")))"
 exit 9
 """
-# Two may see the same dead owner: the link is moved aside first, and put back when it is no longer that owner's.
+# Many may see the same dead owner: a folder, made in one atomic step, lets one at a time look again and replace the link. Whoever
+# dies inside leaves it behind; after a minute the next one removes it.
 _TAKE_OVER = """
-mv -T "$1/.lock" "$1/.stale-$2" 2>/dev/null || exit 9
-if [ "$(readlink "$1/.stale-$2")" != "$3" ]; then mv -nT "$1/.stale-$2" "$1/.lock"; exit 9; fi
-rm -f "$1/.stale-$2"
-ln -s "$2" "$1/.lock" 2>/dev/null || exit 9
+mkdir "$1/.takeover" 2>/dev/null || { find "$1/.takeover" -maxdepth 0 -mmin +1 -exec rmdir {} ';' 2>/dev/null; exit 9; }
+code=9
+if [ "$(readlink "$1/.lock")" = "$3" ]; then rm -f "$1/.lock"; ln -s "$2" "$1/.lock" 2>/dev/null && code=0; fi
+rmdir "$1/.takeover"
+exit $code
 """
 
 Shell = Callable[..., Reply]  # (script, *arguments) -> Reply
