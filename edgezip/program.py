@@ -26,6 +26,7 @@ NUMERICS_EZN1 = 0x314E5A45
 ALIGN = 64
 OVERREAD = 64
 MAX_RANK = 8
+MAX_NAME = 4096  # bytes
 MAX_STEP_INPUTS = 8
 MAX_STEP_OUTPUTS = 4
 SECTIONS = ("steps", "tensors", "io", "strings", "weights", "metadata", "vectors")
@@ -322,6 +323,11 @@ class _Strings:
     def add(self, text: str) -> tuple[int, int]:
         if text not in self._seen:
             raw = text.encode()
+            if len(raw) > MAX_NAME:
+                raise UsageError(
+                    "name is too long for a program file", where=f"{text[:60]}...", expected=f"at most {MAX_NAME} bytes",
+                    got=str(len(raw)), hint="rename the node or tensor in the model",
+                )  # fmt: skip
             self._seen[text] = (len(self.data), len(raw))
             self.data += raw
         return self._seen[text]

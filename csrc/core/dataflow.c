@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define MOST_GRAINS (1ull << 20)
+#define MOST_GRAINS (1ull << 18) /* 32 kB of bits; a step that names the whole arena costs 4096 words */
 
 static ez_status refuse(ez_error *error, int32_t step, int32_t tensor, const char *field, const char *message) {
   if (error) {
@@ -66,15 +66,30 @@ static ez_status check_overlap(const ez_program *p, int32_t i, uint32_t in_place
 
 /* --- written before read --------------------------------------------------------------------------------------------------- */
 
+typedef struct grains {
+  uint64_t first, last;
+} grains;
+
+static grains grains_of(const ez_dataflow *flow, const ez_tensor *t) {
+  return (grains){t->offset / flow->grain_bytes, (t->offset + t->bytes - 1) / flow->grain_bytes};
+}
+
+/* Those of a range that are in one word. Word by word: bit by bit, 3 MB of hostile steps took 26 s. */
+static uint64_t bits_of_word(grains g, uint64_t word) {
+  const uint64_t from = word == g.first / 64 ? g.first % 64 : 0, to = word == g.last / 64 ? g.last % 64 : 63;
+  return ~0ull << from & ~0ull >> (63 - to);
+}
+
 static void mark(ez_dataflow *flow, const ez_tensor *t) {
-  for (uint64_t grain = t->offset / flow->grain_bytes; grain <= (t->offset + t->bytes - 1) / flow->grain_bytes; grain++)
-    flow->written[grain / 64] |= 1ull << grain % 64;
+  const grains g = grains_of(flow, t);
+  for (uint64_t word = g.first / 64; word <= g.last / 64; word++) flow->written[word] |= bits_of_word(g, word);
 }
 
 static int is_marked(const ez_dataflow *flow, const ez_tensor *t) {
-  for (uint64_t grain = t->offset / flow->grain_bytes; grain <= (t->offset + t->bytes - 1) / flow->grain_bytes; grain++)
-    if (!(flow->written[grain / 64] >> grain % 64 & 1)) return 0;
-  return 1;
+  const grains g = grains_of(flow, t);
+  uint64_t missing = 0;
+  for (uint64_t word = g.first / 64; word <= g.last / 64; word++) missing |= ~flow->written[word] & bits_of_word(g, word);
+  return !missing;
 }
 
 ez_status ez_dataflow_step(ez_dataflow *flow, const ez_program *p, int32_t i, uint32_t in_place, ez_error *error) {

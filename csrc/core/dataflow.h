@@ -10,7 +10,7 @@ typedef struct ez_dataflow {
   uint64_t grain_bytes;
 } ez_dataflow;
 
-/* 0 when memory is out. At most 128 kB, however large the arena. */
+/* 0 when memory is out. At most 32 kB and a byte for each graph output, however large the arena. */
 int ez_dataflow_start(ez_dataflow *flow, const ez_program *program);
 void ez_dataflow_end(ez_dataflow *flow);
 

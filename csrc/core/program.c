@@ -46,7 +46,7 @@ ez_status ez_program_open(const void *bytes, size_t size, ez_program **out, ez_e
 }
 
 static ez_status map_file(const char *path, void **bytes, size_t *size, ez_error *error) {
-  const int file = open(path, O_RDONLY | O_CLOEXEC);
+  const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer is to be refused, not waited for */
   if (file < 0) return refuse(error, EZ_IO, "path", "cannot open the file");
   struct stat info;
   ez_status status = EZ_OK;

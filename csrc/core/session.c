@@ -19,6 +19,7 @@ struct ez_session {
   ez_kernels kernels;
   const char *isa;
   ez_pool *pool;
+  int has_buffers; /* of a caller: begin was called */
 };
 
 static ez_status refuse(ez_error *error, ez_status status, const char *field, const char *message) {
@@ -107,11 +108,12 @@ ez_status ez_session_begin(ez_session *s, const void *const *inputs, void *const
     if (t->place == EZ_IN_INPUT) s->data[i] = (uint8_t *)(uintptr_t)inputs[t->offset]; /* read only: no step writes a graph input (verified) */
     if (t->place == EZ_IN_OUTPUT) s->data[i] = outputs[t->offset];
   }
+  s->has_buffers = 1;
   return EZ_OK;
 }
 
 ez_status ez_session_step(ez_session *s, uint32_t i) {
-  if (!s || i >= s->program->header->n_steps) return EZ_BAD_ARGUMENT;
+  if (!s || !s->has_buffers || i >= s->program->header->n_steps) return EZ_BAD_ARGUMENT;
   const ez_run run = {.step = &s->program->steps[i], .tensors = s->program->tensors, .data = s->data, .kernels = &s->kernels, .pool = s->pool,
                       .scratch = s->scratch, .scratch_bytes = s->program->header->scratch_bytes};
   s->ops[i]->run(&run);

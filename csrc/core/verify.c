@@ -98,9 +98,16 @@ static int is_clean_text(const uint8_t *s, uint64_t n) {
   return 1;
 }
 
+/* Between two characters of the strings section. */
+static int is_border(const ez_program *p, uint64_t at) {
+  return at == p->header->sections[EZ_SECTION_STRINGS].bytes || ((uint8_t)p->strings[at] & 0xc0) != 0x80;
+}
+
+/* The section is clean text as a whole (proved once: names may share bytes, and a million of them may name all of it), so a name is
+ * clean when it begins and ends between characters. */
 static int is_name(const ez_program *p, uint32_t offset, uint32_t bytes) {
   const uint64_t size = p->header->sections[EZ_SECTION_STRINGS].bytes;
-  return offset <= size && bytes <= size - offset && is_clean_text((const uint8_t *)p->strings + offset, bytes);
+  return bytes <= EZ_MAX_NAME && offset <= size && bytes <= size - offset && is_border(p, offset) && is_border(p, (uint64_t)offset + bytes);
 }
 
 static int same_name(const ez_program *p, const ez_tensor *a, const ez_tensor *b) {
@@ -164,11 +171,12 @@ static ez_status check_place(const ez_program *p, int32_t i, ez_error *error) {
 }
 
 static ez_status check_tensors(const ez_program *p, ez_error *error) {
+  if (!is_clean_text((const uint8_t *)p->strings, p->header->sections[EZ_SECTION_STRINGS].bytes)) BAD(-1, -1, "strings", "are not UTF-8 without control characters");
   for (int32_t i = 0; i < (int32_t)p->header->n_tensors; i++) {
     TRY(check_shape(&p->tensors[i], i, error));
     TRY(check_params(&p->tensors[i], i, error));
     TRY(check_place(p, i, error));
-    if (!is_name(p, p->tensors[i].name_offset, p->tensors[i].name_bytes)) BAD(-1, i, "name", "is not clean UTF-8 inside the strings");
+    if (!is_name(p, p->tensors[i].name_offset, p->tensors[i].name_bytes)) BAD(-1, i, "name", "is not a range of whole UTF-8 characters of the strings, of at most %d bytes", EZ_MAX_NAME);
   }
   const uint32_t n = p->header->n_inputs + p->header->n_outputs;
   for (uint32_t k = 0; k < n; k++) {
@@ -188,7 +196,7 @@ static ez_status check_operands(const ez_program *p, int32_t i, ez_error *error)
   const ez_step *s = &p->steps[i];
   if (s->n_inputs > EZ_MAX_STEP_INPUTS || !s->n_outputs || s->n_outputs > EZ_MAX_STEP_OUTPUTS) BAD(i, -1, "n_inputs", "out of range");
   if (s->reserved) BAD(i, -1, "reserved", "is not zero");
-  if (!is_name(p, s->name_offset, s->name_bytes)) BAD(i, -1, "name", "is not clean UTF-8 inside the strings");
+  if (!is_name(p, s->name_offset, s->name_bytes)) BAD(i, -1, "name", "is not a range of whole UTF-8 characters of the strings, of at most %d bytes", EZ_MAX_NAME);
   const int64_t n = p->header->n_tensors;
   for (int k = 0; k < EZ_MAX_STEP_INPUTS; k++)
     if (s->inputs[k] < -1 || s->inputs[k] >= n || (k >= s->n_inputs && s->inputs[k] != -1)) BAD(i, -1, "inputs", "input %d is %d", k, s->inputs[k]);
@@ -235,7 +243,7 @@ static ez_status check_vectors(const ez_program *p, ez_error *error) {
 }
 
 ez_status ez_verify(const void *bytes, size_t size, ez_program *program, ez_error *error) {
-  if ((uintptr_t)bytes % EZ_SECTION_ALIGN) return fail(error, EZ_BAD_ARGUMENT, -1, -1, "bytes", "must be 64-byte aligned");
+  if (size && (uintptr_t)bytes % EZ_SECTION_ALIGN) return fail(error, EZ_BAD_ARGUMENT, -1, -1, "bytes", "must be 64-byte aligned");
   TRY(check_header(bytes, size, error));
   TRY(check_sections(bytes, size, error));
   const uint8_t *base = bytes;

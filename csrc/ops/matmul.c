@@ -18,6 +18,8 @@ static ez_status check_matmul(ez_check *check) {
     return ez_check_fail(check, -1, "M", "sizes must be positive, strides not negative");
   if (a->dtype == EZ_DTYPE_S8 && (a->place > EZ_IN_WEIGHTS || b->place > EZ_IN_WEIGHTS || y->place != EZ_IN_ARENA))
     return ez_check_fail(check, s->inputs[0], "place", "s8 operands must be in the arena or the weights, the result in the arena");
+  if (p.K > 1 << 24 || (int64_t)p.batch * p.M > 1 << 30 || (int64_t)p.batch * ((p.N + 15ll) / 16) > 1 << 30)
+    return ez_check_fail(check, -1, "batch", "more than 2^24 summands, or than 2^30 pieces of work");
   const ez_tensor *all[3] = {a, b, y};
   const int64_t strides[3] = {p.batch_stride_a, p.batch_stride_b, p.batch_stride_y};
   const int64_t sizes[3] = {(int64_t)p.M * p.K, (int64_t)p.K * p.N, (int64_t)p.M * p.N};

@@ -39,7 +39,7 @@ ez_status ez_check_elementwise(ez_check *check);
 ez_status ez_check_requantize(ez_check *check, float scale, int32_t lo, int32_t hi);
 /* y has the scale and zero point of `tensor`. */
 ez_status ez_check_same_scale(ez_check *check, int32_t tensor);
-/* Every index of dims stays inside the tensor: offset + sum index * stride. */
+/* Every index of dims stays inside the tensor, and off the gaps between its rows: offset + sum index * stride. */
 ez_status ez_check_walk(ez_check *check, int32_t tensor, const char *field, int32_t rank, const int32_t *dims, const int32_t *strides, int64_t offset);
 /* The same for an output: strides not negative, and no element is written twice. */
 ez_status ez_check_walk_output(ez_check *check, int32_t rank, const int32_t *dims, const int32_t *strides, int64_t offset);

@@ -16,6 +16,7 @@ from edgezip.program import DType, Program
 
 Array = np.ndarray[Any, Any]
 BAD_ARGUMENT, BAD_PROGRAM, BAD_VERSION, BAD_ISA = 1, 2, 3, 4
+MAX_THREADS = 64
 
 
 def load_native() -> tuple[Any, Any]:
@@ -65,7 +66,7 @@ class Session:
         self._program: Any = None
         self._keep: Array | None = None
         self._open(program)
-        options = self._ffi.new("ez_session_options *", {"threads": threads, "profile": int(profile)})
+        options = self._ffi.new("ez_session_options *", {"threads": _thread_count(threads), "profile": int(profile)})
         name = self._ffi.new("char[]", isa.encode()) if isa else self._ffi.NULL
         options.isa = name
         error, out = self._ffi.new("ez_error *"), self._ffi.new("ez_session **")
@@ -117,9 +118,17 @@ class Session:
         return results
 
     def run_into(self, feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
-        """The same into arrays of the caller (C-contiguous, declared dtype and shape): nothing is allocated or copied."""
+        """The same into arrays of the caller (C-contiguous, declared dtype and shape): nothing is allocated or copied.
+
+        Raises ShapeError also when an output shares memory with an input or with another output.
+        """
         inputs = [self._fitting(feeds, info, "input") for info in self.inputs]
         results = [self._fitting(outputs, info, "output") for info in self.outputs]
+        for i, (info, result) in enumerate(zip(self.outputs, results, strict=True)):
+            if any(np.may_share_memory(result, other) for other in [*inputs, *results[:i]]):
+                raise ShapeError(
+                    "output shares memory with an input or another output", where=info.name, hint="give it its own array"
+                )
         if self._lib.ez_session_run(self._handle(), self._pointers(inputs), self._pointers(results)):
             raise UsageError("the runtime refused the buffers", where=self._where)
 
@@ -147,6 +156,7 @@ class Session:
 
     def verify_vectors(self) -> tuple[int, int]:
         """(passed, total) of the test vectors bundled with the program, compared byte for byte."""
+        self._handle()
         passed = 0
         for vector in range(self._n_vectors):
             feeds = {info.name: self._vector(vector, 0, i, info) for i, info in enumerate(self.inputs)}
@@ -210,9 +220,9 @@ class Session:
                 expected=f"{info.dtype.numpy} {info.shape}",
                 got=f"{array.dtype} {array.shape}",
             )
-        if kind == "output" and not (array.flags.c_contiguous and array.flags.writeable):
-            raise ShapeError("output must be writable and C-contiguous", where=info.name)
-        return np.ascontiguousarray(array).reshape(array.shape)
+        if kind == "output" and not (array.flags.c_contiguous and array.flags.writeable and array.flags.aligned):
+            raise ShapeError("output must be writable, C-contiguous and aligned", where=info.name)
+        return np.require(array, requirements=["C", "A"])
 
     def _pointers(self, arrays: Sequence[Array]) -> Any:
         return self._ffi.new("void *[]", [self._ffi.cast("void *", array.ctypes.data) for array in arrays])
@@ -239,6 +249,12 @@ class Session:
     def __del__(self) -> None:
         if getattr(self, "_lib", None) is not None:
             self.close()
+
+
+def _thread_count(threads: object) -> int:
+    if isinstance(threads, (int, np.integer)) and 0 <= threads <= MAX_THREADS:
+        return int(threads)
+    raise UsageError("threads: must be a whole number", expected=f"1 to {MAX_THREADS}", got=str(threads))
 
 
 def aligned_copy(data: bytes) -> Array:

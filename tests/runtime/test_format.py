@@ -22,6 +22,10 @@ ENUMS: dict[str, type[IntEnum]] = {
     "EZ_UNARY_": program.Unary,
     "EZ_POOL_": program.Pool, "EZ_REDUCE_": program.Reduce, "EZ_CONVERT_": program.Convert, "EZ_LAYOUT_": program.Layout,
 }  # fmt: skip
+LIMITS = {
+    "EZ_MAX_NAME": program.MAX_NAME, "EZ_MAX_RANK": program.MAX_RANK, "EZ_MAX_STEP_INPUTS": program.MAX_STEP_INPUTS,
+    "EZ_MAX_STEP_OUTPUTS": program.MAX_STEP_OUTPUTS, "EZ_OVERREAD": program.OVERREAD, "EZ_SECTION_ALIGN": program.ALIGN,
+}  # fmt: skip
 
 
 def facts_of_c(folder: Path) -> dict[str, int]:
@@ -32,6 +36,7 @@ def facts_of_c(folder: Path) -> dict[str, int]:
         for name in dtype.names or ():
             lines.append(f'printf("{struct}.{name} %zu\\n", offsetof({struct}, {name}));')
             lines.append(f'printf("{struct}.{name}.bytes %zu\\n", sizeof((({struct} *)0)->{name}));')
+    lines += [f'printf("{name} %d\\n", (int){name});' for name in LIMITS]
     lines += [f'printf("{p}{m.name} %d\\n", (int){p}{m.name});' for p, enum in ENUMS.items() for m in enum]
     source = folder / "facts.c"
     source.write_text(
@@ -53,7 +58,7 @@ def facts_of_numpy() -> dict[str, int]:
         for name in dtype.names or ():
             field, offset = dtype.fields[name][:2]  # type: ignore[index]
             facts[f"{struct}.{name}"], facts[f"{struct}.{name}.bytes"] = offset, field.itemsize
-    return facts | {f"{p}{m.name}": int(m) for p, enum in ENUMS.items() for m in enum}
+    return facts | LIMITS | {f"{p}{m.name}": int(m) for p, enum in ENUMS.items() for m in enum}
 
 
 def test_c_structs_lie_as_the_numpy_records(tmp_path: Path, require_tools: Callable[..., None]) -> None:

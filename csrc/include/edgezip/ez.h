@@ -103,7 +103,8 @@ ez_status ez_program_vector(const ez_program *program, uint32_t vector, int32_t 
 
 ez_status ez_session_create(const ez_program *program, const ez_session_options *options, ez_session **out, ez_error *error);
 void ez_session_destroy(ez_session *session);
-/* One inference. inputs[i] and outputs[i] point to buffers of ez_tensor_info.bytes, any alignment the dtype needs. */
+/* One inference. inputs[i] and outputs[i] point to buffers of ez_tensor_info.bytes, aligned as the dtype needs. An output shares no
+ * byte with an input or with another output. */
 ez_status ez_session_run(ez_session *session, const void *const *inputs, void *const *outputs);
 
 /* The same, one step at a time, for per-layer verification: begin, then step 0, 1, ...; after step i its outputs can be

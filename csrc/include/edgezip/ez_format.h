@@ -23,6 +23,7 @@
  * keeps that much room at the end of the arena, the writer keeps it at the end of the weights section. */
 #define EZ_OVERREAD 64u
 #define EZ_MAX_RANK 8
+#define EZ_MAX_NAME 4096 /* bytes of a name */
 #define EZ_MAX_STEP_INPUTS 8
 #define EZ_MAX_STEP_OUTPUTS 4
 
