@@ -56,8 +56,11 @@ class ReferenceSession:
         """Run one step after another; yields (index, name, {output tensor: its stored bytes, contiguous})."""
         self._bind(feeds)
         for index, step in enumerate(self._steps):
-            _RUN[step.op](self, step)
+            self._execute(step)
             yield index, step.name, {t: np.ascontiguousarray(self._view(t)) for t in step.outputs if t >= 0}
+
+    def _execute(self, step: Step) -> None:
+        _RUN[step.op](self, step)
 
     def _bind(self, feeds: Mapping[str, Array]) -> None:
         tensors = self.program.tensors
@@ -183,49 +186,63 @@ def _group_outputs(session: ReferenceSession, step: Step) -> tuple[int, int, int
     return groups, outputs, -(-outputs // 16) * 16
 
 
+def conv_weights(session: ReferenceSession, step: Step) -> list[Array]:
+    """The unpacked weights of a CONV step, one array a group: int8 or float32 (outputs, taps, channels)."""
+    x, p = session.tensor(step.inputs[0]), step.params
+    groups, outputs, _ = _group_outputs(session, step)
+    shape = outputs, p["kernel_h"] * p["kernel_w"], x.dims[3] // groups
+    packed = session._flat(step.inputs[1]).reshape(groups, -1)
+    if x.dtype is DType.S8:
+        return [ref.unpack_gemm_s8(np.ascontiguousarray(part), session.pack_step, *shape) for part in packed]
+    return [ref.unpack_gemm_f32(part.view(np.float32), *shape) for part in packed]
+
+
+def depthwise_weights(session: ReferenceSession, step: Step) -> Array:
+    """The unpacked weights of a DEPTHWISE step: int8 or float32 (channels, taps)."""
+    x, p = session.tensor(step.inputs[0]), step.params
+    taps, channels = p["kernel_h"] * p["kernel_w"], x.dims[3]
+    packed = np.ascontiguousarray(session._flat(step.inputs[1]))
+    if x.dtype is DType.S8:
+        return ref.unpack_depthwise_s8(packed, session.pack_step, taps, channels)
+    return packed.view(np.float32).reshape(-1, taps, 16).transpose(0, 2, 1).reshape(-1, taps)[:channels]
+
+
+def conv_bias(session: ReferenceSession, step: Step) -> Array:
+    """The folded bias of a CONV step: (groups, outputs), int32 or float32."""
+    groups, outputs, padded = _group_outputs(session, step)
+    return session._flat(step.inputs[2]).reshape(groups, padded)[:, :outputs]
+
+
+def conv_multipliers(session: ReferenceSession, step: Step) -> Array:
+    """The float32 multiplier of each output channel of a quantised CONV or DEPTHWISE step."""
+    groups, outputs, padded = (
+        _group_outputs(session, step) if step.op is Op.CONV else (1, session.tensor(step.inputs[0]).dims[3], -1)
+    )
+    return session._flat(step.inputs[3]).reshape(groups, padded)[:, :outputs].reshape(-1)
+
+
 def _conv(session: ReferenceSession, step: Step) -> None:
     quantised = session.tensor(step.inputs[0]).dtype is DType.S8
-    seen = _seen(session, step, quantised)
-    groups, outputs, padded = _group_outputs(session, step)
-    channels = seen.shape[-1] // groups
-    packed = session._flat(step.inputs[1]).reshape(groups, -1)
-    bias = session._flat(step.inputs[2]).reshape(groups, padded)[:, :outputs]
-    parts = []
-    for g in range(groups):
-        x = seen[..., g * channels : (g + 1) * channels]
-        if quantised:
-            w = ref.unpack_gemm_s8(np.ascontiguousarray(packed[g]), session.pack_step, outputs, x.shape[-2], channels)
-            parts.append(ref.accumulate_s8(x, w, bias[g]))
-        else:
-            parts.append(
-                ref.accumulate_f32(x, ref.unpack_gemm_f32(packed[g].view(np.float32), outputs, x.shape[-2], channels), bias[g])
-            )
-    _finish(session, step, np.concatenate(parts, axis=-1), padded, outputs, groups)
+    seen, weights, bias = _seen(session, step, quantised), conv_weights(session, step), conv_bias(session, step)
+    accumulate = ref.accumulate_s8 if quantised else ref.accumulate_f32
+    parts = np.split(seen, len(weights), axis=-1)
+    _finish(session, step, np.concatenate([accumulate(*part) for part in zip(parts, weights, bias, strict=True)], axis=-1))
 
 
 def _depthwise(session: ReferenceSession, step: Step) -> None:
     quantised = session.tensor(step.inputs[0]).dtype is DType.S8
-    seen = _seen(session, step, quantised)
-    taps, channels = seen.shape[-2:]
-    padded = -(-channels // 16) * 16
-    packed = np.ascontiguousarray(session._flat(step.inputs[1]))
-    bias = session._flat(step.inputs[2])[:channels]
-    if quantised:
-        acc = ref.accumulate_depthwise_s8(seen, ref.unpack_depthwise_s8(packed, session.pack_step, taps, channels), bias)
-    else:
-        w = packed.view(np.float32).reshape(-1, taps, 16).transpose(0, 2, 1).reshape(-1, taps)[:channels]
-        acc = ref.accumulate_depthwise_f32(seen, w, bias)
-    _finish(session, step, acc, padded, channels, 1)
+    seen, weights = _seen(session, step, quantised), depthwise_weights(session, step)
+    accumulate = ref.accumulate_depthwise_s8 if quantised else ref.accumulate_depthwise_f32
+    _finish(session, step, accumulate(seen, weights, session._flat(step.inputs[2])[: len(weights)]))
 
 
-def _finish(session: ReferenceSession, step: Step, acc: Array, padded: int, outputs: int, groups: int) -> None:
+def _finish(session: ReferenceSession, step: Step, acc: Array) -> None:
     """Requantise, then the table, then the residual add (the order of ez_conv_params)."""
     p = step.params
     if session.tensor(step.inputs[0]).dtype is not DType.S8:
         _scatter(session, step, ref.clamp(acc, p["float_lo"], p["float_hi"]))
         return
-    mult = session._flat(step.inputs[3]).reshape(groups, padded)[:, :outputs].reshape(-1)
-    values = ref.requantize_accumulator(acc, mult, p["lo"], p["hi"], p["zero_point_mid"])
+    values = ref.requantize_accumulator(acc, conv_multipliers(session, step), p["lo"], p["hi"], p["zero_point_mid"])
     residual, table = _optional(step, 4), _optional(step, 5)
     if table >= 0:
         values = _look_up(session, table, values)
