@@ -23,7 +23,7 @@ _HOME = {
     "Recipe": "edgezip.recipe",
     "compile": "edgezip.compilation",
     "Program": "edgezip.program",
-    "Session": "edgezip.runtime.session",
+    "Session": "edgezip.runtime.backends",
     "load_target": "edgezip.target",
 }
 __all__ = ["Program", "Recipe", "Session", "__version__", "compile", "compress", "load", "load_target"]
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from edgezip.frontends import load
     from edgezip.program import Program
     from edgezip.recipe import Recipe
-    from edgezip.runtime.session import Session
+    from edgezip.runtime.backends import Session
     from edgezip.target import load_target
 
 

@@ -1,1 +1,1 @@
-"""Programs run in this process: ``session`` through the C runtime, ``reference`` in NumPy."""
+"""Programs run in this process: ``session`` by the C runtime, ``numba_session`` without C, ``reference`` plainly in NumPy."""

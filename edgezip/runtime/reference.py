@@ -30,6 +30,7 @@ from edgezip.program import (
     Tensor,
     Unary,
 )
+from edgezip.runtime.bounds import check_tensors
 
 Array = np.ndarray[Any, Any]
 
@@ -38,6 +39,7 @@ class ReferenceSession:
     """Runs ``program`` in NumPy; same answers, bit for bit, as every C session."""
 
     def __init__(self, program: Program) -> None:
+        check_tensors(program)
         self.program = program
         self._steps = [replace(step, params={**_zeros(step.op), **step.params}) for step in program.steps]
         self._arena = np.zeros(program.arena_bytes, np.uint8)

@@ -25,7 +25,8 @@ def load_native() -> tuple[Any, Any]:
         from edgezip.kernels._native import ffi, lib
     except ImportError as error:
         raise RuntimeUnavailableError(
-            f"the C runtime is not built ({error})", hint="run `make build`, or `pip install .` with a C compiler installed"
+            f"the C runtime is not built ({error})",
+            hint='run `make build`, or `pip install .` with a C compiler, or use Session(program, backend="numba")',
         ) from error
     return ffi, lib
 
