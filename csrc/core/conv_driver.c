@@ -48,7 +48,7 @@ static void product_s8(const conv_job *job, const uint8_t *const *a, int32_t row
       .a_stride = (size_t)job->rows, .columns = columns, .taps = job->grid.taps, .channels = job->channels,
       .w = (const int8_t *)job->w + first * job->panel_bytes, .panel_bytes = job->panel_bytes,
       .bias = job->bias_s32 + first * 16, .mult = job->mult + first * 16, .y_stride = y_stride,
-      .lo = p->lo, .hi = p->hi, .zero_point = p->zero_point_mid,
+      .lo = p->lo, .hi = p->hi, .zero_point = p->zero_point_mid, .small_sums = p->small_sums,
       .layout = (int32_t)job->run->kernels->layout, .act_sign = job->run->kernels->act_sign,
   };
   for (int32_t r = 0; r < rows; r += isa->gemm_s8_rows) {

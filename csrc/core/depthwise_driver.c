@@ -45,7 +45,7 @@ static void product(const depthwise_job *job, const uint8_t *const *a, int32_t p
   } else {
     const ez_depthwise_s8_args args = {
         .a = a, .pixels = pixels, .taps = grid->taps, .channels = grid->in_channels, .w = job->w, .bias = job->bias,
-        .mult = job->mult, .y = y, .y_stride = y_stride, .lo = p->lo, .hi = p->hi, .zero_point = p->zero_point_mid,
+        .mult = job->mult, .y = y, .y_stride = y_stride, .lo = p->lo, .hi = p->hi, .zero_point = p->zero_point_mid, .small_sums = p->small_sums,
         .layout = (int32_t)kernels->layout, .act_sign = kernels->act_sign,
     };
     kernels->depthwise_s8->depthwise_s8(&args);

@@ -3,6 +3,7 @@
  * A slot left NULL falls to the next ISA of the chain that reads the same packed layout and activation sign, and at last to
  * portable C, which reads all. Kernels are stateless: no allocation, no threads, no globals. They may read up to EZ_OVERREAD
  * bytes past a buffer's end and never write outside of it. All of them compute EZ-N1 to the bit (core/numerics.h).
+ * Multipliers are finite.
  */
 #ifndef EDGEZIP_ISA_H
 #define EDGEZIP_ISA_H
@@ -31,6 +32,7 @@ typedef struct ez_gemm_s8_args {
   uint8_t *y; /* stored bytes, row r at y + r * y_stride */
   size_t y_stride;
   int32_t lo, hi, zero_point; /* logical */
+  int32_t small_sums;         /* as in ez_conv_params */
   int32_t layout;             /* EZ_LAYOUT_*; only portable reads more than one */
   uint32_t act_sign;          /* 0 or 0x80 */
 } ez_gemm_s8_args;
@@ -57,7 +59,7 @@ typedef struct ez_depthwise_s8_args {
   const float *mult;
   uint8_t *y;
   size_t y_stride; /* bytes from pixel to pixel */
-  int32_t lo, hi, zero_point, layout;
+  int32_t lo, hi, zero_point, small_sums, layout;
   uint32_t act_sign;
 } ez_depthwise_s8_args;
 

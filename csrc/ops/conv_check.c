@@ -28,6 +28,7 @@ static ez_status check_int8(ez_check *check, const ez_conv_params *p) {
   if (p->add_lo < -128 || p->add_hi > 127 || p->add_lo > p->add_hi) FAIL(-1, "add_lo", "clamp [%d, %d] is not inside [-128, 127]", p->add_lo, p->add_hi);
   if (p->zero_point_mid < -128 || p->zero_point_mid > 127 || p->zero_point_mid_out < -128 || p->zero_point_mid_out > 127)
     FAIL(-1, "zero_point_mid", "is not in [-128, 127]");
+  if (p->small_sums < 0 || p->small_sums > 1) FAIL(-1, "small_sums", "is %d, not 0 or 1", p->small_sums);
   if (!isfinite(p->scale_a) || !isfinite(p->scale_b) || p->scale_a < 0 || p->scale_b < 0) FAIL(-1, "scale_a", "is negative or not finite");
   return EZ_OK;
 }

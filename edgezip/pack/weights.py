@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 ACCUMULATOR_LIMIT = 2**31
+SMALL_SUM, SMALL_RESULT = 2**22, 32512  # ez_conv_params.small_sums
 
 
 @dataclass(slots=True)
@@ -113,6 +114,11 @@ def reach(bias: Array, weights: Array, zero_point: int) -> Array:
     extremes = np.stack([bias + positive * high + negative * low, bias + positive * low + negative * high])
     largest: Array = np.abs(extremes).max(axis=0)
     return largest
+
+
+def sums_are_small(largest: Array, mult: Array) -> bool:
+    """Whether ``small_sums`` of the step may be 1: ``largest`` is what ``reach`` gave, ``mult`` the multiplier of each output."""
+    return bool(np.all(largest < SMALL_SUM) and np.all(largest * np.abs(mult.astype(np.float64)) < SMALL_RESULT))
 
 
 def fit_accumulator(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgezip.kernels import native
+from edgezip.pack.weights import sums_are_small
 from edgezip.program import HEADER, SECTIONS, STEP, TENSOR, DType, Layout, Op, Place, Program, Step, Tensor
 from edgezip.runtime.reference import _RUN, ReferenceSession
 
@@ -109,10 +110,13 @@ def conv_program(rng: np.random.Generator, op: Op, layout: Layout, act_sign: int
         packed = pack_depthwise_s8(w[..., 0], step) if depthwise else np.concatenate(
             [pack_gemm_s8(part, step).reshape(-1) for part in np.split(w, groups)])  # fmt: skip
         inputs.append(memory.constant("w", packed, DType.U8))
-        inputs.append(memory.constant("bias", rng.integers(-20000, 20000, entries, np.int32), DType.S32))
+        bias = rng.integers(-20000, 20000, entries, np.int32)
+        inputs.append(memory.constant("bias", bias, DType.S32))
         mult = np.full(entries, 0.5, np.float32) if rng.random() < 0.2 else rng.uniform(1e-4, 4e-3, entries).astype(np.float32)
         inputs.append(memory.constant("mult", mult, DType.F32))
         p |= {"lo": pick(-128, -128, -5), "hi": pick(127, 127, 60), "zero_point_mid": zero(), "zero_point_mid_out": zero()}
+        largest = np.abs(bias.astype(np.int64)).max() + 255 * np.abs(w.astype(np.int64)).sum(axis=(1, 2))
+        p["small_sums"] = int(sums_are_small(largest, mult.max()))
         p |= {"scale_a": 0.7, "scale_b": 1.3, "add_lo": pick(-128, -9), "add_hi": pick(127, 90)}
     else:
         w32 = rng.standard_normal((outputs, taps * per_group)).astype(np.float32)

@@ -126,6 +126,8 @@ typedef struct ez_conv_params {
   float float_lo, float_hi; /* f32 only; -inf and +inf when there is no clamp */
   float scale_a, scale_b;   /* residual add: f32(s_mid_out/sy), f32(s_residual/sy) */
   int32_t add_lo, add_hi;
+  int32_t small_sums; /* s8: 1 when for every input |sum| < 2^22 and |sum * mult| < 32512 in each output (sum: bias included,
+                         before rounding): kernels may convert by adding 1.5 * 2^23. 0: nothing is known */
 } ez_conv_params;
 
 enum { EZ_BINARY_ADD = 1, EZ_BINARY_SUB, EZ_BINARY_MUL, EZ_BINARY_DIV, EZ_BINARY_MIN, EZ_BINARY_MAX, EZ_BINARY_EQUAL, EZ_BINARY_LESS,

@@ -11,7 +11,7 @@ EZ_INLINE void widen(int32x4_t acc[4], int16x8_t low, int16x8_t high) {
 EZ_INLINE int8x16_t load16(const uint8_t *a) { return vreinterpretq_s8_u8(vld1q_u8(a)); }
 
 void ez_neon_depthwise_s8(const ez_depthwise_s8_args *d) {
-  const ez_requant_neon q = ez_requant_neon_of(d->lo, d->hi, d->zero_point);
+  const ez_requant_neon q = ez_requant_neon_of(d->lo, d->hi, d->zero_point, 0);
   for (int32_t c = 0; c < d->channels; c += 16) {
     const int8_t *w = d->w + (size_t)c * d->taps;
     for (int32_t p = 0; p < d->pixels; p++) {
@@ -29,8 +29,10 @@ void ez_neon_depthwise_s8(const ez_depthwise_s8_args *d) {
         widen(acc, vmull_s8(vget_low_s8(x), vget_low_s8(w0)), vmull_high_s8(x, w0));
       }
       uint8_t *y = d->y + (size_t)p * d->y_stride + c;
-      ez_store8_neon(y, ez_finish8_neon(&q, acc[0], acc[1], d->mult + c), d->channels - c);
-      if (d->channels - c > 8) ez_store8_neon(y + 8, ez_finish8_neon(&q, acc[2], acc[3], d->mult + c + 8), d->channels - c - 8);
+      int16x8_t low = ez_scale8_neon(acc[0], acc[1], vld1q_f32(d->mult + c), vld1q_f32(d->mult + c + 4));
+      int16x8_t high = ez_scale8_neon(acc[2], acc[3], vld1q_f32(d->mult + c + 8), vld1q_f32(d->mult + c + 12));
+      ez_store_rows8_neon(&q, &low, 1, y, 0, d->channels - c);
+      if (d->channels - c > 8) ez_store_rows8_neon(&q, &high, 1, y + 8, 0, d->channels - c - 8);
     }
   }
 }

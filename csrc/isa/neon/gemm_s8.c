@@ -22,7 +22,7 @@ EZ_INLINE int8x16_t load_twice(const uint8_t *a) {
   return vreinterpretq_s8_u64(vld1q_dup_u64((const uint64_t *)(const void *)a));
 }
 
-EZ_INLINE void block(const ez_gemm_s8_args *g, int32_t row0, int32_t n0, const int R) {
+EZ_INLINE void block(const ez_gemm_s8_args *g, const ez_requant_neon *q, int32_t row0, int32_t n0, const int R) {
   int32x4_t acc[2][8];
   for (int r = 0; r < R; r++)
     for (int n = 0; n < 8; n++) acc[r][n] = vdupq_n_s32(0);
@@ -51,21 +51,24 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, int32_t row0, int32_t n0, const i
       w += 128;
     }
   }
-  const ez_requant_neon q = ez_requant_neon_of(g->lo, g->hi, g->zero_point);
+  int16x8_t results[2];
+  const float32x4_t m0 = vld1q_f32(g->mult + n0), m1 = vld1q_f32(g->mult + n0 + 4);
   for (int r = 0; r < R; r++) {
     int32x4_t sums[2];
     for (int h = 0; h < 2; h++) {
       const int32x4_t *c = &acc[r][4 * h];
       sums[h] = vaddq_s32(vpaddq_s32(vpaddq_s32(c[0], c[1]), vpaddq_s32(c[2], c[3])), vld1q_s32(g->bias + n0 + 4 * h));
     }
-    ez_store8_neon(g->y + (size_t)(row0 + r) * g->y_stride + n0, ez_finish8_neon(&q, sums[0], sums[1], g->mult + n0), g->columns - n0);
+    results[r] = ez_scale8_neon(sums[0], sums[1], m0, m1);
   }
+  ez_store_rows8_neon(q, results, R, g->y + (size_t)row0 * g->y_stride + n0, g->y_stride, g->columns - n0);
 }
 
 void ez_neon_gemm_s8(const ez_gemm_s8_args *g) {
+  const ez_requant_neon q = ez_requant_neon_of(g->lo, g->hi, g->zero_point, 0); /* conversions are cheap on these cores */
   for (int32_t n0 = 0; n0 < g->columns; n0 += 8) {
     int32_t row = 0;
-    for (; row + 2 <= g->rows; row += 2) block(g, row, n0, 2);
-    if (row < g->rows) block(g, row, n0, 1);
+    for (; row + 2 <= g->rows; row += 2) block(g, &q, row, n0, 2);
+    if (row < g->rows) block(g, &q, row, n0, 1);
   }
 }

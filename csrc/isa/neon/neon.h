@@ -14,29 +14,49 @@ void ez_neon_gemm_f32(const ez_gemm_f32_args *args);
 void ez_neon_depthwise_s8(const ez_depthwise_s8_args *args);
 void ez_neon_depthwise_f32(const ez_depthwise_f32_args *args);
 
+/* Rule 4 of EZ-N1 in vectors. Rounding is monotone and keeps whole numbers, so clamping after it, by narrowing with saturation,
+ * gives the same bytes as the rule's clamp before it, whatever the sum. (Multipliers are finite: there is no NaN to order.)
+ *
+ * small_sums (ez_format.h): conversions by adding 1.5 * 2^23. They cost A76-class cores two cycles a vector on one pipe, an
+ * addition half a cycle. The sums then start from bias + EZ_MAGIC_BITS, so they are floats already, and the low 16 bits of the
+ * rounded float are the result. An even zero point is added by the same addition (an odd one would turn ties around). */
+#define EZ_MAGIC 12582912.0f
+#define EZ_MAGIC_BITS 0x4b400000
+
 typedef struct ez_requant_neon {
-  float32x4_t lo, hi;
-  int32x4_t zero_point;
+  float32x4_t round;     /* EZ_MAGIC, plus the zero point where that is even */
+  int16x8_t zero_point;  /* what is still to be added to 16-bit results */
+  int32x4_t bias_offset; /* to be added to every bias */
+  int8x16_t lo, hi;
+  int32_t small_sums, adds, clamps; /* adds: zero_point is not 0; clamps: lo or hi cut more than a byte does */
 } ez_requant_neon;
 
-EZ_INLINE ez_requant_neon ez_requant_neon_of(int32_t lo, int32_t hi, int32_t zero_point) {
-  return (ez_requant_neon){vdupq_n_f32((float)(lo - zero_point)), vdupq_n_f32((float)(hi - zero_point)), vdupq_n_s32(zero_point)};
+EZ_INLINE ez_requant_neon ez_requant_neon_of(int32_t lo, int32_t hi, int32_t zero_point, int32_t small_sums) {
+  const int folded = small_sums && zero_point % 2 == 0;
+  return (ez_requant_neon){
+      .round = vdupq_n_f32(EZ_MAGIC + (folded ? (float)zero_point : 0.0f)),
+      .zero_point = vdupq_n_s16(folded ? 0 : (int16_t)zero_point),
+      .bias_offset = vdupq_n_s32(small_sums ? EZ_MAGIC_BITS : 0),
+      .lo = vdupq_n_s8((int8_t)lo), .hi = vdupq_n_s8((int8_t)hi),
+      .small_sums = small_sums, .adds = !folded && zero_point, .clamps = lo > -128 || hi < 127,
+  };
 }
 
-/* Rule 4 for four sums. fmaxnm and fminnm give the number where the other operand is NaN, as the contract's clamp does. */
-EZ_INLINE int32x4_t ez_requant_neon_apply(const ez_requant_neon *q, int32x4_t acc, float32x4_t mult) {
-  float32x4_t t = vmulq_f32(vcvtq_f32_s32(acc), mult);
-  t = vminnmq_f32(vmaxnmq_f32(t, q->lo), q->hi);
-  return vaddq_s32(vcvtnq_s32_f32(t), q->zero_point);
+/* Eight sums -> results before the zero point, for sums that started from the plain bias. */
+EZ_INLINE int16x8_t ez_scale8_neon(int32x4_t low, int32x4_t high, float32x4_t m0, float32x4_t m1) {
+  const int32x4_t a = vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(low), m0)), b = vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(high), m1));
+  return vqmovn_high_s32(vqmovn_s32(a), b);
 }
 
-/* Eight sums -> eight logical bytes. */
-EZ_INLINE int8x8_t ez_finish8_neon(const ez_requant_neon *q, int32x4_t low, int32x4_t high, const float *mult) {
-  const int16x4_t a = vmovn_s32(ez_requant_neon_apply(q, low, vld1q_f32(mult)));
-  const int16x4_t b = vmovn_s32(ez_requant_neon_apply(q, high, vld1q_f32(mult + 4)));
-  return vmovn_s16(vcombine_s16(a, b));
+/* The same for sums that started from bias + EZ_MAGIC_BITS. */
+EZ_INLINE int16x8_t ez_scale8_small_neon(const ez_requant_neon *q, int32x4_t low, int32x4_t high, float32x4_t m0, float32x4_t m1) {
+  const float32x4_t magic = vdupq_n_f32(EZ_MAGIC);
+  const float32x4_t a = vaddq_f32(vmulq_f32(vsubq_f32(vreinterpretq_f32_s32(low), magic), m0), q->round);
+  const float32x4_t b = vaddq_f32(vmulq_f32(vsubq_f32(vreinterpretq_f32_s32(high), magic), m1), q->round);
+  return vuzp1q_s16(vreinterpretq_s16_f32(a), vreinterpretq_s16_f32(b));
 }
 
+/* The low 8 bytes of `bytes`, or the `left` that there still are. */
 EZ_INLINE void ez_store8_neon(uint8_t *y, int8x8_t bytes, int32_t left) {
   if (left >= 8) {
     vst1_s8((int8_t *)y, bytes);
@@ -45,6 +65,26 @@ EZ_INLINE void ez_store8_neon(uint8_t *y, int8x8_t bytes, int32_t left) {
   int8_t tail[8];
   vst1_s8(tail, bytes);
   memcpy(y, tail, (size_t)left);
+}
+
+/* R rows (up to 8) of eight results: zero point, clamp, store. */
+EZ_INLINE void ez_store_rows8_neon(const ez_requant_neon *q, int16x8_t *results, const int R, uint8_t *y, size_t stride, int32_t left) {
+  int8x16_t bytes[4]; /* two rows each */
+  if (q->adds)
+    for (int r = 0; r < R; r++) results[r] = vqaddq_s16(results[r], q->zero_point);
+  for (int r = 0; r < R; r += 2) bytes[r / 2] = vqmovn_high_s16(vqmovn_s16(results[r]), results[r + 1 < R ? r + 1 : r]);
+  if (q->clamps)
+    for (int r = 0; r < R; r += 2) bytes[r / 2] = vminq_s8(vmaxq_s8(bytes[r / 2], q->lo), q->hi);
+  if (left >= 8) {
+    for (int r = 0; r < R; r++, y += stride) {
+      if (r % 2)
+        vst1q_lane_s64((int64_t *)(void *)y, vreinterpretq_s64_s8(bytes[r / 2]), 1);
+      else
+        vst1_s8((int8_t *)y, vget_low_s8(bytes[r / 2]));
+    }
+  } else {
+    for (int r = 0; r < R; r++, y += stride) ez_store8_neon(y, r % 2 ? vget_high_s8(bytes[r / 2]) : vget_low_s8(bytes[r / 2]), left);
+  }
 }
 
 EZ_INLINE void ez_store4_neon(float *y, float32x4_t values, int32_t left) {

@@ -14,7 +14,16 @@ from edgezip.pack.builder import Ref
 from edgezip.pack.context import Context, Unsupported, constant_of
 from edgezip.pack.lower.geometry import Window, image, image_shape, like_output, two, window_of
 from edgezip.pack.lower.registry import Target8, lowers, lowers_int8
-from edgezip.pack.weights import fit_accumulator, folded_bias, int8_weights, int32_bias, multipliers, params_of
+from edgezip.pack.weights import (
+    fit_accumulator,
+    folded_bias,
+    int8_weights,
+    int32_bias,
+    multipliers,
+    params_of,
+    reach,
+    sums_are_small,
+)
 from edgezip.program import DType, Op, Place
 
 if TYPE_CHECKING:
@@ -178,6 +187,7 @@ def emit_int8(context: Context, node: Node, x: Ref, y: Ref, f: Filter, scale: Ar
         float_hi=math.inf,
         add_lo=-128,
         add_hi=127,
+        small_sums=int(sums_are_small(reach(bias, weights.reshape(outputs, -1), x.zero_point), mult)),
     )
 
 

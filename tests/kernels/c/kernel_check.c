@@ -57,7 +57,7 @@ typedef struct product {
   region a, pointers, w, bias, mult, y;
   int8_t *weights; /* (columns, taps, channels) logical */
   size_t y_stride, a_pixel, step;
-  int32_t lo, hi, zero_point;
+  int32_t lo, hi, zero_point, small_sums;
 } product;
 
 static int32_t up(int32_t n, int32_t step) { return (n + step - 1) / step * step; }
@@ -128,6 +128,24 @@ static void oracle_s8(const product *p, const uint8_t *const *a, size_t row_step
     }
 }
 
+/* What the packer proves about the sums (small_sums of ez_conv_params), from every logical input byte. */
+static int sums_are_small(const product *p, int32_t channels, uint32_t sign) {
+  const int32_t *bias = (const int32_t *)(const void *)p->bias.at, low = sign ? 0 : -128, high = sign ? 255 : 127;
+  const float *mult = (const float *)(const void *)p->mult.at;
+  const size_t k = (size_t)p->taps * (size_t)channels;
+  for (int32_t n = 0; n < p->columns; n++) {
+    double most = bias[n], least = bias[n];
+    for (size_t i = 0; i < k; i++) {
+      const double w = p->weights[(size_t)n * k + i];
+      most += w * (w > 0 ? high : low);
+      least += w * (w > 0 ? low : high);
+    }
+    const double reach = fmax(fabs(most), fabs(least));
+    if (reach >= 1 << 22 || reach * fabs((double)mult[n]) >= 32512) return 0;
+  }
+  return 1;
+}
+
 /* Rows of A: several pixels may share memory, as in a convolution. */
 static void draw_activations(product *p, int32_t pixels, int32_t channels, size_t row_step, size_t tap_step, size_t pointers, size_t element) {
   p->a_pixel = (size_t)channels + (draw() % 2 ? 0 : draw() % 9);
@@ -179,11 +197,12 @@ static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, ca
   const uint8_t *const *a = (const uint8_t *const *)(const void *)p.pointers.at;
   uint8_t *want = malloc((size_t)p.rows * (size_t)p.columns);
   oracle_s8(&p, a, 1, a_stride, 0, sign, want);
+  p.small_sums = sums_are_small(&p, p.channels, sign);
   plant_fault(&p, 0);
   const ez_gemm_s8_args args = {.a = a, .a_stride = a_stride, .rows = p.rows, .columns = p.columns, .taps = p.taps, .channels = p.channels,
                                 .w = (const int8_t *)p.w.at, .panel_bytes = panel_bytes, .bias = (const int32_t *)(const void *)p.bias.at,
                                 .mult = (const float *)(const void *)p.mult.at, .y = p.y.at, .y_stride = p.y_stride, .lo = p.lo, .hi = p.hi,
-                                .zero_point = p.zero_point, .layout = layout, .act_sign = sign};
+                                .zero_point = p.zero_point, .small_sums = p.small_sums, .layout = layout, .act_sign = sign};
   isa->gemm_s8(&args);
   const size_t wrong = differences(&p, want, 1);
   free(want);
@@ -209,10 +228,11 @@ static size_t check_depthwise_s8(const ez_isa *isa, int32_t layout, uint32_t sig
   const uint8_t *const *a = (const uint8_t *const *)(const void *)p.pointers.at;
   uint8_t *want = malloc((size_t)p.rows * (size_t)p.columns);
   oracle_s8(&p, a, (size_t)p.taps, 1, 1, sign, want);
+  p.small_sums = sums_are_small(&p, 1, sign);
   plant_fault(&p, 0);
   const ez_depthwise_s8_args args = {.a = a, .pixels = p.rows, .taps = p.taps, .channels = p.columns, .w = (const int8_t *)p.w.at,
                                      .bias = (const int32_t *)(const void *)p.bias.at, .mult = (const float *)(const void *)p.mult.at, .y = p.y.at,
-                                     .y_stride = p.y_stride, .lo = p.lo, .hi = p.hi, .zero_point = p.zero_point, .layout = layout, .act_sign = sign};
+                                     .y_stride = p.y_stride, .lo = p.lo, .hi = p.hi, .zero_point = p.zero_point, .small_sums = p.small_sums, .layout = layout, .act_sign = sign};
   isa->depthwise_s8(&args);
   const size_t wrong = differences(&p, want, 1);
   free(want);
