@@ -57,7 +57,7 @@ ez_status ez_kernel_step(const char *isa, uint32_t layout, uint32_t act_sign, in
   ez_status status = ez_kernels_resolve(isa, layout, act_sign, &kernels, &name, error);
   if (!status) status = check_step(op, &header, s, tensors, error, &scratch_bytes);
   if (status) return status;
-  ez_pool *pool = ez_pool_create(threads);
+  ez_pool *pool = ez_pool_create(threads, EZ_SPIN_US, NULL);
   uint8_t *scratch = aligned_alloc(64, (size_t)(scratch_bytes ? scratch_bytes : 64) * (size_t)(threads > 0 ? threads : 1));
   if (pool && scratch) {
     const ez_run run = {.step = s, .tensors = tensors, .data = (uint8_t *const *)data, .kernels = &kernels, .pool = pool,

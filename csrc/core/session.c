@@ -1,23 +1,42 @@
-/* A session: one arena, scratch for each thread, resolved kernels, and the loop over the steps. */
+/* A session: one arena, scratch for each thread, resolved kernels, and the loop over the steps. Whatever does not change from run to run
+ * is worked out when it is created. */
 #include <fenv.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "core/affinity.h"
 #include "core/dispatch.h"
 #include "core/pool.h"
 #include "core/program.h"
+#include "core/work.h"
+
+/* A step ready to go. */
+typedef struct planned_step {
+  const ez_op *op;
+  int32_t threads; /* as many as its work is worth */
+  ez_run run;
+} planned_step;
+
+/* A tensor whose place is a buffer of the caller. */
+typedef struct outside_tensor {
+  uint32_t tensor, index;
+} outside_tensor;
 
 struct ez_session {
   const ez_program *program;
   uint8_t *arena, *scratch;
   void *arena_block, *scratch_block; /* what free wants */
   uint8_t **data; /* one pointer a tensor; those of graph inputs and outputs change with every run */
-  const ez_op **ops;
+  outside_tensor *outside; /* tensors in graph inputs, then those in graph outputs */
+  uint32_t n_from_inputs, n_outside;
+  planned_step *steps;
   uint64_t *ns; /* NULL without profile */
   ez_kernels kernels;
   const char *isa;
+  ez_affinity affinity;
+  int32_t threads;
   ez_pool *pool;
   int has_buffers; /* of a caller: begin was called */
 };
@@ -43,44 +62,77 @@ static uint8_t *aligned_block(size_t bytes, void **to_free) {
   return *to_free ? (uint8_t *)(((uintptr_t)*to_free + 63) & ~(uintptr_t)63) : NULL;
 }
 
-static int allocate(ez_session *s, int32_t threads, int profile) {
+static int allocate(ez_session *s, int32_t spin_us, int profile) {
   const ez_header *h = s->program->header;
   s->arena = aligned_block(h->arena_bytes, &s->arena_block);
-  s->scratch = aligned_block(h->scratch_bytes * (size_t)threads, &s->scratch_block);
+  s->scratch = aligned_block(h->scratch_bytes * (size_t)s->threads, &s->scratch_block);
   s->data = calloc(h->n_tensors, sizeof *s->data);
-  s->ops = calloc(h->n_steps, sizeof *s->ops);
+  s->outside = calloc(h->n_tensors, sizeof *s->outside);
+  s->steps = calloc(h->n_steps, sizeof *s->steps);
   s->ns = profile ? calloc(h->n_steps, sizeof *s->ns) : NULL;
-  s->pool = ez_pool_create(threads);
-  return s->arena && s->scratch && s->data && s->ops && (s->ns || !profile) && s->pool;
+  s->pool = ez_pool_create(s->threads, spin_us, &s->affinity);
+  return s->arena && s->scratch && s->data && s->outside && s->steps && (s->ns || !profile) && s->pool;
 }
 
-static void resolve(ez_session *s) {
+static void list_outside(ez_session *s, uint8_t place) {
+  for (uint32_t i = 0; i < s->program->header->n_tensors; i++)
+    if (s->program->tensors[i].place == place) s->outside[s->n_outside++] = (outside_tensor){i, (uint32_t)s->program->tensors[i].offset};
+}
+
+static void place_tensors(ez_session *s) {
   const ez_program *p = s->program;
-  for (uint32_t i = 0; i < p->header->n_steps; i++) s->ops[i] = ez_op_find(p->steps[i].op);
   for (uint32_t i = 0; i < p->header->n_tensors; i++) {
     const ez_tensor *t = &p->tensors[i];
     if (t->place == EZ_IN_ARENA) s->data[i] = s->arena + t->offset;
     /* Steps never write into the weights (verified), so the mapped file can stay read-only. */
     if (t->place == EZ_IN_WEIGHTS) s->data[i] = (uint8_t *)(uintptr_t)(p->weights + t->offset);
   }
+  list_outside(s, EZ_IN_INPUT);
+  s->n_from_inputs = s->n_outside;
+  list_outside(s, EZ_IN_OUTPUT);
+}
+
+static void plan_steps(ez_session *s, double solo_us) {
+  const ez_program *p = s->program;
+  for (uint32_t i = 0; i < p->header->n_steps; i++) {
+    const ez_step *step = &p->steps[i];
+    s->steps[i] = (planned_step){.op = ez_op_find(step->op), .threads = ez_step_threads(ez_step_work_us(step, p->tensors, &s->kernels), solo_us, s->threads),
+                                 .run = {.step = step, .tensors = p->tensors, .data = s->data, .kernels = &s->kernels, .pool = s->pool,
+                                         .scratch = s->scratch, .scratch_bytes = p->header->scratch_bytes}};
+  }
+}
+
+/* Options by value: 0 means the default, a negative number means none. */
+static int32_t chosen(int32_t option, int32_t usual) { return option < 0 ? 0 : option ? option : usual; }
+
+static ez_status fill(ez_session *s, const ez_session_options *o, ez_error *error) {
+  const ez_header *h = s->program->header;
+  ez_status status = ez_kernels_resolve(o->isa, h->layout, h->act_sign, &s->kernels, &s->isa, error);
+  const ez_cpu_set allowed = ez_cpus_allowed();
+  if (!status) status = ez_affinity_resolve(o->affinity, "", &allowed, &s->affinity, error);
+  if (status) return status;
+  if (!allocate(s, chosen(o->spin_us, EZ_SPIN_US), o->profile)) return refuse(error, EZ_NO_MEMORY, "arena", "out of memory, or of threads");
+  place_tensors(s);
+  plan_steps(s, chosen(o->solo_us, EZ_SOLO_US));
+  return EZ_OK;
 }
 
 ez_status ez_session_create(const ez_program *program, const ez_session_options *options, ez_session **out, ez_error *error) {
   if (!program || !out) return refuse(error, EZ_BAD_ARGUMENT, "program", "NULL pointer");
   *out = NULL;
-  const int32_t threads = options && options->threads ? options->threads : 1;
-  if (threads < 1 || threads > EZ_MAX_THREADS) return refuse(error, EZ_BAD_ARGUMENT, "threads", "must be 1 to 64");
+  const ez_session_options usual = {.threads = 1}, *o = options ? options : &usual;
+  if (o->threads < 0 || o->threads > EZ_MAX_THREADS) return refuse(error, EZ_BAD_ARGUMENT, "threads", "must be 1 to 64");
+  if (o->spin_us > 1000000 || o->solo_us > 1000000) return refuse(error, EZ_BAD_ARGUMENT, "spin_us", "spin_us and solo_us are at most a second");
   if (fegetround() != FE_TONEAREST) return refuse(error, EZ_BAD_ENVIRONMENT, "rounding", "the rounding mode is not to-nearest (EZ-N1 rule 5)");
   ez_session *s = calloc(1, sizeof *s);
   if (!s) return refuse(error, EZ_NO_MEMORY, "session", "out of memory");
   s->program = program;
-  ez_status status = ez_kernels_resolve(options ? options->isa : NULL, program->header->layout, program->header->act_sign, &s->kernels, &s->isa, error);
-  if (!status && !allocate(s, threads, options && options->profile)) status = refuse(error, EZ_NO_MEMORY, "arena", "out of memory, or of threads");
+  s->threads = o->threads ? o->threads : 1;
+  const ez_status status = fill(s, o, error);
   if (status) {
     ez_session_destroy(s);
     return status;
   }
-  resolve(s);
   *out = s;
   return EZ_OK;
 }
@@ -89,7 +141,8 @@ void ez_session_destroy(ez_session *s) {
   if (!s) return;
   ez_pool_destroy(s->pool);
   free(s->ns);
-  free(s->ops);
+  free(s->steps);
+  free(s->outside);
   free(s->data);
   free(s->scratch_block);
   free(s->arena_block);
@@ -103,43 +156,57 @@ ez_status ez_session_begin(ez_session *s, const void *const *inputs, void *const
     if (!inputs[k]) return EZ_BAD_ARGUMENT;
   for (uint32_t k = 0; k < p->header->n_outputs; k++)
     if (!outputs[k]) return EZ_BAD_ARGUMENT;
-  for (uint32_t i = 0; i < p->header->n_tensors; i++) {
-    const ez_tensor *t = &p->tensors[i];
-    if (t->place == EZ_IN_INPUT) s->data[i] = (uint8_t *)(uintptr_t)inputs[t->offset]; /* read only: no step writes a graph input (verified) */
-    if (t->place == EZ_IN_OUTPUT) s->data[i] = outputs[t->offset];
+  for (uint32_t k = 0; k < s->n_outside; k++) {
+    const outside_tensor o = s->outside[k];
+    /* Inputs are read only: no step writes a graph input (verified). */
+    s->data[o.tensor] = k < s->n_from_inputs ? (uint8_t *)(uintptr_t)inputs[o.index] : outputs[o.index];
   }
   s->has_buffers = 1;
   return EZ_OK;
 }
 
+static void run_step(const ez_session *s, uint32_t i) {
+  const planned_step *step = &s->steps[i];
+  ez_pool_limit(s->pool, step->threads);
+  step->op->run(&step->run);
+}
+
 ez_status ez_session_step(ez_session *s, uint32_t i) {
   if (!s || !s->has_buffers || i >= s->program->header->n_steps) return EZ_BAD_ARGUMENT;
-  const ez_run run = {.step = &s->program->steps[i], .tensors = s->program->tensors, .data = s->data, .kernels = &s->kernels, .pool = s->pool,
-                      .scratch = s->scratch, .scratch_bytes = s->program->header->scratch_bytes};
-  s->ops[i]->run(&run);
+  run_step(s, i);
   return EZ_OK;
+}
+
+static void run_steps(const ez_session *s) {
+  for (uint32_t i = 0; i < s->program->header->n_steps; i++) run_step(s, i);
+}
+
+static void run_timed(const ez_session *s) {
+  uint64_t before = now_ns();
+  for (uint32_t i = 0; i < s->program->header->n_steps; i++) {
+    run_step(s, i);
+    const uint64_t after = now_ns();
+    s->ns[i] = after - before;
+    before = after;
+  }
 }
 
 ez_status ez_session_run(ez_session *s, const void *const *inputs, void *const *outputs) {
   const ez_status status = ez_session_begin(s, inputs, outputs);
   if (status) return status;
-  uint64_t before = s->ns ? now_ns() : 0;
-  for (uint32_t i = 0; i < s->program->header->n_steps; i++) {
-    ez_session_step(s, i);
-    if (!s->ns) continue;
-    const uint64_t after = now_ns();
-    s->ns[i] = after - before;
-    before = after;
-  }
+  ez_cpu_set before;
+  if (s->affinity.binds_caller) before = ez_affinity_enter(&s->affinity);
+  (s->ns ? run_timed : run_steps)(s);
+  if (s->affinity.binds_caller) ez_affinity_leave(&before);
   return EZ_OK;
 }
 
 ez_status ez_session_step_info(const ez_session *s, uint32_t i, ez_step_info *info) {
   if (!s || !info || i >= s->program->header->n_steps) return EZ_BAD_ARGUMENT;
   const ez_step *step = &s->program->steps[i];
-  *info = (ez_step_info){.name = s->program->strings + step->name_offset, .name_bytes = step->name_bytes, .op = s->ops[i]->name,
-                         .kernel = s->ops[i]->kernel ? s->ops[i]->kernel(step, s->program->tensors, &s->kernels) : s->isa,
-                         .n_outputs = step->n_outputs};
+  *info = (ez_step_info){.name = s->program->strings + step->name_offset, .name_bytes = step->name_bytes, .op = s->steps[i].op->name,
+                         .kernel = s->steps[i].op->kernel ? s->steps[i].op->kernel(step, s->program->tensors, &s->kernels) : s->isa,
+                         .threads = s->steps[i].threads, .n_outputs = step->n_outputs};
   memcpy(info->outputs, step->outputs, sizeof info->outputs);
   return EZ_OK;
 }
@@ -163,4 +230,5 @@ ez_status ez_session_profile(const ez_session *s, uint64_t *ns, uint32_t n_steps
 }
 
 const char *ez_session_isa(const ez_session *s) { return s->isa; }
-int32_t ez_session_threads(const ez_session *s) { return ez_pool_threads(s->pool); }
+int32_t ez_session_threads(const ez_session *s) { return s->threads; }
+const char *ez_session_affinity(const ez_session *s) { return s->affinity.text; }

@@ -93,6 +93,12 @@ typedef struct ez_rows {
   void (*sum_f32)(const float *const *x, int32_t taps, float *sums, size_t n); /* sums[i] += ascending taps */
 } ez_rows;
 
+/* Typical GMAC/s of one core with the kernels of a table, over the layers of whole networks: what a step's time is guessed by, to decide how
+ * many threads it is worth (core/work.h). A factor of two does no harm; 0 is taken as 8. */
+typedef struct ez_rates {
+  float gemm_s8, gemm_f32, depthwise_s8, depthwise_f32;
+} ez_rates;
+
 typedef struct ez_isa {
   const char *name;
   uint32_t features;                            /* EZ_CPU_* bits that must all be there (core/cpu.h) */
@@ -106,6 +112,7 @@ typedef struct ez_isa {
   void (*depthwise_s8)(const ez_depthwise_s8_args *args);
   void (*depthwise_f32)(const ez_depthwise_f32_args *args);
   const ez_rows *rows;
+  ez_rates rates;
 } ez_isa;
 
 #endif

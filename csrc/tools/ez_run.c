@@ -5,6 +5,7 @@
  *   ez_run run    MODEL.ez IN0.bin [IN1.bin ...] --output DIR  raw little-endian tensors; writes OUT_<i>.bin
  *   ez_run bench  MODEL.ez [--threads N] [--warmup N] [--runs N] [--min-time S] [--per-layer]
  *
+ * Every verb takes --affinity none|big|all|LIST (default big), --spin-us N and --solo-us N (ez_session_options; -1 is none).
  * EDGEZIP_ISA forces a kernel path. Exit codes: 0 ok, 1 error, 2 usage, 3 a test vector differs. */
 #include <errno.h>
 #include <inttypes.h>
@@ -22,9 +23,9 @@ enum { EXIT_OK = 0, EXIT_ERROR = 1, EXIT_USAGE = 2, EXIT_GATE = 3 };
 #define MAX_RUNS 1000000
 
 typedef struct options {
-  const char *verb, *model, *output;
+  const char *verb, *model, *output, *affinity;
   const char *inputs[MAX_IO];
-  int32_t n_inputs, threads, warmup, runs, per_layer;
+  int32_t n_inputs, threads, warmup, runs, per_layer, spin_us, solo_us;
   double min_time_s;
 } options;
 
@@ -46,7 +47,8 @@ static uint64_t now_ns(void) {
 static int usage(const char *why, const char *what) {
   fprintf(stderr, "ez_run: %s%s%s\n", why, *what ? ": " : "", what);
   fprintf(stderr,
-          "usage: ez_run info|verify|run|bench MODEL.ez [IN.bin ...] [--threads N] [--warmup N] [--runs N] [--min-time S] [--per-layer] [--output DIR]\n");
+          "usage: ez_run info|verify|run|bench MODEL.ez [IN.bin ...] [--threads N] [--warmup N] [--runs N] [--min-time S] [--per-layer] [--output DIR]\n"
+          "       [--affinity none|big|all|LIST] [--spin-us N] [--solo-us N]\n");
   return EXIT_USAGE;
 }
 
@@ -102,9 +104,9 @@ static long peak_memory_bytes(void) {
 }
 
 static void print_common(const loaded *l, const char *verb) {
-  printf("{\"ez_run\": \"%s\", \"verb\": \"%s\", \"isa\": \"%s\", \"threads\": %" PRId32 ", \"load_us\": %.1f, \"arena_bytes\": %" PRIu64
+  printf("{\"ez_run\": \"%s\", \"verb\": \"%s\", \"isa\": \"%s\", \"threads\": %" PRId32 ", \"affinity\": \"%s\", \"load_us\": %.1f, \"arena_bytes\": %" PRIu64
          ", \"file_bytes\": %" PRIu64,
-         ez_version(), verb, ez_session_isa(l->session), ez_session_threads(l->session), (double)l->load_ns / 1e3, l->info.arena_bytes, l->info.file_bytes);
+         ez_version(), verb, ez_session_isa(l->session), ez_session_threads(l->session), ez_session_affinity(l->session), (double)l->load_ns / 1e3, l->info.arena_bytes, l->info.file_bytes);
 }
 
 /* --- loading ---------------------------------------------------------------------------------------------------------------- */
@@ -136,7 +138,7 @@ static int load(const options *o, loaded *l) {
   ez_error error;
   const uint64_t start = now_ns();
   if (ez_program_open_file(o->model, &l->program, &error)) return report(&error, o->model);
-  const ez_session_options wanted = {.threads = o->threads, .isa = NULL, .profile = o->per_layer};
+  const ez_session_options wanted = {.threads = o->threads, .profile = o->per_layer, .affinity = o->affinity, .spin_us = o->spin_us, .solo_us = o->solo_us};
   if (ez_session_create(l->program, &wanted, &l->session, &error)) return report(&error, o->model);
   l->load_ns = now_ns() - start;
   ez_program_get_info(l->program, &l->info);
@@ -273,7 +275,7 @@ static void print_layers(const loaded *l, const uint64_t *total, int32_t runs) {
     ez_session_step_info(l->session, i, &step);
     printf("%s{\"name\": ", i ? ", " : "");
     print_string(step.name, step.name_bytes);
-    printf(", \"op\": \"%s\", \"kernel\": \"%s\", \"us\": %.3f}", step.op, step.kernel, (double)total[i] / 1e3 / runs);
+    printf(", \"op\": \"%s\", \"kernel\": \"%s\", \"threads\": %" PRId32 ", \"us\": %.3f}", step.op, step.kernel, step.threads, (double)total[i] / 1e3 / runs);
   }
   printf("]");
 }
@@ -326,6 +328,9 @@ static int parse_flag(options *o, const char *flag, const char *value) {
   if (!strcmp(flag, "--warmup")) return whole(value, 0, MAX_RUNS, &o->warmup);
   if (!strcmp(flag, "--runs")) return whole(value, 1, MAX_RUNS, &o->runs);
   if (!strcmp(flag, "--output")) return o->output = value, 1;
+  if (!strcmp(flag, "--affinity")) return o->affinity = value, 1;
+  if (!strcmp(flag, "--spin-us")) return whole(value, -1, 1000000, &o->spin_us);
+  if (!strcmp(flag, "--solo-us")) return whole(value, -1, 1000000, &o->solo_us);
   if (!strcmp(flag, "--min-time")) {
     char *end;
     o->min_time_s = strtod(value, &end);

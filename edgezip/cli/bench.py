@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgezip.measure.protocol import Protocol
 
 PEERS = ("onnxruntime",)
-LAYER_COLUMNS = ("layer", "op", "kernel", "us", "share %", "MACs", "GMAC/s", "bytes")
+LAYER_COLUMNS = ("layer", "op", "kernel", "threads", "us", "share %", "MACs", "GMAC/s", "bytes")
 
 
 def command(
@@ -25,6 +25,7 @@ def command(
     warmup: Annotated[int, typer.Option(help="Runs before, not measured.", min=0)] = 5,
     min_time: Annotated[float, typer.Option(help="Measure at least so many seconds.", min=0)] = 0.5,
     threads: Annotated[str, typer.Option(help="Thread counts, such as 1,2.")] = "1",
+    affinity: Annotated[str | None, typer.Option(help="CPUs to run on: none, big, all, or a list such as 4-7.")] = None,
     percentiles: Annotated[str, typer.Option(help="Percentiles of the latency.")] = "50,90,99",
     per_layer: Annotated[bool, typer.Option("--per-layer", help="Also the time of each layer.")] = False,
     compare: Annotated[str | None, typer.Option(help="Run a peer in turns with it: onnxruntime.")] = None,
@@ -56,9 +57,9 @@ def command(
     if host or emulate:
         if compare:
             raise UsageError("a peer runs on this machine only", where="--compare", hint="leave out --host and --emulate")
-        results = _on_device(opened, counts, plan, host, per_layer)
+        results = _on_device(opened, counts, plan, host, per_layer, affinity)
     else:
-        results = _here(opened, inputs, counts, plan, shown, _peer(compare, against or model), power, per_layer)
+        results = _here(opened, inputs, counts, plan, shown, _peer(compare, against or model), power, per_layer, affinity)
     body = {"target": opened.target, **results[0], "by_threads": results}
     if limit is not None:
         answer = verdict.judge(limit, body, before)
@@ -106,6 +107,7 @@ def _here(
     rivals: Callable[[int], dict[str, Any]],
     power: str,
     per_layer: bool,
+    affinity: str | None,
 ) -> list[dict[str, Any]]:
     import hashlib
 
@@ -122,6 +124,7 @@ def _here(
                 feed,
                 len(opened.data),
                 threads=threads,
+                affinity=affinity,
                 plan=plan,
                 percentiles=percentiles,
                 rivals=rivals(threads),
@@ -134,11 +137,13 @@ def _here(
     ]
 
 
-def _on_device(opened: Opened, counts: Sequence[int], plan: Protocol, host: str | None, per_layer: bool) -> list[dict[str, Any]]:
+def _on_device(
+    opened: Opened, counts: Sequence[int], plan: Protocol, host: str | None, per_layer: bool, affinity: str | None
+) -> list[dict[str, Any]]:
     from edgezip.cli import programs
 
     with programs.open_device(opened, host) as device:
-        return [device.bench(threads, plan, per_layer) for threads in counts]
+        return [device.bench(threads, plan, per_layer, affinity) for threads in counts]
 
 
 def _text(body: dict[str, Any]) -> str:
@@ -179,7 +184,8 @@ def _layer_rows(layers: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     total = sum(layer["us"] for layer in layers) or 1.0
     return [
         (
-            layer["name"], layer["op"], layer["kernel"], layer["us"], round(100 * layer["us"] / total, 1), layer["macs"],
+            layer["name"], layer["op"], layer["kernel"], layer["threads"], layer["us"], round(100 * layer["us"] / total, 1),
+            layer["macs"],
             layer["macs"] / layer["us"] / 1000 if layer["us"] and layer["macs"] else None, layer["bytes"],
         )
         for layer in layers

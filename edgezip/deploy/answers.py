@@ -23,6 +23,7 @@ Text = Annotated[str, Field(max_length=1024), AfterValidator(_printable)]
 Word = Annotated[
     str, Field(max_length=32, pattern=r"^[A-Za-z0-9_.+-]+$")
 ]  # in this dialect $ is the end of the text, not of a line
+Cpus = Annotated[str, Field(max_length=64, pattern=r"^(none|[0-9,-]+(\.\.\.)?)$")]
 Microseconds = Annotated[float, Field(ge=0, lt=MAX_US)]
 Bytes = Annotated[int, Field(ge=0, lt=MAX_BYTES)]
 
@@ -38,6 +39,7 @@ class Answer(_Strict):
     verb: Word
     isa: Word
     threads: int = Field(ge=1, le=64)
+    affinity: Cpus
     load_us: Microseconds
     arena_bytes: Bytes
     file_bytes: Bytes
@@ -122,6 +124,7 @@ class LayerAnswer(_Strict):
     name: Text
     op: Word
     kernel: Word
+    threads: int = Field(ge=1, le=64)
     us: Microseconds
 
 

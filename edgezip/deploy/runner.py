@@ -33,10 +33,17 @@ class Runner:
         return answer
 
     def bench(
-        self, *, threads: int = 1, warmup: int = 3, runs: int = 20, min_time_s: float = 0.0, per_layer: bool = False
+        self,
+        *,
+        threads: int = 1,
+        warmup: int = 3,
+        runs: int = 20,
+        min_time_s: float = 0.0,
+        per_layer: bool = False,
+        affinity: str | None = None,
     ) -> BenchAnswer:
         """Latency there."""
-        extra = ["--per-layer"] if per_layer else []
+        extra = [*(["--per-layer"] if per_layer else []), *(["--affinity", affinity] if affinity else [])]
         flags = ["--threads", str(threads), "--warmup", str(warmup), "--runs", str(runs), "--min-time", str(min_time_s), *extra]
         return self._ask(BenchAnswer, "bench", *flags, timeout_s=600 + 20 * min_time_s)[0]
 

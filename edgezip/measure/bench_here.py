@@ -25,6 +25,7 @@ def bench(
     file_bytes: int,
     *,
     threads: int = 1,
+    affinity: str | None = None,
     plan: Protocol = DEFAULT_PLAN,
     percentiles: Sequence[float] = PERCENTILES,
     rivals: Mapping[str, Rival] | None = None,
@@ -34,7 +35,7 @@ def bench(
     """The bench figures of ``report.schema`` at one thread count; rivals run interleaved with it, on the same feed."""
     from edgezip.runtime.session import Session
 
-    session = Session(program, threads=threads)
+    session = Session(program, threads=threads, affinity=affinity)
     candidates: dict[str, Callable[[], object]] = {OURS: lambda: session.run(feed)}
     candidates |= {name: _bound(run, feed) for name, run in (rivals or {}).items()}
     watch, sensor = environment.ThrottleWatch(), sensors.load(power)
@@ -44,6 +45,7 @@ def bench(
     mine = measured.pop(OURS)
     return {
         "threads": threads,
+        "affinity": session.affinity,
         "isa": session.isa,
         "latency_us": mine.as_dict(percentiles),
         "warmup": mine.warmup_runs,
@@ -55,7 +57,7 @@ def bench(
         "power_source": "no sensor" if power == "none" else power,
         "throttled": watch.throttled(),
         "comparisons": [compare(name, rival, mine, percentiles) for name, rival in measured.items()],
-        "layers": profile(program, feed, threads) if per_layer else [],
+        "layers": profile(program, feed, threads, affinity) if per_layer else [],
     }
 
 
@@ -70,11 +72,11 @@ def compare(name: str, rival: Latency, mine: Latency, percentiles: Sequence[floa
     }
 
 
-def profile(program: Program, feed: Feed, threads: int = 1) -> list[dict[str, Any]]:
+def profile(program: Program, feed: Feed, threads: int = 1, affinity: str | None = None) -> list[dict[str, Any]]:
     """Median time of each step over 30 runs of a session that keeps them, with its multiplications and bytes."""
     from edgezip.runtime.session import Session
 
-    session = Session(program, threads=threads, profile=True)
+    session = Session(program, threads=threads, profile=True, affinity=affinity)
     times_us = []
     for _ in range(PROFILED_RUNS):
         session.run(feed)
@@ -85,11 +87,14 @@ def profile(program: Program, feed: Feed, threads: int = 1) -> list[dict[str, An
             "name": step.name,
             "op": op,
             "kernel": kernel,
+            "threads": used,
             "us": round(float(us), 3),
             "macs": step_cost.macs(program, step),
             "bytes": step_cost.bytes_moved(program, step),
         }
-        for step, (_, op, kernel, _), us in zip(program.steps, session.profile(), medians, strict=True)
+        for step, (_, op, kernel, _), used, us in zip(
+            program.steps, session.profile(), session.step_threads(), medians, strict=True
+        )
     ]
 
 

@@ -85,7 +85,7 @@ class Device:
                 check.samples += check.is_exact
         return [check]
 
-    def bench(self, threads: int, plan: protocol.Protocol, per_layer: bool) -> dict[str, Any]:
+    def bench(self, threads: int, plan: protocol.Protocol, per_layer: bool, affinity: str | None = None) -> dict[str, Any]:
         """The bench figures of ``report.schema``; an emulated device gives none of its times."""
         facts = {"place": self.name, "isa": self.isa, "threads": threads, "file_bytes": self._file_bytes, "comparisons": []}
         if self._transport.is_emulated:
@@ -93,9 +93,15 @@ class Device:
             if answer.passed != answer.vectors:
                 raise DeviceError("bundled vectors differ", where=self.name, got=f"{answer.mismatched_bytes} bytes")
             empty: dict[str, Any] = {"latency_us": None, "warmup": 0, "peak_memory_bytes": None, "layers": [], "environment": {}}
+            empty["affinity"] = answer.affinity
             return {**facts, **UNKNOWN_ENERGY, **empty, "vectors_passed": answer.passed, "note": NO_TIMES}
         answered = self._runner.bench(
-            threads=threads, warmup=plan.warmup_runs, runs=plan.runs, min_time_s=plan.min_time_s, per_layer=per_layer
+            threads=threads,
+            warmup=plan.warmup_runs,
+            runs=plan.runs,
+            min_time_s=plan.min_time_s,
+            per_layer=per_layer,
+            affinity=affinity,
         )
         surroundings = environment.parse(self._shell(environment.SCRIPT))
         return {**facts, **UNKNOWN_ENERGY, **self._figures(answered), "environment": surroundings}
@@ -112,6 +118,7 @@ class Device:
         return {
             "latency_us": answer.latency_us.model_dump(),
             "warmup": answer.warmup,
+            "affinity": answer.affinity,
             "load_us": answer.load_us,
             "peak_memory_bytes": answer.peak_memory_bytes,
             "peak_memory_source": "measured: greatest resident size of the runner",

@@ -14,7 +14,7 @@ from edgezip.errors import MissingFileError, UsageError
 ENVELOPE = ("edgezip", "verb", "model")
 PROMISED = {
     "bench": (
-        "target", "latency_us", "threads", "isa", "warmup", "peak_memory_bytes", "file_bytes",
+        "target", "latency_us", "threads", "affinity", "isa", "warmup", "peak_memory_bytes", "file_bytes",
         "energy_mj", "power_w", "power_source", "throttled", "layers", "environment",
     ),
     "verify": ("bitexact", "top1_agreement", "cosine", "sqnr_db", "max_abs_error", "layers"),

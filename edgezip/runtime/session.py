@@ -17,6 +17,7 @@ from edgezip.program import DType, Program
 Array = np.ndarray[Any, Any]
 BAD_ARGUMENT, BAD_PROGRAM, BAD_VERSION, BAD_ISA = 1, 2, 3, 4
 MAX_THREADS = 64
+MAX_WAIT_US = 1_000_000
 
 
 def load_native() -> tuple[Any, Any]:
@@ -51,6 +52,10 @@ class TensorInfo:
 class Session:
     """One loaded program; one user at a time. ``threads`` 1..64; ``isa`` forces a path, as ``EDGEZIP_ISA`` does.
 
+    ``affinity``: "none", "big" (the fastest kind of cores), "all", or CPUs such as "0,2-3", one a thread; by default the
+    workers keep to the big cores where cores differ. ``spin_us``: how long an idle worker looks for work before it sleeps (0
+    on batteries). ``solo_us``: steps of less estimated work run on one thread (0: all are shared).
+
     Raises ProgramError (damaged file, naming step, tensor and field), UsageError (ISA or thread count), MissingFileError.
     """
 
@@ -61,6 +66,9 @@ class Session:
         threads: int = 1,
         isa: str | None = None,
         profile: bool = False,
+        affinity: str | None = None,
+        spin_us: int | None = None,
+        solo_us: int | None = None,
     ) -> None:
         self._ffi, self._lib = load_native()
         self._session: Any = None
@@ -68,8 +76,9 @@ class Session:
         self._keep: Array | None = None
         self._open(program)
         options = self._ffi.new("ez_session_options *", {"threads": _thread_count(threads), "profile": int(profile)})
-        name = self._ffi.new("char[]", isa.encode()) if isa else self._ffi.NULL
-        options.isa = name
+        options.spin_us, options.solo_us = _microseconds("spin_us", spin_us), _microseconds("solo_us", solo_us)
+        name, cpus = self._c_text(isa), self._c_text(affinity)
+        options.isa, options.affinity = name, cpus
         error, out = self._ffi.new("ez_error *"), self._ffi.new("ez_session **")
         if self._lib.ez_session_create(self._program, options, out, error):
             self._raise(error)
@@ -184,6 +193,18 @@ class Session:
         """Threads that a run uses."""
         return int(self._lib.ez_session_threads(self._handle()))
 
+    @property
+    def affinity(self) -> str:
+        """The CPUs that the threads are bound to, such as "4-7", or "none"."""
+        return str(self._ffi.string(self._lib.ez_session_affinity(self._handle())).decode())
+
+    def step_threads(self) -> list[int]:
+        """Threads that each step uses: as many as its estimated work is worth."""
+        info = self._ffi.new("ez_step_info *")
+        return [
+            int(info.threads) for index in range(self.n_steps) if not self._lib.ez_session_step_info(self._handle(), index, info)
+        ]
+
     def profile(self) -> list[tuple[str, str, str, int]]:
         """(name, operator, kernel, nanoseconds) of each step of the last run; needs ``profile=True``."""
         ns = self._ffi.new("uint64_t[]", self.n_steps)
@@ -206,6 +227,9 @@ class Session:
         return TensorInfo(
             self._text(info.name, info.name_bytes), DType(info.dtype), shape, float(info.scale), int(info.zero_point)
         )
+
+    def _c_text(self, text: str | None) -> Any:
+        return self._ffi.new("char[]", text.encode()) if text else self._ffi.NULL
 
     def _text(self, start: Any, size: int) -> str:
         return bytes(self._ffi.buffer(start, size)).decode() if size else ""
@@ -265,3 +289,12 @@ def aligned_copy(data: bytes) -> Array:
     view = block[start : start + len(data)]
     view[:] = np.frombuffer(data, np.uint8)
     return view
+
+
+def _microseconds(name: str, value: int | None) -> int:
+    """As the C API wants it: 0 is the default, a negative number is none."""
+    if value is None:
+        return 0
+    if isinstance(value, (int, np.integer)) and 0 <= value <= MAX_WAIT_US:
+        return int(value) or -1
+    raise UsageError(f"{name}: must be a whole number of microseconds", expected=f"0 to {MAX_WAIT_US}", got=str(value))

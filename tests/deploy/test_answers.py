@@ -16,10 +16,11 @@ from edgezip.deploy.runner import Runner
 from edgezip.deploy.transports import Reply
 from edgezip.errors import DeviceError
 
-COMMON = {"ez_run": "0.1.0", "isa": "neon", "threads": 1, "load_us": 12.5, "arena_bytes": 64, "file_bytes": 640}
+COMMON = {"ez_run": "0.1.0", "isa": "neon", "threads": 1, "affinity": "4-7", "load_us": 12.5}
+COMMON |= {"arena_bytes": 64, "file_bytes": 640}
 TENSOR = {"name": "x", "dtype": "float32", "shape": [1, 3], "bytes": 12}
 LATENCY = {"p50": 2.0, "p90": 3.0, "p99": 4.0, "min": 1.0, "mean": 2.5, "stdev": 0.5, "n": 20}
-LAYER = {"name": "c", "op": "conv", "kernel": "neon", "us": 1.0}
+LAYER = {"name": "c", "op": "conv", "kernel": "neon", "threads": 1, "us": 1.0}
 INFO = {"numerics": "EZN1", "layout": "k8n16", "act_sign": 0, "steps": 3, "vectors": 2}
 EDGES = {"isas": [{"name": "neon", "supported": True}], "inputs": [TENSOR], "outputs": [TENSOR]}
 GOOD: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -154,7 +155,7 @@ def test_no_reply_whatever_raises_anything_else(verb: str, changes: dict[str, An
 
 
 def test_a_large_answer_is_read_quickly() -> None:
-    layers = [{"name": f"layer {i}", "op": "conv", "kernel": "neon", "us": 1.0} for i in range(5000)]
+    layers = [{"name": f"layer {i}", "op": "conv", "kernel": "neon", "threads": 1, "us": 1.0} for i in range(5000)]
     start = time.monotonic()
     assert len(ask("bench", json.dumps(whole("bench", layers=layers))).layers) == 5000
     assert time.monotonic() - start < 3

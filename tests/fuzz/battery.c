@@ -103,7 +103,7 @@ static void allocations(const uint8_t *bytes, size_t size) {
   ez_program *program;
   ez_session *session;
   ez_error error;
-  const ez_session_options options = {.threads = 2, .profile = 1};
+  const ez_session_options options = {.threads = 2, .profile = 1, .solo_us = -1};
   if (ez_program_open(bytes, size, &program, &error) || ez_session_create(program, &options, &session, &error)) exit(2);
   ez_program_info info;
   ez_program_get_info(program, &info);

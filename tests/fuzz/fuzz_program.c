@@ -56,7 +56,7 @@ enum verdict try_program(const uint8_t *bytes, size_t size, const char *isa, int
   enum verdict verdict = TOO_LARGE;
   if (info.arena_bytes + info.scratch_bytes < MOST_MEMORY) {
     ez_session *session = NULL;
-    const ez_session_options options = {.threads = threads, .isa = isa};
+    const ez_session_options options = {.threads = threads, .isa = isa, .solo_us = -1};
     if (!ez_session_create(program, &options, &session, &error)) run_all(program, session);
     ez_session_destroy(session);
     verdict = RAN;

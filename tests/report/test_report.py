@@ -15,7 +15,8 @@ from edgezip.report import difference, html, schema, text
 
 BENCH: dict[str, Any] = {
     "latency_us": {"p50": 120.5, "p90": 130.0, "p99": 150.0, "min": 118.0, "mean": 121.0, "stdev": 3.0, "n": 50},
-    "target": "host", "threads": 1, "isa": "avx2", "warmup": 3, "peak_memory_bytes": 250_000, "file_bytes": 60_000,
+    "target": "host", "threads": 1, "affinity": "none", "isa": "avx2", "warmup": 3,
+    "peak_memory_bytes": 250_000, "file_bytes": 60_000,
     "energy_mj": None, "power_w": None, "power_source": "no sensor", "throttled": None,
     "environment": {"cpu": "<b>bold</b>", "governor": None},
     "layers": [{"name": "stem", "op": "conv", "us": 30.0}, {"name": "head", "op": "conv", "us": 90.0}],

@@ -60,6 +60,7 @@ typedef struct ez_step_info {
   uint32_t name_bytes;
   const char *op;     /* "conv", "binary", ...; static, zero-terminated */
   const char *kernel; /* which ISA path runs it, e.g. "avx512vnni"; static, zero-terminated */
+  int32_t threads;    /* that it uses: 1 when it is too short to share */
   int32_t n_outputs;
   int32_t outputs[4]; /* tensor indices */
 } ez_step_info;
@@ -77,6 +78,12 @@ typedef struct ez_session_options {
   int32_t threads;     /* 1..64; 0 means 1 */
   const char *isa;     /* NULL: environment EDGEZIP_ISA if set, else the best that this CPU and program allow */
   int32_t profile;     /* non-zero: keep the duration of each step of the last run */
+  /* Where the threads run: "none" (the system decides); "big" (the fastest kind of cores), "all", or a list such as "0,2-3", one CPU a
+   * thread. A named choice also binds the thread that calls ez_session_run, while it is in there. NULL: the workers keep to the big cores
+   * where cores differ, the caller is left alone. */
+  const char *affinity;
+  int32_t spin_us;     /* how long an idle worker looks for work before it sleeps; 0: 50; negative: it sleeps at once (batteries) */
+  int32_t solo_us;     /* a step of less estimated work runs on one thread; 0: 10; negative: none does */
 } ez_session_options;
 
 const char *ez_version(void);
@@ -118,6 +125,8 @@ ez_status ez_session_tensor(const ez_session *session, uint32_t tensor, void *da
 ez_status ez_session_profile(const ez_session *session, uint64_t *ns, uint32_t n_steps);
 const char *ez_session_isa(const ez_session *session);
 int32_t ez_session_threads(const ez_session *session);
+/* "none", or the CPUs that the threads are bound to, such as "4-7". */
+const char *ez_session_affinity(const ez_session *session);
 
 /* cffi-end */
 

@@ -1,4 +1,4 @@
-/* One step on the caller's arrays, without a program file: what tests and kernel benchmarks call. Not part of the public API. */
+/* Parts of the runtime that tests and kernel benchmarks call, such as one step on the caller's arrays. Not part of the public API. */
 #ifndef EDGEZIP_EZ_KERNELS_H
 #define EDGEZIP_EZ_KERNELS_H
 
@@ -11,6 +11,10 @@
  * `isa` as in ez_session_options. */
 ez_status ez_kernel_step(const char *isa, uint32_t layout, uint32_t act_sign, int32_t threads, const void *step, const void *tensors,
                          uint32_t n_tensors, void *const *data, int32_t repeats, uint64_t *ns, ez_error *error);
+
+/* What an affinity text of ez_session_options means on the machine whose sysfs is below `root`, for a process that may use the CPUs of the
+ * list `allowed` ("0-7"). `text` (64 bytes) receives what ez_session_affinity would give. */
+ez_status ez_affinity_of(const char *affinity, const char *root, const char *allowed, char *text, ez_error *error);
 
 /* cffi-end */
 

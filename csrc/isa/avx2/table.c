@@ -19,4 +19,5 @@ const ez_isa ez_isa_avx2 = {
     .depthwise_s8 = ez_avx2_depthwise_s8,
     .depthwise_f32 = ez_avx2_depthwise_f32,
     .rows = &ez_rows_avx2,
+    .rates = {.gemm_s8 = 50, .gemm_f32 = 30, .depthwise_s8 = 20, .depthwise_f32 = 10},
 };

@@ -16,4 +16,5 @@ const ez_isa ez_isa_portable = {
     .depthwise_s8 = ez_portable_depthwise_s8,
     .depthwise_f32 = ez_portable_depthwise_f32,
     .rows = &ez_rows_portable,
+    .rates = {.gemm_s8 = 2, .gemm_f32 = 2, .depthwise_s8 = 1, .depthwise_f32 = 1},
 };
