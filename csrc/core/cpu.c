@@ -1,5 +1,7 @@
 #include "core/cpu.h"
 
+#include <stdatomic.h>
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 
@@ -10,12 +12,14 @@ static uint64_t enabled_state(void) {
   return (uint64_t)high << 32 | low;
 }
 
-uint32_t ez_cpu_features(void) {
+static uint32_t ask(void) {
   uint32_t a, b, c, d, features = 0;
-  if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return 0;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+  if ((c & bit_PCLMUL) && (c & bit_SSE4_1)) features |= EZ_CPU_CRC;
+  if (!(c & bit_OSXSAVE)) return features;
   const int fma = (c & bit_FMA) != 0;
   const uint64_t state = enabled_state();
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return features;
   if ((state & 0x06) == 0x06 && fma && (b & bit_AVX2)) features |= EZ_CPU_AVX2;
   const uint32_t avx512 = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
   if ((features & EZ_CPU_AVX2) && (state & 0xe6) == 0xe6 && (b & avx512) == avx512 && (c & bit_AVX512VNNI)) features |= EZ_CPU_AVX512VNNI;
@@ -25,12 +29,27 @@ uint32_t ez_cpu_features(void) {
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
 
-#define EZ_HWCAP_ASIMDDP (1ul << 20) /* Linux arch/arm64 uapi: HWCAP_ASIMDDP */
+/* Linux arch/arm64 uapi: HWCAP_* */
+#define HWCAP_BIT_CRC32 (1ul << 7)
+#define HWCAP_BIT_ASIMDDP (1ul << 20)
 
-uint32_t ez_cpu_features(void) {
-  return EZ_CPU_NEON | ((getauxval(AT_HWCAP) & EZ_HWCAP_ASIMDDP) ? EZ_CPU_DOTPROD : 0);
+static uint32_t ask(void) {
+  const unsigned long has = getauxval(AT_HWCAP);
+  return EZ_CPU_NEON | (has & HWCAP_BIT_ASIMDDP ? EZ_CPU_DOTPROD : 0) | (has & HWCAP_BIT_CRC32 ? EZ_CPU_CRC : 0);
 }
 
 #else
-uint32_t ez_cpu_features(void) { return 0; }
+static uint32_t ask(void) { return 0; }
 #endif
+
+#define ASKED (1u << 31)
+
+uint32_t ez_cpu_features(void) {
+  static atomic_uint known;
+  uint32_t features = atomic_load_explicit(&known, memory_order_relaxed);
+  if (!features) {
+    features = ask() | ASKED;
+    atomic_store_explicit(&known, features, memory_order_relaxed);
+  }
+  return features & ~ASKED;
+}

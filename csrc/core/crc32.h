@@ -1,4 +1,4 @@
-/* CRC-32 of IEEE 802.3, as zlib's crc32. */
+/* CRC-32 of IEEE 802.3, as zlib's crc32: by the processor's instructions where it has them, else by tables. */
 #ifndef EDGEZIP_CRC32_H
 #define EDGEZIP_CRC32_H
 

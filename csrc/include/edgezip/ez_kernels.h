@@ -16,6 +16,9 @@ ez_status ez_kernel_step(const char *isa, uint32_t layout, uint32_t act_sign, in
  * list `allowed` ("0-7"). `text` (64 bytes) receives what ez_session_affinity would give. */
 ez_status ez_affinity_of(const char *affinity, const char *root, const char *allowed, char *text, ez_error *error);
 
+/* The checksum of a program's sections, by the processor's instructions (where it has them) or by tables. */
+uint32_t ez_crc32_by(int32_t is_table, const void *bytes, size_t size);
+
 /* cffi-end */
 
 #endif
