@@ -19,14 +19,18 @@ def load(path: str | Path, *, shapes: Mapping[str, tuple[int, ...]] | None = Non
     UnsupportedModelError, ShapeError, UsageError.
     """
     suffix = Path(path).suffix.lower()
-    if suffix != ".onnx":
-        raise UnsupportedModelError(
-            f"files of type '{suffix or 'none'}' are not read",
-            where=str(path),
-            expected=".onnx",
-            got=Path(path).name,
-            hint="export the model to ONNX, opset 11 to 25 (torch.onnx.export, tf2onnx), and name the file .onnx",
-        )
-    from edgezip.frontends import onnx
+    if suffix == ".onnx":
+        from edgezip.frontends import onnx
 
-    return onnx.load(path, shapes=shapes)
+        return onnx.load(path, shapes=shapes)
+    if suffix == ".tflite":
+        from edgezip.frontends import tflite
+
+        return tflite.load(path, shapes=shapes)
+    raise UnsupportedModelError(
+        f"files of type '{suffix or 'none'}' are not read",
+        where=str(path),
+        expected=".onnx or .tflite",
+        got=Path(path).name,
+        hint="export the model to ONNX, opset 11 to 25 (torch.onnx.export, tf2onnx), and name the file .onnx",
+    )

@@ -29,14 +29,16 @@ def load(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     batch: int = 1,
     fold_limit_bytes: int = fold.LIMIT_BYTES,
+    where: str | None = None,
 ) -> Model:
     """The checked and simplified model of an ONNX file (or of its bytes, then without external data).
 
     A dynamic first dimension of an input becomes ``batch``; ``shapes`` (``{input name: dimensions}``) fixes all others. Every
-    value of the result has a static shape and a dtype. No constant larger than ``fold_limit_bytes`` is computed. Raises
+    value of the result has a static shape and a dtype. No constant larger than ``fold_limit_bytes`` is computed. ``where`` names
+    the model in messages when it is given as bytes. Raises
     MissingFileError, InvalidModelError (malformed or hostile), UnsupportedModelError, ShapeError, UsageError.
     """
-    where = "model" if isinstance(path, bytes) else str(path)
+    where = where or ("model" if isinstance(path, bytes) else str(path))
     proto = parse.read(path, where)
     structure.check(proto, where)
     functions.check(proto, where)

@@ -1,0 +1,51 @@
+"""TensorFlow Lite files -> ONNX in QDQ form -> the one checked and simplified model that the ONNX front end makes.
+
+``schema`` reads and checks the records, ``emitter`` builds the ONNX graph, one module of operators for each family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgezip.errors import ShapeError, UnsupportedModelError
+from edgezip.frontends import onnx
+from edgezip.frontends.tflite import elementwise, movement, products, reductions, schema  # noqa: F401  # they register operators
+from edgezip.frontends.tflite.emitter import CONVERTERS, Emitter
+
+if TYPE_CHECKING:
+    from edgezip.graph import Model
+
+
+def load(path: str | Path, *, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Model:
+    """The checked and simplified model of a .tflite file: float32, float16 weights, or fully quantised int8.
+
+    Activations stay NHWC at the graph's inputs and outputs, as in the file. Shapes are those of the file; ``shapes`` may only
+    repeat them. Raises MissingFileError, InvalidModelError, UnsupportedModelError (all operators it cannot take, at once),
+    ShapeError, RuntimeUnavailableError (no schema package).
+    """
+    graph = schema.read(path)
+    for name, wanted in (shapes or {}).items():
+        known = {graph.tensors[i].name: graph.tensors[i].shape for i in graph.inputs}
+        if known.get(name) != tuple(wanted):
+            raise ShapeError(
+                "a .tflite file fixes its shapes", where=f"{path}, input {name}", expected=str(known), got=str(tuple(wanted)),
+                hint="convert the model again with that shape",
+            )  # fmt: skip
+    return onnx.load(to_onnx(graph), where=str(path))
+
+
+def to_onnx(graph: schema.Subgraph) -> bytes:
+    """The subgraph as the bytes of a QDQ ONNX model."""
+    unknown = [f"{op.name} (operator {op.index})" for op in graph.operators if op.name not in CONVERTERS]
+    if unknown:
+        raise UnsupportedModelError(
+            f"{len(unknown)} operators have no counterpart: {', '.join(unknown[:20])}",
+            where=graph.where,
+            hint="convert that part to other operators, or export the model to ONNX",
+        )
+    emitter = Emitter(graph)
+    for op in graph.operators:
+        CONVERTERS[op.name](emitter, op)
+    return emitter.model()

@@ -1,0 +1,206 @@
+"""Builds the ONNX graph: float operators between QuantizeLinear and DequantizeLinear wherever the file has int8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from edgezip.errors import InvalidModelError, UnsupportedModelError
+from edgezip.frontends.tflite.schema import Array, Operator, Subgraph, Tensor
+
+OPSET = 20  # the first with Gelu
+TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
+Converter = Callable[["Emitter", Operator], None]
+CONVERTERS: dict[str, Converter] = {}
+
+
+def converts(*names: str) -> Callable[[Converter], Converter]:
+    """Registers the function that emits these builtin operators."""
+
+    def register(function: Converter) -> Converter:
+        CONVERTERS.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+class Emitter:
+    """One graph in the making. Names of tensors are kept where they are unique."""
+
+    def __init__(self, graph: Subgraph) -> None:
+        self.graph = graph
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: list[onnx.TensorProto] = []
+        self._constants = {i: t.data for i, t in enumerate(graph.tensors) if t.data is not None}
+        self._names = self._unique_names()
+        self._values: dict[int, str] = {}  # tensor -> its value as floats (or integers, when it is not quantised)
+        self._taken = set(self._names)
+        self._op: Operator | None = None
+
+    def _unique_names(self) -> list[str]:
+        seen: set[str] = set()
+        names = []
+        for i, tensor in enumerate(self.graph.tensors):
+            name = tensor.name if tensor.name not in seen else f"{tensor.name}_{i}"
+            while name in seen:
+                name += "_"
+            seen.add(name)
+            names.append(name)
+        return names
+
+    # --- what an operator reads -----------------------------------------------------------------------------------------
+
+    def tensor(self, op: Operator, position: int) -> Tensor:
+        """Input ``position`` of ``op``; raises InvalidModelError when it is absent."""
+        return self.graph.tensors[self._index(op, position)]
+
+    def has(self, op: Operator, position: int) -> bool:
+        """Whether an optional input is there."""
+        return position < len(op.inputs) and op.inputs[position] >= 0
+
+    def _index(self, op: Operator, position: int) -> int:
+        self._op = op
+        if not self.has(op, position):
+            raise self.fail(op, f"input {position} is missing")
+        return op.inputs[position]
+
+    def constant(self, op: Operator, position: int) -> Array:
+        """The raw elements of a constant input; raises UnsupportedModelError when it is computed at run time."""
+        index = self._index(op, position)
+        if index not in self._constants:
+            raise UnsupportedModelError(
+                f"input {position} ({self._names[index]}) must be a constant", where=self.place(op), hint="convert with it frozen"
+            )
+        return self._constants[index]
+
+    def is_constant(self, op: Operator, position: int) -> bool:
+        """Whether input ``position`` is a constant."""
+        return self.has(op, position) and op.inputs[position] in self._constants
+
+    def integers(self, op: Operator, position: int) -> list[int]:
+        """A constant input of integers, flat."""
+        values = self.constant(op, position)
+        if values.dtype.kind not in "iu":
+            raise self.fail(op, f"input {position} must hold integers, not {values.dtype}")
+        return [int(v) for v in values.reshape(-1)]
+
+    def value(self, op: Operator, position: int) -> str:
+        """The ONNX value of an input: dequantised where the tensor is quantised."""
+        index = self._index(op, position)
+        if index not in self._values:
+            self._values[index] = self._read(index)
+        return self._values[index]
+
+    def _read(self, index: int) -> str:
+        tensor, name = self.graph.tensors[index], self._names[index]
+        if index not in self._constants:
+            return self.dequantize(name, tensor) if tensor.scale.size else name
+        data = self._constants[index]
+        if tensor.scale.size:
+            return self.dequantize(self.initializer(data, name), tensor, tensor.axis)
+        return self.initializer(data.astype(np.float32) if data.dtype == np.float16 else data, name)
+
+    # --- what it makes ---------------------------------------------------------------------------------------------------
+
+    def node(self, kind: str, inputs: Sequence[str], outputs: int = 1, **attributes: Any) -> Any:
+        """A new node; returns the name of its output, or a list of names when ``outputs`` is not 1."""
+        number = self._op.index if self._op else 0
+        names = [self._fresh(f"{kind}_{number}") for _ in range(outputs)]
+        self._nodes.append(helper.make_node(kind, list(inputs), names, name=names[0], **attributes))
+        return names[0] if outputs == 1 else names
+
+    def initializer(self, array: Array, base: str = "constant") -> str:
+        """A constant; returns its name."""
+        name = self._fresh(base)
+        self._initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def _fresh(self, base: str) -> str:
+        name, number = base, 0
+        while name in self._taken:
+            number += 1
+            name = f"{base}.{number}"
+        self._taken.add(name)
+        return name
+
+    def dequantize(self, name: str, tensor: Tensor, axis: int = 0) -> str:
+        """The float values of a quantised value."""
+        scale, zero = self._parameters(tensor)
+        return str(self.node("DequantizeLinear", [name, scale, zero], **({"axis": axis} if tensor.scale.size > 1 else {})))
+
+    def _parameters(self, tensor: Tensor) -> tuple[str, str]:
+        one = tensor.scale.size == 1
+        scale, zero = (tensor.scale[0], tensor.zero_point[0]) if one else (tensor.scale, tensor.zero_point)
+        return self.initializer(np.asarray(scale, np.float32), "scale"), self.initializer(np.asarray(zero, tensor.dtype), "zero_point")
+
+    def give(self, op: Operator, name: str, position: int = 0) -> None:
+        """Output ``position`` of ``op`` is ``name``: quantised where the file says so."""
+        if position >= len(op.outputs):
+            raise self.fail(op, f"output {position} is missing")
+        index = op.outputs[position]
+        tensor = self.graph.tensors[index]
+        if tensor.scale.size > 1:
+            raise UnsupportedModelError("activations quantised by channel are not supported", where=self.place(op))
+        if tensor.scale.size:
+            self._nodes.append(helper.make_node("QuantizeLinear", [name, *self._parameters(tensor)], [self._names[index]]))
+        else:
+            self._nodes.append(helper.make_node("Identity", [name], [self._names[index]]))
+
+    def give_constant(self, op: Operator, array: Array) -> None:
+        """The output of ``op`` is known now."""
+        self._constants[op.outputs[0]] = array
+
+    def shape_of(self, op: Operator, position: int = 0) -> tuple[int, ...]:
+        """The declared shape of an output."""
+        if position >= len(op.outputs):
+            raise self.fail(op, f"output {position} is missing")
+        return self.graph.tensors[op.outputs[position]].shape
+
+    def nchw(self, name: str) -> str:
+        """NHWC -> NCHW."""
+        return str(self.node("Transpose", [name], perm=TO_NCHW))
+
+    def nhwc(self, name: str) -> str:
+        """NCHW -> NHWC."""
+        return str(self.node("Transpose", [name], perm=TO_NHWC))
+
+    # --- errors ------------------------------------------------------------------------------------------------------------
+
+    def place(self, op: Operator) -> str:
+        """Where in the file an operator stands."""
+        return f"{self.graph.where}, operator {op.index} ({op.name})"
+
+    def fail(self, op: Operator, what: str) -> InvalidModelError:
+        """The error of an operator that contradicts itself."""
+        return InvalidModelError(what, where=self.place(op), hint="export the model again")
+
+    def options(self, op: Operator, kind: str) -> Any:
+        """The operator's options, which must be of ``kind``."""
+        if type(op.options).__name__ != kind:
+            raise self.fail(op, f"options are {type(op.options).__name__}, not {kind}")
+        return op.options
+
+    # --- the whole -----------------------------------------------------------------------------------------------------------
+
+    def model(self) -> bytes:
+        """The bytes of the ONNX model, with every output's declared shape."""
+        for index in {*self.graph.outputs} & {*self._constants}:  # a result that needed no operator
+            self._nodes.append(helper.make_node("Identity", [self.initializer(self._constants[index])], [self._names[index]]))
+        graph = helper.make_graph(
+            self._nodes,
+            "tflite",
+            [self._info(i) for i in self.graph.inputs],
+            [self._info(i) for i in self.graph.outputs],
+            self._initializers,
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="edgezip", ir_version=10)
+        return bytes(model.SerializeToString())
+
+    def _info(self, index: int) -> onnx.ValueInfoProto:
+        tensor = self.graph.tensors[index]
+        kind = helper.np_dtype_to_tensor_dtype(tensor.dtype)
+        return helper.make_tensor_value_info(self._names[index], kind, list(tensor.shape))

@@ -1,0 +1,200 @@
+"""Operators that move data: shapes, slices, joins, padding, resizing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgezip.errors import UnsupportedModelError
+from edgezip.frontends.tflite.activation import fused
+from edgezip.frontends.tflite.emitter import Emitter, converts
+from edgezip.frontends.tflite.schema import Operator
+
+
+def _ints(e: Emitter, values: object) -> str:
+    return e.initializer(np.asarray(values, np.int64).reshape(-1), "integers")
+
+
+def _axis(e: Emitter, op: Operator, axis: int, rank: int) -> int:
+    if not -rank <= axis < rank:
+        raise e.fail(op, f"axis {axis} of a tensor of rank {rank}")
+    return axis % rank
+
+
+def _reshaped(e: Emitter, op: Operator, name: str, position: int = 0) -> str:
+    return str(e.node("Reshape", [name, _ints(e, e.shape_of(op, position))], allowzero=1))
+
+
+@converts("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
+def reshape(e: Emitter, op: Operator) -> None:
+    """To the declared shape of the output."""
+    e.give(op, _reshaped(e, op, e.value(op, 0)))
+
+
+@converts("TRANSPOSE")
+def transpose(e: Emitter, op: Operator) -> None:
+    """By a constant permutation."""
+    perm, rank = e.integers(op, 1), len(e.tensor(op, 0).shape)
+    if sorted(perm) != list(range(rank)):
+        raise e.fail(op, f"{perm} is no permutation of {rank} dimensions")
+    e.give(op, e.node("Transpose", [e.value(op, 0)], perm=perm))
+
+
+@converts("CONCATENATION")
+def concatenation(e: Emitter, op: Operator) -> None:
+    """Along one axis, with a fused activation."""
+    o = e.options(op, "ConcatenationOptions")
+    axis = _axis(e, op, o.Axis(), len(e.shape_of(op)))
+    y = e.node("Concat", [e.value(op, i) for i in range(len(op.inputs))], axis=axis)
+    e.give(op, fused(e, op, y, o.FusedActivationFunction()))
+
+
+@converts("PACK")
+def pack(e: Emitter, op: Operator) -> None:
+    """Joined along a new axis."""
+    axis, shape = _axis(e, op, e.options(op, "PackOptions").Axis(), len(e.shape_of(op))), list(e.shape_of(op))
+    shape[axis] = 1
+    parts = [e.node("Reshape", [e.value(op, i), _ints(e, shape)]) for i in range(len(op.inputs))]
+    e.give(op, e.node("Concat", parts, axis=axis))
+
+
+def _split(e: Emitter, op: Operator, value: str, axis: int, sizes: list[int]) -> None:
+    if len(sizes) != len(op.outputs) or min(sizes, default=0) < 0:
+        raise e.fail(op, f"{len(op.outputs)} outputs for parts {sizes}")
+    if len(sizes) == 1:
+        parts = [value]
+    else:
+        parts = e.node("Split", [value, _ints(e, sizes)], outputs=len(sizes), axis=axis)
+    for position, part in enumerate(parts):
+        e.give(op, _reshaped(e, op, part, position), position)
+
+
+@converts("SPLIT")
+def split(e: Emitter, op: Operator) -> None:
+    """Inputs: axis, x; equal parts."""
+    shape = e.tensor(op, 1).shape
+    axis = _axis(e, op, e.integers(op, 0)[0], len(shape))
+    count = len(op.outputs)
+    if not count or shape[axis] % count:
+        raise e.fail(op, f"{shape[axis]} elements do not fall into {count} equal parts")
+    _split(e, op, e.value(op, 1), axis, [shape[axis] // count] * count)
+
+
+@converts("SPLIT_V")
+def split_v(e: Emitter, op: Operator) -> None:
+    """Inputs: x, sizes (one may be -1: the rest), axis."""
+    shape, sizes = e.tensor(op, 0).shape, e.integers(op, 1)
+    axis = _axis(e, op, e.integers(op, 2)[0], len(shape))
+    if sizes.count(-1) == 1:
+        sizes[sizes.index(-1)] = shape[axis] - sum(size for size in sizes if size >= 0)
+    _split(e, op, e.value(op, 0), axis, sizes)
+
+
+@converts("UNPACK")
+def unpack(e: Emitter, op: Operator) -> None:
+    """One part for each index of an axis, without the axis."""
+    shape = e.tensor(op, 0).shape
+    axis = _axis(e, op, e.options(op, "UnpackOptions").Axis(), len(shape))
+    _split(e, op, e.value(op, 0), axis, [1] * shape[axis])
+
+
+@converts("SLICE")
+def slice_(e: Emitter, op: Operator) -> None:
+    """Inputs: x, begin, size (-1: to the end)."""
+    shape, begin, size = e.tensor(op, 0).shape, e.integers(op, 1), e.integers(op, 2)
+    if not len(begin) == len(size) == len(shape):
+        raise e.fail(op, f"begin {begin}, size {size} of a tensor of shape {shape}")
+    end = [b + s if s >= 0 else n for b, s, n in zip(begin, size, shape, strict=True)]
+    e.give(op, e.node("Slice", [e.value(op, 0), _ints(e, begin), _ints(e, end), _ints(e, range(len(shape)))]))
+
+
+@converts("STRIDED_SLICE")
+def strided_slice(e: Emitter, op: Operator) -> None:
+    """Inputs: x, begin, end, strides; the masks for open ends and dropped axes."""
+    o, shape = e.options(op, "StridedSliceOptions"), e.tensor(op, 0).shape
+    begin, end, step = (e.integers(op, i) for i in (1, 2, 3))
+    if o.EllipsisMask() or o.NewAxisMask():
+        raise UnsupportedModelError("ellipsis and new axes in a slice are not supported", where=e.place(op))
+    if not len(begin) == len(end) == len(step) <= len(shape) or 0 in step:
+        raise e.fail(op, f"begin {begin}, end {end}, strides {step} of a tensor of shape {shape}")
+    far = 1 << 31
+    for axis in range(len(begin)):
+        bit = 1 << axis
+        if o.ShrinkAxisMask() & bit:
+            end[axis], step[axis] = begin[axis] + 1 or far, 1
+            continue
+        if o.BeginMask() & bit:
+            begin[axis] = 0 if step[axis] > 0 else far
+        if o.EndMask() & bit:
+            end[axis] = far if step[axis] > 0 else -far
+    y = e.node("Slice", [e.value(op, 0), _ints(e, begin), _ints(e, end), _ints(e, range(len(begin))), _ints(e, step)])
+    e.give(op, _reshaped(e, op, y))
+
+
+@converts("GATHER")
+def gather(e: Emitter, op: Operator) -> None:
+    """Along one axis."""
+    o = e.options(op, "GatherOptions")
+    if o.BatchDims():
+        raise UnsupportedModelError("batch dimensions of a gather are not supported", where=e.place(op))
+    e.give(op, e.node("Gather", [e.value(op, 0), e.value(op, 1)], axis=_axis(e, op, o.Axis(), len(e.tensor(op, 0).shape))))
+
+
+@converts("PAD", "PADV2", "MIRROR_PAD")
+def pad(e: Emitter, op: Operator) -> None:
+    """Inputs: x, (rank, 2) paddings, the value of PADV2."""
+    pads = np.array(e.integers(op, 1), np.int64)
+    rank = len(e.tensor(op, 0).shape)
+    if pads.size != 2 * rank or pads.min(initial=0) < 0:
+        raise e.fail(op, f"paddings {pads.tolist()} of a tensor of rank {rank}")
+    mode = "constant"
+    if op.name == "MIRROR_PAD":
+        if e.options(op, "MirrorPadOptions").Mode() != 0:
+            raise UnsupportedModelError("symmetric padding is not supported", where=e.place(op), expected="REFLECT")
+        mode = "reflect"
+    filler = [e.value(op, 2)] if op.name == "PADV2" else []
+    e.give(op, e.node("Pad", [e.value(op, 0), _ints(e, pads.reshape(-1, 2).T), *filler], mode=mode))
+
+
+@converts("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR")
+def resize(e: Emitter, op: Operator) -> None:
+    """Inputs: NHWC image, (height, width)."""
+    linear = op.name == "RESIZE_BILINEAR"
+    o = e.options(op, "ResizeBilinearOptions" if linear else "ResizeNearestNeighborOptions")
+    n, _, _, c = (*e.tensor(op, 0).shape, 0, 0, 0, 0)[:4]
+    transform = "align_corners" if o.AlignCorners() else "half_pixel" if o.HalfPixelCenters() else "asymmetric"
+    nearest = {} if linear else {"nearest_mode": "floor" if transform == "asymmetric" else "round_prefer_ceil"}
+    sizes = _ints(e, [n, c, *e.integers(op, 1)])
+    y = e.node(
+        "Resize", [e.nchw(e.value(op, 0)), "", "", sizes], mode="linear" if linear else "nearest",
+        coordinate_transformation_mode=transform, **nearest,
+    )  # fmt: skip
+    e.give(op, e.nhwc(y))
+
+
+@converts("DEPTH_TO_SPACE", "SPACE_TO_DEPTH")
+def blocks(e: Emitter, op: Operator) -> None:
+    """Blocks of pixels to channels and back, in TensorFlow's order."""
+    deep = op.name == "DEPTH_TO_SPACE"
+    size = e.options(op, "DepthToSpaceOptions" if deep else "SpaceToDepthOptions").BlockSize()
+    if size < 1:
+        raise e.fail(op, f"block size {size}")
+    y = e.node("DepthToSpace" if deep else "SpaceToDepth", [e.nchw(e.value(op, 0))], blocksize=size)
+    e.give(op, e.nhwc(y))
+
+
+@converts("TILE")
+def tile(e: Emitter, op: Operator) -> None:
+    """Inputs: x, repeats."""
+    e.give(op, e.node("Tile", [e.value(op, 0), _ints(e, e.integers(op, 1))]))
+
+
+@converts("BROADCAST_TO")
+def broadcast_to(e: Emitter, op: Operator) -> None:
+    """To the declared shape of the output."""
+    e.give(op, e.node("Expand", [e.value(op, 0), _ints(e, e.shape_of(op))]))
+
+
+@converts("SHAPE")
+def shape(e: Emitter, op: Operator) -> None:
+    """Known at once."""
+    e.give_constant(op, np.array(e.tensor(op, 0).shape, e.graph.tensors[op.outputs[0]].dtype))
