@@ -46,6 +46,7 @@ def to_onnx(graph: schema.Subgraph) -> bytes:
             hint="convert that part to other operators, or export the model to ONNX",
         )
     emitter = Emitter(graph)
-    for op in graph.operators:
-        CONVERTERS[op.name](emitter, op)
-    return emitter.model()
+    with schema.damage(graph.where):  # options are read only now
+        for op in graph.operators:
+            CONVERTERS[op.name](emitter, op)
+        return emitter.model()

@@ -28,4 +28,6 @@ def fused(e: Emitter, op: Operator, name: str, kind: int) -> str:
         return clipped(e, name, kind)
     if kind == TANH:
         return str(e.node("Tanh", [name]))
-    raise UnsupportedModelError(f"fused activation {kind} is not supported", where=e.place(op), expected="NONE, RELU, RELU6, TANH")
+    raise UnsupportedModelError(
+        f"fused activation {kind} is not supported", where=e.place(op), expected="NONE, RELU, RELU6, TANH"
+    )

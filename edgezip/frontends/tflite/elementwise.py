@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 from onnx import helper
 
 from edgezip.frontends.tflite.activation import clipped, fused
@@ -73,14 +72,13 @@ def gelu(e: Emitter, op: Operator) -> None:
 
 @converts("PRELU")
 def prelu(e: Emitter, op: Operator) -> None:
-    """One slope a channel; ONNX wants the channel second."""
-    slope, rank = e.value(op, 1), len(e.tensor(op, 0).shape)
-    slopes = e.tensor(op, 1).shape
-    if rank == 4 and slopes and np.prod(slopes) == slopes[-1]:
-        flat = e.node("Reshape", [slope, e.initializer(np.array([-1, 1, 1], np.int64), "shape")])
-        e.give(op, e.nhwc(e.node("PRelu", [e.nchw(e.value(op, 0)), flat])))
+    """One slope a channel, a constant; ONNX wants the channel second."""
+    rank, slopes = len(e.tensor(op, 0).shape), e.floats(op, 1)
+    if rank == 4 and slopes.ndim and slopes.size == slopes.shape[-1]:
+        x, slope = e.nchw(e.value(op, 0)), e.initializer(slopes.reshape(-1, 1, 1), "slopes")
+        e.give(op, e.nhwc(e.node("PRelu", [x, slope])))
     else:
-        e.give(op, e.node("PRelu", [e.value(op, 0), slope]))
+        e.give(op, e.node("PRelu", [e.value(op, 0), e.initializer(slopes, "slopes")]))
 
 
 @converts("SQUARE")
@@ -123,12 +121,8 @@ def densify(e: Emitter, op: Operator) -> None:
 @converts("DEQUANTIZE")
 def dequantize(e: Emitter, op: Operator) -> None:
     """To float; constants (float16 weights) at once."""
-    tensor = e.tensor(op, 0)
-    if e.is_constant(op, 0) and not tensor.scale.size:
-        e.give_constant(op, e.constant(op, 0).astype(np.float32))
-    elif e.is_constant(op, 0) and tensor.scale.size == 1:
-        steps = e.constant(op, 0).astype(np.float32) - np.float32(tensor.zero_point[0])
-        e.give_constant(op, steps * tensor.scale[0])
+    if e.is_constant(op, 0):
+        e.give_constant(op, e.floats(op, 0))
     else:
         e.give(op, e.value(op, 0))
 

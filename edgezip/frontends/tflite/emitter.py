@@ -81,6 +81,17 @@ class Emitter:
         """Whether input ``position`` is a constant."""
         return self.has(op, position) and op.inputs[position] in self._constants
 
+    def floats(self, op: Operator, position: int) -> Array:
+        """A constant input as float32, dequantised."""
+        data, tensor = self.constant(op, position), self.tensor(op, position)
+        if not tensor.scale.size:
+            return data.astype(np.float32)
+        along = [1] * data.ndim
+        if tensor.scale.size > 1:
+            along[tensor.axis] = -1
+        steps = data.astype(np.float32) - tensor.zero_point.astype(np.float32).reshape(along)
+        return np.asarray(steps * tensor.scale.reshape(along), np.float32)
+
     def integers(self, op: Operator, position: int) -> list[int]:
         """A constant input of integers, flat."""
         values = self.constant(op, position)
@@ -113,7 +124,7 @@ class Emitter:
         self._nodes.append(helper.make_node(kind, list(inputs), names, name=names[0], **attributes))
         return names[0] if outputs == 1 else names
 
-    def initializer(self, array: Array, base: str = "constant") -> str:
+    def initializer(self, array: Array | np.generic, base: str = "constant") -> str:
         """A constant; returns its name."""
         name = self._fresh(base)
         self._initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
@@ -135,7 +146,9 @@ class Emitter:
     def _parameters(self, tensor: Tensor) -> tuple[str, str]:
         one = tensor.scale.size == 1
         scale, zero = (tensor.scale[0], tensor.zero_point[0]) if one else (tensor.scale, tensor.zero_point)
-        return self.initializer(np.asarray(scale, np.float32), "scale"), self.initializer(np.asarray(zero, tensor.dtype), "zero_point")
+        return self.initializer(np.asarray(scale, np.float32), "scale"), self.initializer(
+            np.asarray(zero, tensor.dtype), "zero_point"
+        )
 
     def give(self, op: Operator, name: str, position: int = 0) -> None:
         """Output ``position`` of ``op`` is ``name``: quantised where the file says so."""
@@ -148,7 +161,15 @@ class Emitter:
         if tensor.scale.size:
             self._nodes.append(helper.make_node("QuantizeLinear", [name, *self._parameters(tensor)], [self._names[index]]))
         else:
-            self._nodes.append(helper.make_node("Identity", [name], [self._names[index]]))
+            self._call(name, self._names[index])
+
+    def _call(self, name: str, wanted: str) -> None:
+        """The value takes the tensor's name: the last node's result by itself, any other through an Identity."""
+        last = self._nodes[-1] if self._nodes else None
+        if last is not None and len(last.output) == 1 and last.output[0] == name and name not in self._values.values():
+            last.output[0] = wanted
+        else:
+            self._nodes.append(helper.make_node("Identity", [name], [wanted]))
 
     def give_constant(self, op: Operator, array: Array) -> None:
         """The output of ``op`` is known now."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from edgezip.errors import UnsupportedModelError
@@ -162,7 +164,7 @@ def resize(e: Emitter, op: Operator) -> None:
     o = e.options(op, "ResizeBilinearOptions" if linear else "ResizeNearestNeighborOptions")
     n, _, _, c = (*e.tensor(op, 0).shape, 0, 0, 0, 0)[:4]
     transform = "align_corners" if o.AlignCorners() else "half_pixel" if o.HalfPixelCenters() else "asymmetric"
-    nearest = {} if linear else {"nearest_mode": "floor" if transform == "asymmetric" else "round_prefer_ceil"}
+    nearest: dict[str, Any] = {} if linear else {"nearest_mode": "floor" if transform == "asymmetric" else "round_prefer_ceil"}
     sizes = _ints(e, [n, c, *e.integers(op, 1)])
     y = e.node(
         "Resize", [e.nchw(e.value(op, 0)), "", "", sizes], mode="linear" if linear else "nearest",

@@ -8,7 +8,8 @@ InvalidModelError. Source: TensorFlow Lite schema v3 (schema.fbs).
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -16,13 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from edgezip.errors import InvalidModelError, MissingFileError, RuntimeUnavailableError, UnsupportedModelError
+from edgezip.errors import EdgeZipError, InvalidModelError, MissingFileError, RuntimeUnavailableError, UnsupportedModelError
 from edgezip.frontends.tflite.sparsity import densify
 
 Array = np.ndarray[Any, Any]
 MAX_BYTES = 1 << 31  # what a flatbuffer can address
 MAX_ELEMENTS = 1 << 31
 MAX_RANK = 8
+DTYPES = {
+    "FLOAT32": "f4", "FLOAT16": "f2", "INT64": "i8", "INT32": "i4", "INT16": "i2", "INT8": "i1", "INT4": "i1", "UINT32": "u4",
+    "UINT8": "u1", "BOOL": "?",
+}  # fmt: skip
 AGAIN = "export the model again"
 
 
@@ -64,7 +69,7 @@ class Subgraph:
 
 
 def read(path: str | Path) -> Subgraph:
-    """The first subgraph of a file. Raises MissingFileError, InvalidModelError, UnsupportedModelError, RuntimeUnavailableError."""
+    """The first subgraph of a file. Raises MissingFileError and what ``parse`` raises."""
     where = str(path)
     file = Path(path)
     if not file.is_file():
@@ -75,7 +80,7 @@ def read(path: str | Path) -> Subgraph:
 
 
 def parse(data: bytes, where: str = "model") -> Subgraph:
-    """The same of a file's bytes."""
+    """The same of a file's bytes. Raises InvalidModelError, UnsupportedModelError, RuntimeUnavailableError."""
     try:
         import tflite
     except ImportError as error:
@@ -84,9 +89,18 @@ def parse(data: bytes, where: str = "model") -> Subgraph:
         ) from error
     if len(data) < 8 or data[4:8] != b"TFL3":
         raise InvalidModelError("not a TensorFlow Lite file, or cut short", where=where, expected="TFL3", got=repr(data[4:8]))
-    try:
+    with damage(where):
         return _Reader(tflite, data, where).subgraph()
-    except (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError, MemoryError, UnicodeDecodeError) as error:
+
+
+@contextmanager
+def damage(where: str) -> Iterator[None]:
+    """Turns what the generated accessors (and NumPy) raise on offsets and lengths that lie into InvalidModelError."""
+    try:
+        yield
+    except EdgeZipError:
+        raise
+    except (struct.error, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError) as error:
         raise InvalidModelError(f"damaged or hostile: {error or type(error).__name__}", where=where, hint=AGAIN) from error
 
 
@@ -147,13 +161,11 @@ class _Reader:
         return Tensor(name, shape, dtype, data, scale, zero_point, axis, bool(t.IsVariable()))
 
     def dtype(self, kind: str, place: str) -> np.dtype[Any]:
-        known = {"FLOAT32": "f4", "FLOAT16": "f2", "INT32": "i4", "INT64": "i8", "INT8": "i1", "UINT8": "u1", "BOOL": "?", "INT16": "i2",
-                 "INT4": "i1", "UINT32": "u4"}  # fmt: skip
-        if kind not in known:
+        if kind not in DTYPES:
             raise UnsupportedModelError(
-                f"elements of type {kind} are not read", where=f"{self.where}, {place}", expected=", ".join(known), got=kind
+                f"elements of type {kind} are not read", where=f"{self.where}, {place}", expected=", ".join(DTYPES), got=kind
             )
-        return np.dtype(known[kind])
+        return np.dtype(DTYPES[kind])
 
     def raw(self, index: int, place: str) -> Array:
         """The bytes of a buffer, empty when it holds none."""
@@ -233,14 +245,16 @@ class _Reader:
         return options
 
     def check_order(self, g: Subgraph) -> None:
-        """Every tensor that is read is an input, a constant, a variable or the result of an operator before; none is made twice."""
+        """Every tensor that is read is an input, a constant, a variable or an earlier result; none is made twice."""
         ready = {i for i, t in enumerate(g.tensors) if t.data is not None or t.is_variable} | set(g.inputs)
         if any(g.tensors[i].data is not None for i in g.inputs):
             raise self.fail("an input of the graph is a constant")
         for op in g.operators:
             for i in op.inputs:
-                if i >= 0 and i not in ready and prod(g.tensors[i].shape):
-                    raise self.fail(f"tensor {i} ({g.tensors[i].name}) is read before it is made", f"operator {op.index} ({op.name})")
+                if i >= 0 and i not in ready and 0 not in g.tensors[i].shape:
+                    raise self.fail(
+                        f"tensor {i} ({g.tensors[i].name}) is read before it is made", f"operator {op.index} ({op.name})"
+                    )
             for i in op.outputs:
                 if i in ready:
                     raise self.fail(f"tensor {i} ({g.tensors[i].name}) is made twice", f"operator {op.index} ({op.name})")
