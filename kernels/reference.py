@@ -60,12 +60,22 @@ def requantize(x: Array, multiplier: float, zx: int, zy: int, lo: int = -128, hi
 # --- packed weights ------------------------------------------------------------------------------------------------------
 
 
-def unpack_gemm_s8(packed: Array, step: int, outputs: int, taps: int, channels: int) -> Array:
-    """Packed (N/16, K/step, 16, step) bytes of one group -> int8 (outputs, taps, channels); ``step`` is 4 or 8."""
-    padded = -(-channels // step) * step
+def spans(kernel: tuple[int, int], dilation_w: int, groups: int, channels: int) -> tuple[int, int]:
+    """How packed int8 weights cut K: (spans, elements of a span); each span is padded to the k step on its own.
+
+    ``channels`` of one group. A row of the kernel is one span where NHWC memory holds nothing between its taps.
+    """
+    if groups == 1 and dilation_w == 1:
+        return kernel[0], kernel[1] * channels
+    return kernel[0] * kernel[1], channels
+
+
+def unpack_gemm_s8(packed: Array, step: int, outputs: int, count: int, elements: int) -> Array:
+    """Packed (N/16, K/step, 16, step) bytes of one group -> int8 (outputs, spans, elements); ``step`` is 4 or 8."""
+    padded = -(-elements // step) * step
     panels = -(-outputs // 16)
-    w = packed.view(np.int8).reshape(panels, taps * padded // step, 16, step)
-    return w.transpose(0, 2, 1, 3).reshape(panels * 16, taps, padded)[:outputs, :, :channels]
+    w = packed.view(np.int8).reshape(panels, count * padded // step, 16, step)
+    return w.transpose(0, 2, 1, 3).reshape(panels * 16, count, padded)[:outputs, :, :elements]
 
 
 def unpack_depthwise_s8(packed: Array, step: int, taps: int, channels: int) -> Array:

@@ -67,14 +67,15 @@ static void inside_columns(const ez_conv_grid *grid, int32_t kx, int64_t *from, 
 }
 
 /* Pointers of pixels [j0, j1) of one grid row. */
-static void row_pointers(const ez_conv_grid *grid, int32_t image, int32_t i, int32_t j0, int32_t j1, size_t channel_offset,
-                         const uint8_t *outside, const uint8_t **out, size_t tap_step, size_t pixel_step) {
+static void row_pointers(const ez_conv_grid *grid, int32_t image, int32_t i, int32_t j0, int32_t j1, const uint8_t *outside,
+                         const uint8_t **out) {
   const ez_conv_params *p = grid->params;
+  const size_t pixel_step = (size_t)grid->taps;
   for (int32_t ky = 0; ky < p->kernel_h; ky++) {
     const int64_t iy = (int64_t)i * p->stride_h - p->pad_top + (int64_t)ky * p->dilation_h;
     const int row_inside = iy >= 0 && iy < grid->in_h;
     for (int32_t kx = 0; kx < p->kernel_w; kx++) {
-      const uint8_t **to = out + (size_t)(ky * p->kernel_w + kx) * tap_step;
+      const uint8_t **to = out + (ky * p->kernel_w + kx);
       int64_t from_j = j1, to_j = j1;
       if (row_inside) {
         inside_columns(grid, kx, &from_j, &to_j);
@@ -86,7 +87,7 @@ static void row_pointers(const ez_conv_grid *grid, int32_t image, int32_t i, int
       if (j < to_j) {
         const int64_t ix = j * p->stride_w - p->pad_left + (int64_t)kx * p->dilation_w;
         const uint8_t *at = grid->x + ((size_t)image * (size_t)grid->in_h + (size_t)iy) * (size_t)grid->in_w * grid->pixel_bytes_x +
-                            (size_t)ix * grid->pixel_bytes_x + channel_offset;
+                            (size_t)ix * grid->pixel_bytes_x;
         const size_t move = (size_t)p->stride_w * grid->pixel_bytes_x;
         const int64_t n = to_j - j;
         for (int64_t k = 0; k < n; k++) to[(size_t)k * pixel_step] = at + (size_t)k * move;
@@ -117,8 +118,8 @@ static inline void slide(const uint8_t **out, int32_t count, int32_t taps, const
   }
 SLIDE_TAPS(9)
 
-/* One grid row in (pixel, tap) order: borders tap by tap, the pixels between them by sliding. */
-static void row_pointers_by_pixel(const ez_conv_grid *grid, int32_t image, int32_t i, int32_t j0, int32_t j1, const uint8_t *outside,
+/* One grid row: borders tap by tap, the pixels between them by sliding. */
+static void sliding_row(const ez_conv_grid *grid, int32_t image, int32_t i, int32_t j0, int32_t j1, const uint8_t *outside,
                                   const uint8_t **out) {
   const ez_conv_params *p = grid->params;
   const size_t taps = (size_t)grid->taps;
@@ -127,7 +128,7 @@ static void row_pointers_by_pixel(const ez_conv_grid *grid, int32_t image, int32
   inside_columns(grid, p->kernel_w - 1, &unused, &last);
   const int32_t a = first < j0 ? j0 : first > j1 ? j1 : (int32_t)first, b = last < a ? a : last > j1 ? j1 : (int32_t)last;
   if (b - a < 2 || taps > MOST_MOVES) {
-    row_pointers(grid, image, i, j0, j1, 0, outside, out, 1, taps);
+    row_pointers(grid, image, i, j0, j1, outside, out);
     return;
   }
   size_t moves[MOST_MOVES];
@@ -136,29 +137,24 @@ static void row_pointers_by_pixel(const ez_conv_grid *grid, int32_t image, int32
     const size_t move = iy >= 0 && iy < grid->in_h ? (size_t)p->stride_w * grid->pixel_bytes_x : 0;
     for (int32_t kx = 0; kx < p->kernel_w; kx++) moves[ky * p->kernel_w + kx] = move;
   }
-  row_pointers(grid, image, i, j0, a + 1, 0, outside, out, 1, taps);
+  row_pointers(grid, image, i, j0, a + 1, outside, out);
   const uint8_t **from = out + (size_t)(a - j0) * taps;
   if (taps == 9)
     slide_9(from, b - a, moves);
   else
     slide(from, b - a, (int32_t)taps, moves);
-  if (b < j1) row_pointers(grid, image, i, b, j1, 0, outside, out + (size_t)(b - j0) * taps, 1, taps);
+  if (b < j1) row_pointers(grid, image, i, b, j1, outside, out + (size_t)(b - j0) * taps);
 }
 
-void ez_conv_grid_pointers(const ez_conv_grid *grid, int32_t segment, int32_t first, int32_t count, size_t channel_offset,
-                           const uint8_t *outside, ez_pointer_order order, size_t tap_step, const uint8_t **out) {
+void ez_conv_grid_pointers(const ez_conv_grid *grid, int32_t segment, int32_t first, int32_t count, const uint8_t *outside,
+                           const uint8_t **out) {
   const ez_conv_params *p = grid->params;
   const int64_t pixel = (int64_t)segment * grid->length + first;
   int32_t j = (int32_t)(pixel % p->out_w), row = (int32_t)(pixel / p->out_w);
   while (count > 0) {
-    const int32_t n = p->out_w - j < count ? p->out_w - j : count, image = row / p->out_h, i = row % p->out_h;
-    if (order == EZ_BY_TAP) {
-      row_pointers(grid, image, i, j, j + n, channel_offset, outside, out, tap_step, 1);
-      out += n;
-    } else {
-      row_pointers_by_pixel(grid, image, i, j, j + n, outside, out);
-      out += (size_t)n * (size_t)grid->taps;
-    }
+    const int32_t n = p->out_w - j < count ? p->out_w - j : count;
+    sliding_row(grid, row / p->out_h, row % p->out_h, j, j + n, outside, out);
+    out += (size_t)n * (size_t)grid->taps;
     count -= n;
     j = 0;
     row++;

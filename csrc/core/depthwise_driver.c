@@ -61,7 +61,7 @@ static void item(void *context, int32_t index, int32_t thread) {
   const uint8_t **pointers = (const uint8_t **)(void *)scratch;
   uint8_t *outside = scratch + job->pointer_bytes, *tile = outside + job->outside_bytes;
   if (job->has_padding) memset(outside, grid->outside_value, (size_t)grid->in_channels * grid->element_bytes + EZ_OVERREAD);
-  ez_conv_grid_pointers(grid, segment, first, pixels, 0, outside, EZ_BY_PIXEL, 1, pointers);
+  ez_conv_grid_pointers(grid, segment, first, pixels, outside, pointers);
   size_t stride = 0;
   uint8_t *to = ez_conv_grid_output(grid, segment, first, &stride);
   if (grid->residual) {

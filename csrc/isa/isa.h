@@ -17,14 +17,17 @@
 
 /* One block of an int8 product: rows x (panels * 16) outputs.
  * acc[r][n] = bias[n] + sum over taps t, channels c of a[t * a_stride + r][c] * w(n, t, c); x86 reads a as unsigned
- * (stored = logical + 128), ARM as signed (act_sign says which); portable obeys act_sign. */
+ * (stored = logical + 128), ARM as signed (act_sign says which); portable obeys act_sign.
+ * Here a tap is any run of contiguous input that a packed panel pads once: one tap of the kernel, or a whole row of them
+ * (core/conv_spans.h), then of kernel_w * C "channels". */
 typedef struct ez_gemm_s8_args {
   const uint8_t *const *a; /* (taps, a_stride) pointers to `channels` stored bytes each; readable 64 bytes past the end */
   size_t a_stride;
+  size_t row_step;  /* not 0: a[t * a_stride + r] == a[t * a_stride] + r * row_step for every t and r, if a kernel can use that */
   int32_t rows;     /* 1 .. mr of the table */
   int32_t columns;  /* 1 .. panels * 16 of the table: columns really written; bias and mult are padded to 16 */
   int32_t taps;
-  int32_t channels; /* logical C of one tap; packed weights pad it to 4 or 8 with zeros */
+  int32_t channels; /* of one tap; packed weights pad it to 4 or 8 with zeros */
   const int8_t *w;  /* first panel; the next panel starts panel_bytes further */
   size_t panel_bytes;
   const int32_t *bias;
@@ -33,6 +36,7 @@ typedef struct ez_gemm_s8_args {
   size_t y_stride;
   int32_t lo, hi, zero_point; /* logical */
   int32_t small_sums;         /* as in ez_conv_params */
+  int32_t small_mult;         /* every |mult| < 1: no product leaves int32, so it may be rounded first, then clamped by saturation */
   int32_t layout;             /* EZ_LAYOUT_*; only portable reads more than one */
   uint32_t act_sign;          /* 0 or 0x80 */
 } ez_gemm_s8_args;

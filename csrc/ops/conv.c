@@ -1,13 +1,8 @@
 /* Convolution in place, without im2col: 1x1, k x k, grouped, strided, dilated, the phases of a transposed one, Gemm and MatMul
  * with constant weights are all this step. */
 #include "core/conv_driver.h"
+#include "core/conv_spans.h"
 #include "ops/conv_check.h"
-
-/* Packed weights of one panel of 16 outputs. */
-static uint64_t panel_elements(int is_f32, uint32_t layout, uint64_t taps, uint64_t channels) {
-  const uint64_t step = is_f32 ? 1 : layout == EZ_LAYOUT_K8N16 ? 8 : 4;
-  return 16 * taps * ((channels + step - 1) / step * step);
-}
 
 static ez_status check_conv(ez_check *check) {
   ez_status status = ez_check_conv_geometry(check);
@@ -18,8 +13,9 @@ static ez_status check_conv(ez_check *check) {
   const uint64_t taps = (uint64_t)p->kernel_h * (uint64_t)p->kernel_w, panels = (outputs + 15) / 16;
   if (taps * channels > 1u << 26) return ez_check_fail(check, -1, "kernel_h", "more than 2^26 products for one output");
   if (groups * panels > 1u << 26) return ez_check_fail(check, -1, "groups", "more than 2^30 outputs");
-  const uint64_t weights = groups * panels * panel_elements(x->dtype == EZ_DTYPE_F32, check->header->layout, taps, channels);
-  check->scratch_needed = ez_conv_scratch_bytes(p, x, y, ez_conv_has_residual(check->step));
+  const uint64_t element = x->dtype == EZ_DTYPE_F32 ? 4 : 1;
+  const uint64_t weights = groups * panels * (ez_packed_panel_bytes(p, x, check->header->layout) / element);
+  check->scratch_needed = ez_conv_scratch_bytes(p, x, y, check->header->layout, ez_conv_has_residual(check->step));
   return ez_check_conv_operands(check, weights, groups * panels * 16);
 }
 

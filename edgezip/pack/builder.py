@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from edgezip.pack import plan_memory
+from edgezip.pack.scratch import scratch_bytes
 from edgezip.program import ALIGN, OVERREAD, DType, Layout, Op, Place, Program, Step, Tensor
 
 Array = np.ndarray[Any, Any]
 IN_PLACE = {Op.BINARY, Op.UNARY, Op.TABLE, Op.PRELU}
-CONV_BLOCK = 96  # pixels of a block in the runtime (EZ_ROW_BLOCK)
-CONV_POINTERS, DEPTHWISE_POINTERS = 128 * 1024, 16 * 1024  # bytes of pointers a block: POINTER_BUDGET of the two drivers
 
 
 @dataclass(slots=True)
@@ -160,7 +159,7 @@ class Builder:
             self.layout,
             self.act_sign,
             arena,
-            self._scratch_bytes(),
+            scratch_bytes(self.steps, self.tensors, self.layout),
             self.tensors,
             self.steps,
             self.inputs,
@@ -220,30 +219,6 @@ class Builder:
         whole = a.offset == y.offset == 0 and a.bytes == y.bytes and a.dtype is y.dtype
         sizes = {self.buffer_bytes[self.buffer_of[t]] for t in (candidate, step.outputs[0])}
         return whole and len(sizes) == 1 and _reads_in_step(step, candidate)
-
-    def _scratch_bytes(self) -> int:
-        """Per-thread scratch: see ``core/conv_driver`` and ``ops/matmul`` of the runtime, whose verifier refuses too little."""
-        need = 0
-        for step in self.steps:
-            tensor = self.tensors[step.inputs[0]]
-            if step.op in (Op.CONV, Op.DEPTHWISE):
-                need = max(need, _conv_scratch_bytes(step, tensor, self.tensors[step.outputs[0]]))
-            elif step.op is Op.MATMUL:
-                need = max(need, (step.params["K"] * 16 + 16) * 4 + ALIGN)
-            elif step.op in (Op.POOL, Op.REDUCE, Op.SOFTMAX, Op.RESIZE):
-                need = max(need, (tensor.dims[-1] if tensor.dims else 1) * 8 + 16384)
-        return -(-need // ALIGN) * ALIGN
-
-
-def _conv_scratch_bytes(step: Step, x: Tensor, y: Tensor) -> int:
-    """Pointers of a block of pixels, one pixel of padding, and with a residual the block's sums (conv and depthwise drivers)."""
-    depthwise = step.op is Op.DEPTHWISE
-    taps, groups = step.params["kernel_h"] * step.params["kernel_w"], 1 if depthwise else step.params["groups"]
-    pixels = min(max((DEPTHWISE_POINTERS if depthwise else CONV_POINTERS) // 8 // taps, 8), CONV_BLOCK)
-    parts = [taps * pixels * 8, x.dims[3] // groups * x.dtype.numpy.itemsize + OVERREAD]
-    if len(step.inputs) > 4 and step.inputs[4] >= 0:
-        parts.append(pixels * (y.dims[3] // groups))
-    return sum(-(-part // ALIGN) * ALIGN for part in parts)
 
 
 def _reads_in_step(step: Step, candidate: int) -> bool:

@@ -30,13 +30,13 @@ def pad_outputs(values: Array, groups: int = 1) -> Array:
 
 
 def pack_gemm_s8(weights: Array, layout: Layout, groups: int = 1) -> Array:
-    """int8 (outputs, taps, C of a group) -> uint8 bytes (groups, N/16, taps*C'/step, 16, step), C' padded to the step."""
+    """int8 (outputs, spans, K of a span) -> uint8 bytes (groups, N/16, spans*K'/step, 16, step), K' padded to the step."""
     step = k_step(layout)
-    outputs, taps, channels = weights.shape
+    outputs, spans, elements = weights.shape
     per_group = outputs // groups
-    padded = np.zeros((groups, _round_up(per_group, PANEL), taps, _round_up(channels, step)), np.int8)
-    padded[:, :per_group, :, :channels] = weights.reshape(groups, per_group, taps, channels)
-    panels = padded.reshape(groups, -1, PANEL, taps * padded.shape[3] // step, step)
+    padded = np.zeros((groups, _round_up(per_group, PANEL), spans, _round_up(elements, step)), np.int8)
+    padded[:, :per_group, :, :elements] = weights.reshape(groups, per_group, spans, elements)
+    panels = padded.reshape(groups, -1, PANEL, spans * padded.shape[3] // step, step)
     return np.ascontiguousarray(panels.transpose(0, 1, 3, 2, 4)).view(np.uint8).reshape(-1)
 
 

@@ -195,7 +195,9 @@ def conv_weights(session: ReferenceSession, step: Step) -> list[Array]:
     shape = outputs, p["kernel_h"] * p["kernel_w"], x.dims[3] // groups
     packed = session._flat(step.inputs[1]).reshape(groups, -1)
     if x.dtype is DType.S8:
-        return [ref.unpack_gemm_s8(np.ascontiguousarray(part), session.pack_step, *shape) for part in packed]
+        spans = ref.spans((p["kernel_h"], p["kernel_w"]), p["dilation_w"], groups, shape[2])
+        parts = [ref.unpack_gemm_s8(np.ascontiguousarray(part), session.pack_step, outputs, *spans) for part in packed]
+        return [part.reshape(shape) for part in parts]
     return [ref.unpack_gemm_f32(part.view(np.float32), *shape) for part in packed]
 
 

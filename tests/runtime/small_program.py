@@ -60,12 +60,13 @@ class _Builder:
 
 
 def _packed(b: _Builder, op: Op, taps: int) -> Array:
-    """Random weights in the program's layout; what pads outputs, taps or channels is zero, as the packer leaves it."""
+    """Random weights in the program's layout; what pads outputs, taps or spans is zero, as the packer leaves it."""
     step, c = 4 if b.layout is Layout.K4N16 else 8, b.channels
     panels = -(-c // 16)
     if op is Op.CONV:
-        w = np.zeros((panels * 16, taps, -(-c // step) * step), np.int8)
-        w[:c, :, :c] = b.rng.integers(-9, 10, (c, taps, c), np.int8)
+        rows = math.isqrt(taps)  # a row of the kernel is padded as a whole
+        w = np.zeros((panels * 16, rows, -(-rows * c // step) * step), np.int8)
+        w[:c, :, : rows * c] = b.rng.integers(-9, 10, (c, rows, rows * c), np.int8)
     else:
         w = np.zeros((panels * 16, -(-taps // 4) * 4 if step == 4 else taps), np.int8)
         w[:c, :taps] = b.rng.integers(-9, 10, (c, taps), np.int8)
@@ -150,7 +151,7 @@ def small_program(
         layout,
         act_sign,
         b.arena_bytes + 64,
-        8192,
+        65536,
         b.tensors,
         b.steps,
         [x],

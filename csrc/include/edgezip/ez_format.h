@@ -31,8 +31,8 @@ enum { EZ_SECTION_STEPS, EZ_SECTION_TENSORS, EZ_SECTION_IO, EZ_SECTION_STRINGS, 
        EZ_SECTION_VECTORS, EZ_SECTION_COUNT };
 
 /* How int8 weights are packed. gemm: K4N16 = (N/16, K/4, 16, 4); K8N16 = (N/16, K/8, 16, 8), k fastest, N padded to 16 and
- * each tap's channels padded to 4 or 8 with zero weights. K runs over taps (ky, kx) outermost, then channels:
- * K = taps * round_up(C, 4 or 8). Depthwise: as a gemm panel with k = tap, (C/16, round_up(taps,4)/4, 16, 4) for K4N16, and
+ * each span padded to 4 or 8 with zero weights. A span is a row of the kernel (kx outermost, then channels: kernel_w * C) when
+ * groups and dilation_w are 1, else the C channels of one tap; K runs over spans (ky, or ky and kx) outermost. Depthwise: as a gemm panel with k = tap, (C/16, round_up(taps,4)/4, 16, 4) for K4N16, and
  * (C/16, taps, 16) for K8N16. Float: K1N16 = (N/16, K, 16), K = taps * C unpadded; depthwise float (C/16, taps, 16). */
 enum { EZ_LAYOUT_K4N16 = 1, EZ_LAYOUT_K8N16 = 2 };
 

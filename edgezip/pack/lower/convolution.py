@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgezip import graph
+from edgezip.kernels.reference import spans
 from edgezip.pack import layouts
 from edgezip.pack.builder import Ref
 from edgezip.pack.context import Context, Unsupported, constant_of
@@ -125,6 +126,11 @@ def _is_depthwise(f: Filter, x: Ref) -> bool:
     return f.groups == x.shape[1] == len(f.weights) and f.groups > 1 and f.out_step == (1, 1)
 
 
+def _spans(weights: Array, f: Filter) -> Array:
+    """(outputs, taps, C) -> (outputs, spans, K of a span): the same k in the same order, cut where the layout pads."""
+    return weights.reshape(len(weights), *spans(f.window.kernel, f.window.dilation[1], f.groups, weights.shape[2]))
+
+
 def _params(f: Filter) -> dict[str, Any]:
     w = f.window
     return {
@@ -162,7 +168,7 @@ def emit_int8(context: Context, node: Node, x: Ref, y: Ref, f: Filter, scale: Ar
     packed = (
         layouts.pack_depthwise_s8(weights[:, :, 0], builder.layout)
         if depthwise
-        else layouts.pack_gemm_s8(weights, builder.layout, f.groups)
+        else layouts.pack_gemm_s8(_spans(weights, f), builder.layout, f.groups)
     )
     groups = 1 if depthwise else f.groups
     inputs = (

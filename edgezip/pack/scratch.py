@@ -1,0 +1,63 @@
+"""Per-thread scratch of each step: what the drivers of the runtime use (its verifier refuses a program that gives too little)."""
+
+from __future__ import annotations
+
+from edgezip.kernels.reference import spans
+from edgezip.pack.layouts import k_step
+from edgezip.program import ALIGN, OVERREAD, DType, Layout, Op, Step, Tensor
+
+BLOCK_PIXELS = 96  # EZ_ROW_BLOCK
+CONV_BUDGET, CONV_LEAST, ROW_LIMIT, SLOT_ALIGN = 128 * 1024, 4, 1024, 16  # core/conv_spans.c
+DEPTHWISE_BUDGET, DEPTHWISE_LEAST = 16 * 1024, 8  # core/depthwise_driver.c
+POINTER = 8
+
+
+def scratch_bytes(steps: list[Step], tensors: list[Tensor], layout: Layout) -> int:
+    """The most that any of ``steps`` needs, a multiple of 64."""
+    return max((sum(_up(part, ALIGN) for part in _parts(step, tensors, layout)) for step in steps), default=0)
+
+
+def _up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def _parts(step: Step, tensors: list[Tensor], layout: Layout) -> list[int]:
+    x, y = tensors[step.inputs[0]], tensors[step.outputs[0]]
+    if step.op is Op.CONV:
+        return _conv(step, x, y, layout)
+    if step.op is Op.DEPTHWISE:
+        return _depthwise(step, x, y)
+    if step.op is Op.MATMUL:
+        return [(step.params["K"] * 16 + 16) * 4 + ALIGN]
+    if step.op in (Op.POOL, Op.REDUCE, Op.SOFTMAX, Op.RESIZE):
+        return [(x.dims[-1] if x.dims else 1) * 8 + 16384]
+    return []
+
+
+def _has_residual(step: Step) -> bool:
+    return len(step.inputs) > 4 and step.inputs[4] >= 0
+
+
+def _conv(step: Step, x: Tensor, y: Tensor, layout: Layout) -> list[int]:
+    """Pointers to the spans of a block of pixels, a span of padding, copied spans, and with a residual the block's sums."""
+    p, element, groups = step.params, x.dtype.numpy.itemsize, step.params["groups"]
+    channels, back_to_back = x.dims[3] // groups, x.row_stride == x.dims[3]
+    count, elements, slot = p["kernel_h"] * p["kernel_w"], channels, 0
+    if groups == 1 and p["dilation_w"] == 1 and p["kernel_w"] > 1:
+        rows = spans((p["kernel_h"], p["kernel_w"]), 1, 1, channels)
+        padded = x.dtype is DType.S8 and channels % k_step(layout) != 0
+        if padded or (back_to_back and rows[1] * element <= ROW_LIMIT):
+            count, elements = rows
+            slot = _up(elements * element, SLOT_ALIGN)
+    pixels = min(max(CONV_BUDGET // (count * (POINTER + slot)), CONV_LEAST), BLOCK_PIXELS)
+    parts = [count * pixels * POINTER, elements * element + OVERREAD]
+    parts += [count * pixels * slot + OVERREAD] if slot else []
+    return [*parts, pixels * (y.dims[3] // groups)] if _has_residual(step) else parts
+
+
+def _depthwise(step: Step, x: Tensor, y: Tensor) -> list[int]:
+    """Pointers of a block of pixels, one pixel of padding, and with a residual the block's sums."""
+    taps = step.params["kernel_h"] * step.params["kernel_w"]
+    pixels = min(max(DEPTHWISE_BUDGET // POINTER // taps, DEPTHWISE_LEAST), BLOCK_PIXELS)
+    parts = [taps * pixels * POINTER, x.dims[3] * x.dtype.numpy.itemsize + OVERREAD]
+    return [*parts, pixels * y.dims[3]] if _has_residual(step) else parts
