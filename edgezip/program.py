@@ -52,7 +52,10 @@ class DType(IntEnum):
     @property
     def numpy(self) -> np.dtype[Any]:
         """The NumPy dtype of the stored elements (S8 is the logical int8)."""
-        return np.dtype(("<f4", "i1", "u1", "<i4", "<i8", "?")[self - 1])
+        return _NUMPY[self]
+
+
+_NUMPY = tuple(map(np.dtype, ("V", "<f4", "i1", "u1", "<i4", "<i8", "?")))  # by value of DType, which starts at 1
 
 
 class Place(IntEnum):

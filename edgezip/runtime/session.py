@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -124,7 +124,8 @@ class Session:
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """One inference: feeds and results by name, in declared dtype and shape. Raises ShapeError when a feed does not fit."""
         results = {info.name: np.empty(info.shape, info.dtype.numpy) for info in self.outputs}
-        self.run_into(feeds, results)
+        inputs = [self._fitting(feeds, info, "input") for info in self.inputs]
+        self._call(self._views(inputs), self._views(results.values()))
         return results
 
     def run_into(self, feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
@@ -132,6 +133,29 @@ class Session:
 
         Raises ShapeError also when an output shares memory with an input or with another output.
         """
+        inputs, results = self._apart(feeds, outputs)
+        self._call(self._views(inputs), self._views(results))
+
+    def bind(self, feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
+        """A function whose every call is one inference from what ``feeds`` then hold; arrays are checked only here.
+
+        The shortest way in from Python (0.4 us and the computation). Raises ShapeError as ``run_into``, and for a feed that is
+        not C-contiguous and aligned.
+        """
+        inputs, results = self._apart(feeds, outputs)
+        for info, array in zip(self.inputs, inputs, strict=True):
+            if array is not feeds[info.name]:
+                raise ShapeError("input must be a C-contiguous and aligned array to be bound", where=info.name)
+        views = self._views([*inputs, *results])  # they keep the arrays where they are
+        pointers = self._ffi.new("void *[]", views)
+
+        def bound(_keep: list[Any] = views) -> None:
+            self._call(pointers, pointers + len(inputs))
+
+        return bound
+
+    def _apart(self, feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> tuple[list[Array], list[Array]]:
+        """Inputs and outputs in order, of which no output shares memory with another array."""
         inputs = [self._fitting(feeds, info, "input") for info in self.inputs]
         results = [self._fitting(outputs, info, "output") for info in self.outputs]
         for i, (info, result) in enumerate(zip(self.outputs, results, strict=True)):
@@ -139,15 +163,17 @@ class Session:
                 raise ShapeError(
                     "output shares memory with an input or another output", where=info.name, hint="give it its own array"
                 )
-        if self._lib.ez_session_run(self._handle(), self._pointers(inputs), self._pointers(results)):
+        return inputs, results
+
+    def _call(self, inputs: Any, outputs: Any) -> None:
+        if self._lib.ez_session_run(self._handle(), inputs, outputs):
             raise UsageError("the runtime refused the buffers", where=self._where)
 
     def steps(self, feeds: Mapping[str, Array]) -> Iterator[tuple[int, str, dict[int, Array]]]:
         """Run step by step; yields (index, name, {output tensor: its stored bytes, contiguous})."""
         inputs = [self._fitting(feeds, info, "input") for info in self.inputs]
         results = [np.empty(info.shape, info.dtype.numpy) for info in self.outputs]
-        keep = self._pointers(inputs), self._pointers(results)
-        self._lib.ez_session_begin(self._handle(), *keep)
+        self._lib.ez_session_begin(self._handle(), self._views(inputs), self._views(results))
         info = self._ffi.new("ez_step_info *")
         for index in range(self.n_steps):
             self._lib.ez_session_step(self._handle(), index)
@@ -238,6 +264,8 @@ class Session:
         if info.name not in arrays:
             raise ShapeError(f"{kind} is missing", where=info.name, expected=info.name, got=", ".join(arrays) or "nothing")
         array = np.asarray(arrays[info.name])
+        if array.dtype == info.dtype.numpy and array.shape == info.shape and array.flags.carray:
+            return array
         if array.dtype != info.dtype.numpy or array.shape != info.shape:
             raise ShapeError(
                 f"{kind} does not fit",
@@ -249,8 +277,9 @@ class Session:
             raise ShapeError("output must be writable, C-contiguous and aligned", where=info.name)
         return np.require(array, requirements=["C", "A"])
 
-    def _pointers(self, arrays: Sequence[Array]) -> Any:
-        return self._ffi.new("void *[]", [self._ffi.cast("void *", array.ctypes.data) for array in arrays])
+    def _views(self, arrays: Iterable[Array]) -> list[Any]:
+        """What cffi passes as an array of addresses."""
+        return [self._ffi.from_buffer(array) for array in arrays]
 
     def _handle(self) -> Any:
         if self._session is None:

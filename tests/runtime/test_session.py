@@ -72,6 +72,46 @@ def test_results_are_written_into_the_callers_arrays(program: Program) -> None:
     assert all(np.array_equal(outputs[name], want[name]) for name in want)
 
 
+def test_a_bound_run_reads_what_its_arrays_hold_at_each_call(program: Program) -> None:
+    session, x = Session(program), feeds()
+    outputs = {o.name: np.empty(o.shape, np.float32) for o in session.outputs}
+    bound = session.bind(x, outputs)
+    for seed in (5, 6, 7):
+        x["x"][...] = feeds(seed)["x"]
+        bound()
+        want = Session(program).run(feeds(seed))
+        assert all(np.array_equal(outputs[name], want[name]) for name in want)
+
+
+def test_a_bound_run_keeps_its_arrays_alive(program: Program) -> None:
+    session = Session(program)
+    outputs = {o.name: np.empty(o.shape, np.float32) for o in session.outputs}
+    bound = session.bind(feeds(), outputs)  # nobody else holds the feed
+    junk = [np.ones((1, 4, 6, 6), np.float32) for _ in range(100)]
+    bound()
+    assert len(junk) == 100
+    assert np.array_equal(outputs["scores"], Session(program).run(feeds())["scores"])
+
+
+def test_a_bound_run_is_refused_what_a_run_would_copy_or_mix_up(program: Program) -> None:
+    session, x = Session(program), feeds()["x"]
+    outputs = {o.name: np.empty(o.shape, np.float32) for o in session.outputs}
+    with pytest.raises(ShapeError, match="contiguous"):
+        session.bind({"x": np.ascontiguousarray(x.transpose(3, 2, 1, 0)).transpose(3, 2, 1, 0)}, outputs)
+    with pytest.raises(ShapeError, match="shares memory"):
+        session.bind({"x": x}, {**outputs, "scores": x.reshape(-1)[:4]})
+    bound = session.bind({"x": x}, outputs)
+    session.close()
+    with pytest.raises(UsageError, match="closed"):
+        bound()
+
+
+def test_a_read_only_feed_is_read(program: Program) -> None:
+    x = feeds()["x"]
+    x.flags.writeable = False
+    assert np.array_equal(Session(program).run({"x": x})["scores"], Session(program).run(feeds())["scores"])
+
+
 def test_an_input_that_is_not_contiguous_gives_the_same(program: Program) -> None:
     session, x = Session(program), feeds()["x"]
     turned = np.ascontiguousarray(x.transpose(3, 2, 1, 0)).transpose(3, 2, 1, 0)
