@@ -43,6 +43,8 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, const ez_requant_neon *q, int32_t
     for (int r = 0; r < R; r++) results[r] = ez_scale8_small_neon(q, acc[r][0], acc[r][1], m0, m1);
   else
     for (int r = 0; r < R; r++) results[r] = ez_scale8_neon(acc[r][0], acc[r][1], m0, m1);
+  if (q->adds)
+    for (int r = 0; r < R; r++) results[r] = vqaddq_s16(results[r], q->zero_point);
   ez_store_rows8_neon(q, results, R, g->y + (size_t)row0 * g->y_stride + n0, g->y_stride, g->columns - n0);
 }
 

@@ -31,6 +31,7 @@ void ez_neon_depthwise_s8(const ez_depthwise_s8_args *d) {
       uint8_t *y = d->y + (size_t)p * d->y_stride + c;
       int16x8_t low = ez_scale8_neon(acc[0], acc[1], vld1q_f32(d->mult + c), vld1q_f32(d->mult + c + 4));
       int16x8_t high = ez_scale8_neon(acc[2], acc[3], vld1q_f32(d->mult + c + 8), vld1q_f32(d->mult + c + 12));
+      low = vqaddq_s16(low, q.zero_point), high = vqaddq_s16(high, q.zero_point);
       ez_store_rows8_neon(&q, &low, 1, y, 0, d->channels - c);
       if (d->channels - c > 8) ez_store_rows8_neon(&q, &high, 1, y + 8, 0, d->channels - c - 8);
     }

@@ -28,7 +28,7 @@ typedef struct ez_requant_neon {
   int16x8_t zero_point;  /* what is still to be added to 16-bit results */
   int32x4_t bias_offset; /* to be added to every bias */
   int8x16_t lo, hi;
-  int32_t small_sums, adds, clamps; /* adds: zero_point is not 0; clamps: lo or hi cut more than a byte does */
+  int32_t small_sums, adds; /* adds: zero_point is not 0 */
 } ez_requant_neon;
 
 EZ_INLINE ez_requant_neon ez_requant_neon_of(int32_t lo, int32_t hi, int32_t zero_point, int32_t small_sums) {
@@ -38,7 +38,7 @@ EZ_INLINE ez_requant_neon ez_requant_neon_of(int32_t lo, int32_t hi, int32_t zer
       .zero_point = vdupq_n_s16(folded ? 0 : (int16_t)zero_point),
       .bias_offset = vdupq_n_s32(small_sums ? EZ_MAGIC_BITS : 0),
       .lo = vdupq_n_s8((int8_t)lo), .hi = vdupq_n_s8((int8_t)hi),
-      .small_sums = small_sums, .adds = !folded && zero_point, .clamps = lo > -128 || hi < 127,
+      .small_sums = small_sums, .adds = !folded && zero_point,
   };
 }
 
@@ -67,14 +67,13 @@ EZ_INLINE void ez_store8_neon(uint8_t *y, int8x8_t bytes, int32_t left) {
   memcpy(y, tail, (size_t)left);
 }
 
-/* R rows (up to 8) of eight results: zero point, clamp, store. */
-EZ_INLINE void ez_store_rows8_neon(const ez_requant_neon *q, int16x8_t *results, const int R, uint8_t *y, size_t stride, int32_t left) {
+/* R rows (up to 8) of eight results with the zero point in them: clamp, store. */
+EZ_INLINE void ez_store_rows8_neon(const ez_requant_neon *q, const int16x8_t *results, const int R, uint8_t *y, size_t stride, int32_t left) {
   int8x16_t bytes[4]; /* two rows each */
-  if (q->adds)
-    for (int r = 0; r < R; r++) results[r] = vqaddq_s16(results[r], q->zero_point);
-  for (int r = 0; r < R; r += 2) bytes[r / 2] = vqmovn_high_s16(vqmovn_s16(results[r]), results[r + 1 < R ? r + 1 : r]);
-  if (q->clamps)
-    for (int r = 0; r < R; r += 2) bytes[r / 2] = vminq_s8(vmaxq_s8(bytes[r / 2], q->lo), q->hi);
+  for (int r = 0; r < R; r += 2) {
+    bytes[r / 2] = vqmovn_high_s16(vqmovn_s16(results[r]), results[r + 1 < R ? r + 1 : r]);
+    bytes[r / 2] = vminq_s8(vmaxq_s8(bytes[r / 2], q->lo), q->hi);
+  }
   if (left >= 8) {
     for (int r = 0; r < R; r++, y += stride) {
       if (r % 2)
