@@ -32,10 +32,12 @@ static uint32_t ask(void) {
 /* Linux arch/arm64 uapi: HWCAP_* */
 #define HWCAP_BIT_CRC32 (1ul << 7)
 #define HWCAP_BIT_ASIMDDP (1ul << 20)
+#define HWCAP2_BIT_I8MM (1ul << 13)
 
 static uint32_t ask(void) {
-  const unsigned long has = getauxval(AT_HWCAP);
-  return EZ_CPU_NEON | (has & HWCAP_BIT_ASIMDDP ? EZ_CPU_DOTPROD : 0) | (has & HWCAP_BIT_CRC32 ? EZ_CPU_CRC : 0);
+  const unsigned long has = getauxval(AT_HWCAP), has2 = getauxval(AT_HWCAP2);
+  return EZ_CPU_NEON | (has & HWCAP_BIT_ASIMDDP ? EZ_CPU_DOTPROD : 0) | (has2 & HWCAP2_BIT_I8MM ? EZ_CPU_I8MM : 0) |
+         (has & HWCAP_BIT_CRC32 ? EZ_CPU_CRC : 0);
 }
 
 #else

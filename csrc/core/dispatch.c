@@ -17,6 +17,9 @@ extern const ez_isa ez_isa_avx512vnni;
 #ifdef EZ_HAVE_NEON
 extern const ez_isa ez_isa_neon;
 #endif
+#ifdef EZ_HAVE_I8MM
+extern const ez_isa ez_isa_i8mm;
+#endif
 #ifdef EZ_HAVE_DOTPROD
 extern const ez_isa ez_isa_dotprod;
 #endif
@@ -27,6 +30,9 @@ static const ez_isa *const tables[] = {
 #endif
 #ifdef EZ_HAVE_AVX2
     &ez_isa_avx2,
+#endif
+#ifdef EZ_HAVE_I8MM
+    &ez_isa_i8mm,
 #endif
 #ifdef EZ_HAVE_DOTPROD
     &ez_isa_dotprod,

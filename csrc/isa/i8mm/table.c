@@ -1,0 +1,17 @@
+#include "core/cpu.h"
+#include "edgezip/ez_format.h"
+#include "isa/i8mm/i8mm.h"
+
+extern const ez_rows ez_rows_i8mm;
+
+const ez_isa ez_isa_i8mm = {
+    .name = "i8mm",
+    .features = EZ_CPU_NEON | EZ_CPU_DOTPROD | EZ_CPU_I8MM,
+    .layouts = 1u << EZ_LAYOUT_K8N16,
+    .act_signs = 1,
+    .next = "neon", /* for the float kernels; it reads the same layout */
+    .gemm_s8_rows = EZ_ROW_BLOCK,
+    .gemm_s8_panels = 4,
+    .gemm_s8 = ez_i8mm_gemm_s8,
+    .rows = &ez_rows_i8mm,
+};
