@@ -133,8 +133,9 @@ def detect_host() -> Target:
     base = {"x86_64": "x86-64", "AMD64": "x86-64", "aarch64": "arm64", "arm64": "arm64"}.get(machine)
     if base is None:
         raise TargetError("no profile for this machine", where=machine, hint="name a target with --target")
-    if base == "arm64" and "asimddp" in _arm_features():
-        base = "arm64-dotprod"
+    if base == "arm64":
+        features = _arm_features()
+        base = "arm64-i8mm" if "i8mm" in features else "arm64-dotprod" if "asimddp" in features else base
     return _all()[base].model_copy(update={"name": "host", "deploy": Deploy(transport="local")})
 
 

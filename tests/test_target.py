@@ -62,7 +62,14 @@ def test_packing_matches_the_first_kernel_of_the_target() -> None:
 CPUINFO = "processor\t: 0\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd aes crc32{more}\nCPU part\t: 0xd0b\n"
 
 
-@pytest.mark.parametrize(("more", "isa", "layout"), [(" atomics asimdhp asimddp", "dotprod", "k4n16"), ("", "neon", "k8n16")])
+@pytest.mark.parametrize(
+    ("more", "isa", "layout"),
+    [
+        (" atomics asimdhp asimddp i8mm bf16", "i8mm", "k8n16"),
+        (" atomics asimdhp asimddp", "dotprod", "k4n16"),
+        ("", "neon", "k8n16"),
+    ],
+)
 def test_an_arm_host_gets_the_kernels_that_its_cores_have(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: str, isa: str, layout: str
 ) -> None:

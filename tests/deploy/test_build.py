@@ -137,7 +137,10 @@ def test_the_same_search_finds_the_dot_products_of_the_raspberry_pi_5(require_to
 @pytest.mark.slow
 @pytest.mark.emulated
 @pytest.mark.xdist_group("cross")
-@pytest.mark.parametrize(("name", "cpu", "isa"), [("rpi4", "cortex-a72", "neon"), ("rpi5", "cortex-a76", "dotprod")])
+@pytest.mark.parametrize(
+    ("name", "cpu", "isa"),
+    [("rpi4", "cortex-a72", "neon"), ("rpi5", "cortex-a76", "dotprod"), ("arm64-i8mm", "max,sve=off,sme=off", "i8mm")],
+)
 def test_runner_offers_the_kernels_that_its_cpu_has(
     demo_programs, tmp_path: Path, require_tools, name: str, cpu: str, isa: str
 ) -> None:

@@ -55,6 +55,11 @@ def kernels(lines: list[str]) -> dict[tuple[str, str], list[int]]:
     return found
 
 
+PRODUCTS = {"gemm_s8", "depthwise_s8", "gemm_f32", "depthwise_f32"}
+OWN_KERNELS = {"portable": PRODUCTS, "neon": PRODUCTS, "dotprod": {"gemm_s8", "depthwise_s8"}, "i8mm": {"gemm_s8"}}
+USED = {"dotprod_gemm_s8.o": {"sdot"}, "dotprod_depthwise.o": {"sdot"}, "i8mm_gemm_s8.o": {"smmla"}}
+
+
 @pytest.fixture(scope="session")
 def native_check(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arch = subprocess.run(["uname", "-m"], capture_output=True, text=True, check=True).stdout.strip()
@@ -85,29 +90,47 @@ def test_a_planted_fault_shows_in_every_kernel(native_check: Path, fault: str) -
 @pytest.mark.emulated
 @pytest.mark.xdist_group("kernel_check")
 @pytest.mark.parametrize(
-    ("cpu", "tables", "refused"),
-    [("cortex-a72", {"neon", "portable"}, {"dotprod"}), ("cortex-a76", {"dotprod", "neon", "portable"}, set())],
+    ("cpu", "tables"),
+    [
+        ("cortex-a53", {"neon", "portable"}),
+        ("cortex-a72", {"neon", "portable"}),
+        ("cortex-a76", {"dotprod", "neon", "portable"}),
+        ("max,sve=off,sme=off", {"i8mm", "dotprod", "neon", "portable"}),
+    ],
 )
 def test_arm_tables_equal_the_scalar_rules(
-    request: pytest.FixtureRequest, require_tools: Callable[..., None], cpu: str, tables: set[str], refused: set[str]
+    request: pytest.FixtureRequest, require_tools: Callable[..., None], cpu: str, tables: set[str]
 ) -> None:
     require_tools("aarch64-linux-gnu-gcc", "qemu-aarch64")
     lines = run(["qemu-aarch64", "-cpu", cpu, request.getfixturevalue("arm_check"), "--cases", "400"])
-    assert {line.split()[0] for line in lines if " unsupported: " in line and "not offered by this CPU" in line} == refused
+    refused = {line.split()[0] for line in lines if " unsupported: " in line and "not offered by this CPU" in line}
+    assert refused == set(OWN_KERNELS) - tables
     found = kernels(lines)
     assert {isa for isa, _ in found} == tables
-    assert {kernel for isa, kernel in found if isa == "neon"} == {"gemm_s8", "depthwise_s8", "gemm_f32", "depthwise_f32"}
-    own = {kernel for isa, kernel in found if isa == "dotprod"}
-    assert own == ({"gemm_s8", "depthwise_s8"} if "dotprod" in tables else set())
+    for isa in tables:
+        assert {kernel for table, kernel in found if table == isa} == OWN_KERNELS[isa]
 
 
 @pytest.mark.emulated
 @pytest.mark.xdist_group("kernel_check")
-def test_baseline_arm_objects_hold_no_dot_product(require_tools: Callable[..., None], arm_check: Path) -> None:
+@pytest.mark.parametrize("fault", ["weight", "bias"])
+def test_a_planted_fault_shows_in_every_arm_kernel(
+    request: pytest.FixtureRequest, require_tools: Callable[..., None], fault: str
+) -> None:
+    require_tools("aarch64-linux-gnu-gcc", "qemu-aarch64")
+    check = request.getfixturevalue("arm_check")
+    found = kernels(run(["qemu-aarch64", "-cpu", "max,sve=off,sme=off", check, "--cases", "40", "--plant", fault], code=1))
+    assert {isa for isa, _ in found} == set(OWN_KERNELS)
+    assert all(failed > 0 for each in found.values() for failed in each), found
+
+
+@pytest.mark.emulated
+@pytest.mark.xdist_group("kernel_check")
+def test_only_the_folders_of_an_extension_hold_its_instructions(require_tools: Callable[..., None], arm_check: Path) -> None:
     require_tools("aarch64-linux-gnu-objdump")
     for item in sorted(arm_check.parent.glob("*.o")):
         text = subprocess.run(["aarch64-linux-gnu-objdump", "-d", item], capture_output=True, text=True, check=True).stdout
-        if item.name in {"dotprod_gemm_s8.o", "dotprod_depthwise.o"}:
-            assert "\tsdot\t" in text, item.name
-        elif not item.name.startswith("dotprod_"):
-            assert "\tsdot\t" not in text, item.name
+        used = {name for name in ("sdot", "smmla") if f"\t{name}\t" in text}
+        allowed = {"dotprod": {"sdot"}, "i8mm": {"sdot", "smmla"}}.get(item.name.split("_")[0], set())
+        assert used <= allowed, item.name
+        assert used == USED.get(item.name, used), item.name

@@ -17,8 +17,13 @@ from edgezip.program import Layout
 ROOT = Path(__file__).parents[2]
 COMPILER = "aarch64-linux-gnu-gcc"
 FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-D_GNU_SOURCE", "-pthread"]
-FORMATS = {"neon": (Layout.K8N16, 0), "dotprod": (Layout.K4N16, 0), "portable": (Layout.K4N16, 0x80)}
-CPUS = {"cortex-a72": ["neon", "portable"], "cortex-a76": ["dotprod", "neon", "portable"]}
+FORMATS = {"i8mm": (Layout.K8N16, 0), "neon": (Layout.K8N16, 0), "dotprod": (Layout.K4N16, 0), "portable": (Layout.K4N16, 0x80)}
+CPUS = {
+    "cortex-a53": ["neon", "portable"],
+    "cortex-a72": ["neon", "portable"],
+    "cortex-a76": ["dotprod", "neon", "portable"],
+    "max,sve=off,sme=off": ["i8mm", "dotprod", "neon", "portable"],
+}
 
 pytestmark = [pytest.mark.emulated, pytest.mark.xdist_group("emulated_runtime")]
 

@@ -16,6 +16,7 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, const ez_requant_neon *q, const p
   enum { MOST = 4 };
   const int PAIRS = (ROWS + 1) / 2;
   int32x4_t acc[MOST / 2][8];
+  EZ_LOAD_AGAIN(constants);
   for (int p = 0; p < PAIRS; p++)
     for (int i = 0; i < 8; i++) acc[p][i] = constants->bias[i];
   for (int32_t t = g->taps; t > 0; t--, pointers += g->a_stride) {
@@ -30,9 +31,11 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, const ez_requant_neon *q, const p
         x[p][0] = vreinterpretq_s8_s64(vzip1q_s64(x0, x1)), x[p][1] = vreinterpretq_s8_s64(vzip2q_s64(x0, x1));
       }
       for (int k = 0; k < 2; k++)
-        for (int i = 0; i < 8; i++) {
-          const int8x16_t columns = vld1q_s8(w + 128 * k + 16 * i);
-          for (int p = 0; p < PAIRS; p++) acc[p][i] = vmmlaq_s32(acc[p][i], x[p][k], columns);
+        for (int i = 0; i < 8; i += 2) {
+          EZ_KEEP_LOADS_HERE;
+          const int8x16_t even = vld1q_s8(w + 128 * k + 16 * i), odd = vld1q_s8(w + 128 * k + 16 * i + 16);
+          for (int p = 0; p < PAIRS; p++) acc[p][i] = vmmlaq_s32(acc[p][i], x[p][k], even);
+          for (int p = 0; p < PAIRS; p++) acc[p][i + 1] = vmmlaq_s32(acc[p][i + 1], x[p][k], odd);
         }
     }
     if (channels <= 0) continue;
@@ -42,6 +45,7 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, const ez_requant_neon *q, const p
     }
     w += 128;
   }
+  EZ_LOAD_AGAIN(constants);
   int16x8_t results[MOST][2];
   for (int p = 0; p < PAIRS; p++)
     for (int h = 0; h < 2; h++) {
@@ -55,15 +59,18 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, const ez_requant_neon *q, const p
       results[2 * p][h] = vqaddq_s16(vreinterpretq_s16_s32(vuzp1q_s32(low, high)), q->zero_point);
       results[2 * p + 1][h] = vqaddq_s16(vreinterpretq_s16_s32(vuzp2q_s32(low, high)), q->zero_point);
     }
-  for (int r = 0; r < ROWS; r++, y += g->y_stride) {
-    int8x16_t bytes = vqmovn_high_s16(vqmovn_s16(results[r][0]), results[r][1]);
-    bytes = vminq_s8(vmaxq_s8(bytes, q->lo), q->hi);
-    if (left >= 16) {
-      vst1q_s8((int8_t *)y, bytes);
-    } else {
+  int8x16_t bytes[MOST];
+  for (int r = 0; r < ROWS; r++) {
+    bytes[r] = vqmovn_high_s16(vqmovn_s16(results[r][0]), results[r][1]);
+    bytes[r] = vminq_s8(vmaxq_s8(bytes[r], q->lo), q->hi);
+  }
+  if (left >= 16) {
+    for (int r = 0; r < ROWS; r++) vst1q_s8((int8_t *)y + (size_t)r * g->y_stride, bytes[r]);
+  } else {
+    for (int r = 0; r < ROWS; r++) {
       int8_t tail[16];
-      vst1q_s8(tail, bytes);
-      memcpy(y, tail, (size_t)left);
+      vst1q_s8(tail, bytes[r]);
+      memcpy(y + (size_t)r * g->y_stride, tail, (size_t)left);
     }
   }
 }

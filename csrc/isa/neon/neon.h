@@ -9,6 +9,11 @@
 
 #define EZ_INLINE static inline __attribute__((always_inline))
 
+/* Compilers like to load all weights of a step first, and constants before the loop, and then spill sums for want of registers. */
+#define EZ_KEEP_LOADS_HERE __asm__ volatile("" ::: "memory")
+/* The same for what `pointer` points to, a local array included. */
+#define EZ_LOAD_AGAIN(pointer) __asm__ volatile("" : "+r"(pointer)::"memory")
+
 void ez_neon_gemm_s8(const ez_gemm_s8_args *args);
 void ez_neon_gemm_f32(const ez_gemm_f32_args *args);
 void ez_neon_depthwise_s8(const ez_depthwise_s8_args *args);
