@@ -1,92 +1,109 @@
-"""How fast? Whole models of the zoo, ours beside the peers, interleaved run by run.
+"""How fast? Whole models, ours on each ISA beside every peer that is installed, interleaved round by round.
 
-    python -m bench.models [--work .work/zoo] [--threads 1,2] [--runs 50] [--min-time 5] [task ...]
+    python -m bench.peers setup                     # once: environments of the peers below .work/peers
+    python -m bench.models [--threads 1,2] [--isa avx2,avxvnni] [--peers onnxruntime,litert] [task ...]
 
-Candidates: our int8 program, ONNX Runtime with the float model, and ONNX Runtime with its own int8 model. Ratios are peer over
-ours: above 1 we are faster. Writes bench/results/<date>-<host>-models.json and prints a table.
+Every candidate is a process of its own with its input bound; in each round each runs for --seconds. One thread is measured in
+processor time (on a shared core the wall clock counts other people's slices), more threads by the wall clock. A ratio is a
+peer's time over ours, above 1 we are faster: of the medians, and of the least times seen, which are nearer to a quiet machine.
+With --isa, ours is forced by EDGEZIP_ISA, and the leading peers are held by hiding newer instructions from them (hold_isa.c).
+A peer that is not installed or fails is listed with the reason. Writes bench/results/<date>-<host>-models.json, a task and thread
+count measured again replacing the older.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import ours, protocol
-from bench.peers import onnxruntime_quantizer
-from bench.zoo import TASKS, load_task
-from bench.zoo.runners import RUNNERS
-from bench.zoo.task import Task
+from bench import kit, protocol, quiet, ratios
+from bench.peers import PEERS, candidates, client
+from bench.peers.row import Row
+from bench.zoo import LATENCY_TASKS, load_task
 from edgezip.errors import EdgeZipError
-from edgezip.measure.environment import ThrottleWatch
-from edgezip.measure.protocol import Latency, Protocol, measure_interleaved
 from edgezip.report import text
 
-OURS = "edgezip int8"
-COLUMNS = ("task", "threads", "candidate", "p50", "min", "processor p50", "ratio p50", "ratio processor")
+TASKS = ("mobilenet_v2", "efflite0", "resnet18", "squeezenet", "yolo_nano", "ds_cnn", "ocr_det")
+COLUMNS = ("task", "threads", "candidate", "median us", "least us", "error", "peer/ours", "least/least")
+MAX_ERROR = 0.5  # of a float32 answer's norm: beyond it the candidate computes something else (random nets quantise badly)
 
 
-def candidates(task: Task, work: Path, threads: int) -> dict[str, Callable[[], object]]:
-    """What is measured, each bound to the first scored sample."""
-    feed = ours.first_feed(task, work)
-    program = ours.compile_for_host(task, work, ours.quantize(task, work))
-    peer_int8 = work / f"{task.name}.ort-minmax.onnx"
-    if not peer_int8.exists():
-        onnxruntime_quantizer.quantize(task.model(work), task.calibration(work), "minmax", peer_int8)
-    return {
-        OURS: partial(RUNNERS["edgezip"](program, feed, threads), feed),
-        "onnxruntime float32": partial(RUNNERS["ort"](task.model(work), feed, threads), feed),
-        "onnxruntime int8": partial(RUNNERS["ort"](peer_int8, feed, threads), feed),
-    }
+def measure(kit_folder: Path, found: Sequence[client.Candidate], threads: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One kit at one thread count: a figure or a reason for every candidate."""
+    settings = quiet.from_arguments(arguments)
+    workers = client.measure(found, kit_folder, threads, arguments.rounds, arguments.seconds, settings)
+    rows = {worker.candidate.name: row_of(worker, threads) for worker in workers}
+    return {"task": kit_folder.name, "threads": threads, "candidates": rows, "ratios": ratios.of(rows)}
 
 
-def measure(task: Task, work: Path, threads: int, plan: Protocol) -> dict[str, Any]:
-    """One task at one thread count."""
-    watch = ThrottleWatch()
-    measured = measure_interleaved(candidates(task, work, threads), plan)
-    rows = {name: {"latency_us": latency.as_dict(), **ratios(latency, measured[OURS])} for name, latency in measured.items()}
-    return {"task": task.name, "threads": threads, "throttled": watch.throttled(), "candidates": rows}
+def row_of(worker: client.Worker, threads: int) -> dict[str, Any]:
+    """Peer, precision and version with the figures, or with the failure."""
+    row: Row = worker.candidate.row
+    facts: dict[str, Any] = {"peer": worker.candidate.peer, "precision": row.precision, **worker.facts}
+    latency = worker.latency()
+    if latency is None:
+        return {**facts, "failure": worker.failure}
+    times = latency.processor_us if threads == 1 else latency.wall_us
+    facts |= {"median_us": round(statistics.median(times), 2), "least_us": round(min(times), 2), "samples": len(times)}
+    if facts["norm_error"] > MAX_ERROR:
+        facts["failure"] = f"its answer is off by {facts['norm_error']:.2f} of the reference's norm"
+    return facts
 
 
-def ratios(peer: Latency, mine: Latency) -> dict[str, float]:
-    """Peer over ours, by wall time and by processor time."""
-    wall = peer.percentile(50) / mine.percentile(50)
-    processor = float(peer.as_dict()["processor_p50"]) / float(mine.as_dict()["processor_p50"])  # type: ignore[arg-type]
-    return {"ratio_p50": round(wall, 3), "ratio_processor": round(processor, 3)}
-
-
-def table(results: list[dict[str, Any]]) -> str:
-    """One line a candidate; times in microseconds."""
+def table(results: Iterable[dict[str, Any]]) -> str:
+    """One line a candidate, and one of ratios for each of ours."""
     lines = []
     for result in results:
+        best = result["candidates"].get("edgezip int8", {})
         for name, row in result["candidates"].items():
-            latency = row["latency_us"]
-            times = (latency["p50"], latency["min"], latency["processor_p50"])
-            lines.append((result["task"], result["threads"], name, *times, row["ratio_p50"], row["ratio_processor"]))
-    return text.table(COLUMNS, lines)
+            head = (result["task"], result["threads"], name)
+            if "median_us" not in row:
+                lines.append((*head, row["failure"], "", "", "", ""))
+                continue
+            against = [f"{row[key] / best[key]:.2f}" if key in best else "" for key in ("median_us", "least_us")]
+            note = "wrong answer" if "failure" in row else f"{row['norm_error']:.3f}"
+            lines.append((*head, f"{row['median_us']:.1f}", f"{row['least_us']:.1f}", note, *against))
+    return text.table(COLUMNS, lines) + "\n" + ratios.table(results)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; ``bench.kernels`` shares most of it."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("tasks", nargs="*", help=", ".join((*TASKS, *LATENCY_TASKS)))
+    made.add_argument("--work", type=Path, default=Path(".work/zoo"))
+    made.add_argument("--kits", type=Path, default=Path(".work/kits"))
+    made.add_argument("--threads", default="1")
+    made.add_argument("--isa", default="", help=f"also on these: {', '.join(candidates.HOLDABLE)}")
+    made.add_argument("--peers", default=",".join(PEERS))
+    made.add_argument("--rounds", type=int, default=9)
+    made.add_argument("--seconds", type=float, default=0.1)
+    made.add_argument("--results", type=Path, default=protocol.RESULTS)
+    quiet.add_arguments(made)
+    return made
+
+
+def all_candidates(arguments: argparse.Namespace) -> list[client.Candidate]:
+    """Ours, then the peers, then the held peers."""
+    names, levels = [n for n in arguments.peers.split(",") if n], [i for i in arguments.isa.split(",") if i]
+    return [*candidates.ours(levels), *candidates.peers(names), *candidates.held(names, levels, arguments.kits)]
 
 
 def main() -> int:
-    """Measures the named tasks (default: all)."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", nargs="*", default=list(TASKS))
-    parser.add_argument("--work", type=Path, default=Path(".work/zoo"))
-    parser.add_argument("--threads", default="1")
-    parser.add_argument("--runs", type=int, default=50)
-    parser.add_argument("--min-time", type=float, default=5.0)
-    parser.add_argument("--results", type=Path, default=protocol.RESULTS)
-    arguments = parser.parse_args()
-    plan = Protocol(runs=arguments.runs, min_time_s=arguments.min_time)
-    results = []
+    """Measures the named tasks (default: those of the README)."""
+    arguments = parser().parse_args()
+    found = all_candidates(arguments)
     for name in arguments.tasks or TASKS:
+        folder = kit.make(load_task(name), arguments.work, arguments.kits)
+        kit.pack_ours(folder)
         for threads in arguments.threads.split(","):
-            results.append(measure(load_task(name), arguments.work, int(threads), plan))
-            print(table(results[-1:]), flush=True)
-    path = protocol.save("models", {"results": results, "runs": plan.runs, "min_time_s": plan.min_time_s}, arguments.results)
-    print(f"\n{table(results)}\nwrote {path}")
+            result = measure(folder, found, int(threads), arguments)
+            print(table([result]), flush=True)
+            path = protocol.merge("models", result, ("task", "threads"), arguments.results)
+    print(f"\n{ratios.summary(protocol.load(path)['results'])}\nwrote {path}")
     return 0
 
 

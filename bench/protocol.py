@@ -6,7 +6,7 @@ import datetime
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,27 @@ def circumstances() -> dict[str, Any]:
     }
 
 
+def path_of(kind: str, folder: Path = RESULTS) -> Path:
+    """Today's file of that kind."""
+    day = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    return folder / f"{day}-{platform.node()}-{kind}.json"
+
+
 def save(kind: str, body: Mapping[str, Any], folder: Path = RESULTS) -> Path:
     """Writes ``<date>-<host>-<kind>.json``; a later run on the same day replaces it."""
     folder.mkdir(parents=True, exist_ok=True)
-    day = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    path = folder / f"{day}-{platform.node()}-{kind}.json"
+    path = path_of(kind, folder)
     path.write_text(schema.dumps({"kind": kind, **circumstances(), **body}) + "\n")
     return path
+
+
+def merge(kind: str, result: Mapping[str, Any], keys: Sequence[str], folder: Path = RESULTS) -> Path:
+    """Adds ``result`` to the day's file; an older one with the same ``keys`` goes. Each result bears its own commit and time."""
+    path = path_of(kind, folder)
+    older = load(path)["results"] if path.exists() else []
+    kept = [item for item in older if any(item[key] != result[key] for key in keys)]
+    stamp = {"commit": _commit(), "at": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")}
+    return save(kind, {"results": [*kept, {**result, **stamp}]}, folder)
 
 
 def load(path: Path) -> dict[str, Any]:

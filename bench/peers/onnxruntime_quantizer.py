@@ -18,8 +18,8 @@ METHODS = ("minmax", "percentile", "entropy")
 PER_CHANNEL_OPSET = 13  # DequantizeLinear has an axis since then
 
 
-def quantize(model: Path, calibration: Iterable[Feed], method: str, output: Path) -> Path:
-    """Writes the quantised model; ``calibration`` feeds are used once each."""
+def quantize(model: Path, calibration: Iterable[Feed], method: str, output: Path, activations: str = "uint8") -> Path:
+    """Writes the quantised model; ``calibration`` feeds are used once each. ``activations``: uint8, or int8 around zero."""
     from onnxruntime import quantization as q
 
     logging.disable(logging.WARNING)  # it warns of every operator that it leaves in float
@@ -32,7 +32,8 @@ def quantize(model: Path, calibration: Iterable[Feed], method: str, output: Path
                 _reader(q.CalibrationDataReader, calibration),
                 quant_format=q.QuantFormat.QDQ,
                 per_channel=True,
-                activation_type=q.QuantType.QUInt8,
+                activation_type=q.QuantType.QUInt8 if activations == "uint8" else q.QuantType.QInt8,
+                extra_options={"ActivationSymmetric": activations == "int8"},
                 weight_type=q.QuantType.QInt8,
                 calibrate_method=getattr(q.CalibrationMethod, {"minmax": "MinMax"}.get(method, method.capitalize())),
             )

@@ -2,7 +2,8 @@
 
 The weights are He-initialised from a fixed seed (He et al. 2015). After each convolution stands a batch norm whose statistics are
 settled on random images and then folded, so that activations keep a sane range through the whole network: a quantiser sees
-ordinary distributions, and no layer is all zero.
+ordinary distributions, and no layer is all zero. Before an activation each channel is shifted by one deviation: centred on zero,
+half of the signal would be cut off at every layer while rounding noise passes, and a deep network's int8 answer would be noise.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from edgezip.measure.onnx_reference import OnnxSession
 
 SEED = 20261124
 EPSILON = 1e-3
+SHIFT = 1.0
 SETTLING_IMAGES = 4
 CALIBRATION_IMAGES = 8
 INPUT = "image"
@@ -59,7 +61,8 @@ class RandomWriter(GraphWriter):
         pads = (kernel[0] // 2, kernel[1] // 2) * 2 if pads is None else pads
         weight = self.weights(name, (channels[1], 1 if is_depthwise else channels[0], *kernel))
         group = channels[0] if is_depthwise else 1
-        return self._activate(name, self._settled(name, x, weight, stride, pads, group), activation)
+        shift = SHIFT if activation else 0.0
+        return self._activate(name, self._settled(name, x, weight, shift, stride, pads, group), activation)
 
     def same_unit(self, name: str, x: str, channels: tuple[int, int], kernel: int, stride: int, size: int, **rest: Any) -> str:
         """``unit`` with TensorFlow's SAME padding over an input of ``size`` pixels."""
@@ -71,15 +74,15 @@ class RandomWriter(GraphWriter):
         weight = self.weights("classifier", (classes, channels))
         return self.gemm("classifier", x, weight, np.zeros(classes, np.float32), "logits")
 
-    def _settled(self, name: str, x: str, weight: Array, stride: int, pads: Sequence[int], group: int) -> str:
+    def _settled(self, name: str, x: str, weight: Array, shift: float, stride: int, pads: Sequence[int], group: int) -> str:
         no_bias = np.zeros(len(weight), np.float32)
         if self.statistics is None:
-            return self._measured(name, self.conv(name, x, weight, no_bias, stride, pads, group), len(weight))
+            return self._measured(name, self.conv(name, x, weight, no_bias, stride, pads, group), len(weight), shift)
         mean, variance = self.statistics[f"{name}.mean"].ravel(), self.statistics[f"{name}.variance"].ravel()
         scale = 1 / np.sqrt(variance + EPSILON)
-        return self.conv(name, x, weight * scale[:, None, None, None], -mean * scale, stride, pads, group)
+        return self.conv(name, x, weight * scale[:, None, None, None], shift - mean * scale, stride, pads, group)
 
-    def _measured(self, name: str, y: str, channels: int) -> str:
+    def _measured(self, name: str, y: str, channels: int, shift: float) -> str:
         """The batch norm written out, its mean and variance over the images and pixels as outputs of the graph."""
         mean = self.op("ReduceMean", f"{name}.mean", [y], f"{name}.mean", axes=[0, 2, 3], keepdims=1)
         centered = self.op("Sub", f"{name}.centered", [y, mean])
@@ -87,7 +90,8 @@ class RandomWriter(GraphWriter):
         variance = self.op("ReduceMean", f"{name}.variance", [square], f"{name}.variance", axes=[0, 2, 3], keepdims=1)
         self.measured |= {mean: (1, channels, 1, 1), variance: (1, channels, 1, 1)}
         above_zero = self.op("Add", f"{name}.above_zero", [variance, self.constant("epsilon", np.array(EPSILON, np.float32))])
-        return self.op("Div", f"{name}.normed", [centered, self.op("Sqrt", f"{name}.deviation", [above_zero])])
+        normed = self.op("Div", f"{name}.normed", [centered, self.op("Sqrt", f"{name}.deviation", [above_zero])])
+        return self.op("Add", f"{name}.shifted", [normed, self.constant(f"shift{shift}", np.array(shift, np.float32))])
 
     def _activate(self, name: str, x: str, activation: str) -> str:
         if activation == "Clip":

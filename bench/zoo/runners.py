@@ -9,9 +9,10 @@ from bench.zoo.task import Array, Feed, Run
 
 def onnxruntime(path: Path, feed: Feed, threads: int = 1) -> Run:
     """ONNX Runtime on the processor."""
-    from bench.peers import onnxruntime as peer
+    from edgezip.measure.onnx_reference import OnnxSession
 
-    return peer.load(path, threads=threads)
+    session = OnnxSession(path, threads)
+    return lambda feed: list(session.run(feed).values())
 
 
 def edgezip(path: Path, feed: Feed, threads: int = 1) -> Run:

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 import bench.zoo.__main__ as zoo
-from bench import agreement, models, protocol
+from bench import agreement
 from bench.peers import onnxruntime_quantizer
 from bench.zoo import load_task
-from edgezip.measure.protocol import Protocol
 
 
 @pytest.fixture(autouse=True)
@@ -40,16 +39,6 @@ def test_a_peer_that_fails_is_a_row_and_no_crash(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(onnxruntime_quantizer, "quantize", fail)
     assert "no histogram" in agreement.agreement_row(load_task("demo"), tmp_path)["onnxruntime"]["minmax"]["failed"]
-
-
-def test_models_measures_all_candidates_in_turns_and_saves(tmp_path: Path) -> None:
-    result = models.measure(load_task("demo"), tmp_path, 1, Protocol(warmup_runs=1, warmup_s=0, runs=5, min_time_s=0))
-    assert set(result["candidates"]) == {"edgezip int8", "onnxruntime float32", "onnxruntime int8"}
-    assert {row["latency_us"]["n"] for row in result["candidates"].values()} == {5}
-    assert result["candidates"]["edgezip int8"]["ratio_p50"] == 1.0
-    saved = protocol.load(protocol.save("models", {"results": [result]}, tmp_path / "results"))
-    assert saved["results"][0]["task"] == "demo"
-    assert saved["versions"]["onnxruntime"]
 
 
 def test_zoo_scores_a_candidate_with_our_runtime(
