@@ -146,8 +146,15 @@ static int sums_are_small(const product *p, int32_t channels, uint32_t sign) {
   return 1;
 }
 
-/* Rows of A: several pixels may share memory, as in a convolution. */
-static void draw_activations(product *p, int32_t pixels, int32_t channels, size_t row_step, size_t tap_step, size_t pointers, size_t element) {
+static int mults_are_small(const product *p) {
+  const float *mult = (const float *)(const void *)p->mult.at;
+  for (int32_t n = 0; n < p->padded; n++)
+    if (!(fabsf(mult[n]) < 1)) return 0;
+  return 1;
+}
+
+/* Rows of A: several pixels may share memory, as in a convolution; or every row is the next pixel. */
+static void draw_activations(product *p, int32_t pixels, int even, int32_t channels, size_t row_step, size_t tap_step, size_t pointers, size_t element) {
   p->a_pixel = (size_t)channels + (draw() % 2 ? 0 : draw() % 9);
   p->a = guard(((size_t)(pixels - 1) * p->a_pixel + (size_t)channels) * element, 64);
   p->pointers = guard(pointers * sizeof(void *), 0);
@@ -156,7 +163,7 @@ static void draw_activations(product *p, int32_t pixels, int32_t channels, size_
   const uint8_t **to = (const uint8_t **)(void *)p->pointers.at;
   for (int32_t t = 0; t < p->taps; t++)
     for (int32_t r = 0; r < p->rows; r++) {
-      const int32_t pixel = t == 0 && r == 0 ? pixels - 1 : draw_in(0, pixels - 1);
+      const int32_t pixel = even ? r : t == 0 && r == 0 ? pixels - 1 : draw_in(0, pixels - 1);
       to[(size_t)t * tap_step + (size_t)r * row_step] = p->a.at + (size_t)pixel * p->a_pixel * element;
     }
 }
@@ -175,7 +182,7 @@ static void draw_product_s8(product *p, int depthwise, int32_t layout) {
 }
 
 static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
-  static const int32_t rows[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 24, 31}, taps[] = {1, 1, 2, 3, 9};
+  static const int32_t rows[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 24, 25, 31, 96}, taps[] = {1, 1, 2, 3, 9};
   static const int32_t columns[] = {1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64};
   static const int32_t channels[] = {1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 20, 31, 32, 33, 63, 64, 65, 127, 130};
   product p = {.mode = mode, .rows = PICK(rows), .taps = PICK(taps), .columns = PICK(columns), .channels = PICK(channels)};
@@ -183,7 +190,8 @@ static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, ca
   if (p.rows > isa->gemm_s8_rows) p.rows = isa->gemm_s8_rows;
   draw_product_s8(&p, 0, layout);
   const size_t a_stride = (size_t)p.rows + draw() % 3, step = p.step, padded = (size_t)up(p.channels, (int32_t)step);
-  draw_activations(&p, draw_in(1, 12), p.channels, 1, a_stride, a_stride * (size_t)(p.taps - 1) + (size_t)p.rows, 1);
+  const int even = draw() % 3 == 0;
+  draw_activations(&p, even ? p.rows : draw_in(1, 12), even, p.channels, 1, a_stride, a_stride * (size_t)(p.taps - 1) + (size_t)p.rows, 1);
   const size_t panel_bytes = (size_t)p.taps * padded * 16;
   p.w = guard(panel_bytes * (size_t)(p.padded / 16), 64);
   memset(p.w.at, 0, p.w.bytes);
@@ -199,7 +207,7 @@ static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, ca
   oracle_s8(&p, a, 1, a_stride, 0, sign, want);
   p.small_sums = sums_are_small(&p, p.channels, sign);
   plant_fault(&p, 0);
-  const ez_gemm_s8_args args = {.a = a, .a_stride = a_stride, .rows = p.rows, .columns = p.columns, .taps = p.taps, .channels = p.channels,
+  const ez_gemm_s8_args args = {.a = a, .a_stride = a_stride, .row_step = even ? p.a_pixel : 0, .small_mult = mults_are_small(&p), .rows = p.rows, .columns = p.columns, .taps = p.taps, .channels = p.channels,
                                 .w = (const int8_t *)p.w.at, .panel_bytes = panel_bytes, .bias = (const int32_t *)(const void *)p.bias.at,
                                 .mult = (const float *)(const void *)p.mult.at, .y = p.y.at, .y_stride = p.y_stride, .lo = p.lo, .hi = p.hi,
                                 .zero_point = p.zero_point, .small_sums = p.small_sums, .layout = layout, .act_sign = sign};
@@ -215,7 +223,7 @@ static size_t check_depthwise_s8(const ez_isa *isa, int32_t layout, uint32_t sig
   static const int32_t channels[] = {1, 3, 8, 15, 16, 17, 24, 31, 32, 33, 47, 48, 49, 63, 64, 65, 80, 96, 97, 112, 130, 144};
   product p = {.mode = mode, .rows = PICK(pixels), .taps = PICK(taps), .columns = PICK(channels)};
   draw_product_s8(&p, 1, layout);
-  draw_activations(&p, draw_in(1, 12), p.columns, (size_t)p.taps, 1, (size_t)p.taps * (size_t)p.rows, 1);
+  draw_activations(&p, draw_in(1, 12), 0, p.columns, (size_t)p.taps, 1, (size_t)p.taps * (size_t)p.rows, 1);
   const size_t depth = layout == EZ_LAYOUT_K8N16 ? (size_t)p.taps : (size_t)up(p.taps, 4);
   p.w = guard(depth * (size_t)p.padded, 64);
   memset(p.w.at, 0, p.w.bytes);
@@ -263,7 +271,7 @@ static size_t check_f32(const ez_isa *isa, int depthwise, case_mode mode) {
   p.padded = up(p.columns, 16);
   const size_t row_step = depthwise ? (size_t)p.taps : 1, tap_step = depthwise ? 1 : (size_t)p.rows;
   const int32_t pixel_channels = depthwise ? p.columns : p.channels;
-  draw_activations(&p, draw_in(1, 9), pixel_channels, row_step, tap_step, (size_t)p.taps * (size_t)p.rows, 4);
+  draw_activations(&p, draw_in(1, 9), 0, pixel_channels, row_step, tap_step, (size_t)p.taps * (size_t)p.rows, 4);
   float *x = (float *)(void *)p.a.at;
   for (size_t i = 0; i < p.a.bytes / 4; i++) x[i] = draw_float(mode);
   const size_t k = (size_t)p.taps * (size_t)p.channels;
