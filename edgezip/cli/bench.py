@@ -34,6 +34,7 @@ def command(
     power: Annotated[str, typer.Option(help="Energy sensor: none.")] = "none",
     baseline: Annotated[Path | None, typer.Option(help="JSON of an earlier bench to hold this one against.")] = None,
     fail_if: Annotated[str | None, typer.Option(help='Exit code 3 if so, such as "p50>+5%" or "p99>30ms".')] = None,
+    shape: Annotated[list[str] | None, typer.Option(help="Fix an input of an ONNX model: NAME=1x3x224x224; repeatable.")] = None,
     target: Annotated[str | None, typer.Option(help="Kind of device; default: this machine, or what the program says.")] = None,
     host: Annotated[str | None, typer.Option(help="Measure on user@address.")] = None,
     emulate: Annotated[
@@ -43,7 +44,7 @@ def command(
 ) -> None:
     """Measure the latency; exit code 3 when the limit of --fail-if is exceeded."""
     from edgezip import __version__
-    from edgezip.cli import programs
+    from edgezip.cli import context, programs
     from edgezip.measure import verdict
     from edgezip.measure.protocol import Protocol
     from edgezip.report import schema
@@ -52,7 +53,7 @@ def command(
     before = schema.load(baseline) if baseline else None
     counts = [int(value) for value in _numbers("--threads", threads, 1, 64)]
     shown = _numbers("--percentiles", percentiles, 0, 100)
-    opened = programs.open_program(model, programs.target_for(target, host, emulate))
+    opened = programs.open_program(model, target, host=host, emulate=emulate, shapes=shape or ())
     plan = Protocol(warmup_runs=warmup, warmup_s=0.2 if warmup else 0.0, runs=runs, min_time_s=min_time)
     if host or emulate:
         if compare:
@@ -64,7 +65,10 @@ def command(
     if limit is not None:
         answer = verdict.judge(limit, body, before)
         body |= {"verdict": answer.answer, "verdict_reason": answer.reason}
-    print(schema.dumps(schema.document(__version__, "bench", model, body)) if json else _text(body))
+    if json:
+        context.print_json(schema.dumps(schema.document(__version__, "bench", model, body)))
+    else:
+        print(_text(body))
     if body.get("verdict") == verdict.FAIL:
         raise GateError("slower than the limit", where="--fail-if", got=body["verdict_reason"])
 

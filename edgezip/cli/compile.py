@@ -32,8 +32,8 @@ def command(
 
     if not model.is_file():
         raise MissingFileError("no such model", where=str(model), hint="check the path")
-    if output.resolve() == model.resolve():
-        raise UsageError("the program would replace the model", where=str(output), hint="choose another -o")
+    if output.suffix != ".ez":
+        raise UsageError("a program's name ends with .ez", where="-o", got=str(output))
     if not output.parent.is_dir():
         raise MissingFileError("folder does not exist", where=str(output.parent), hint="create it, or choose another -o")
     program = _compiled(model, target, shape or [], inputs, vectors)
@@ -43,7 +43,7 @@ def command(
         from edgezip import __version__
         from edgezip.report import schema
 
-        print(schema.dumps(schema.document(__version__, "compile", model, {"form": emit, **facts})))
+        context.print_json(schema.dumps(schema.document(__version__, "compile", model, {"form": emit, **facts})))
     elif not context.current.quiet:
         _show(facts)
 
@@ -52,7 +52,7 @@ def _compiled(model: Path, target: str, shapes: list[str], inputs: Path | None, 
     """Compile, with real samples as test vectors when there are some."""
     from edgezip import compilation
     from edgezip.cli import feeds
-    from edgezip.cli.inspect import parse_shape
+    from edgezip.cli.shapes import parse_shape
 
     fixed = dict(map(parse_shape, shapes))
     if inputs is None:
@@ -84,7 +84,9 @@ def describe(program: Program, path: Path) -> dict[str, Any]:
 
 
 def _show(facts: dict[str, Any]) -> None:
+    from edgezip.cli import screen
     from edgezip.report import text
+    from edgezip.target import load_target
 
     memory, share = facts["memory"], facts["int8_share_of_macs"]
     over = memory["arena_bytes"] / memory["arena_lower_bound"] - 1 if memory["arena_lower_bound"] else 0
@@ -106,4 +108,5 @@ def _show(facts: dict[str, Any]) -> None:
     if facts["fallbacks"]:
         print("\nin float32 within an int8 model:")
         print(text.table(("step", "op", "reason"), [tuple(row.values()) for row in facts["fallbacks"]]))
-    print(f"\nnext: edgezip verify {facts['program']['path']} --bitexact")
+    emulated = " --emulate" if load_target(facts["target"]).emulator else ""
+    print(f"\nnext: edgezip verify {screen.quoted(facts['program']['path'])} --bitexact{emulated}")

@@ -53,13 +53,15 @@ def command(
     facts = describe(model, output, small, chosen)
     write_atomically(output.with_suffix(".report.json"), (json.dumps(facts, indent=1) + "\n").encode())
     if as_json:
-        print(json.dumps(facts))
+        context.print_json(json.dumps(facts))
     elif not context.current.quiet:
         show(output, small)
 
 
 def check_output(output: Path, model: Path) -> None:
     """Refuse, before minutes of work, a place where the result cannot go."""
+    if output.suffix != ".onnx":
+        raise UsageError("the result is an ONNX model: its name ends with .onnx", where="-o", got=str(output))
     if not output.parent.is_dir():
         raise MissingFileError("folder does not exist", where=str(output.parent), hint="create it, or choose another -o")
     if output.is_dir() or (output.exists() and output.samefile(model)):
@@ -68,8 +70,8 @@ def check_output(output: Path, model: Path) -> None:
 
 def compress_file(model: Path, recipe: Recipe, calib: Path, shapes: list[str], mean: float = 0.0, std: float = 1.0) -> Compressed:
     """Compress with a progress bar on stderr (on a terminal only)."""
-    from edgezip.cli.inspect import parse_shape
     from edgezip.cli.progress import counter
+    from edgezip.cli.shapes import parse_shape
     from edgezip.compression import compress
 
     with counter("calibrating") as advance:
@@ -103,22 +105,24 @@ def describe(model: Path, output: Path, small: Compressed, recipe: Recipe) -> di
 
 def show(output: Path, small: Compressed) -> None:
     """The layers that lose most, and the totals."""
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
+
+    from edgezip.cli.screen import console, printable, quoted
 
     report = small.report
     measured = sorted((r for r in report.layers if r.sqnr_db is not None and r.form == "int8"), key=lambda r: r.sqnr_db or 0.0)
-    table = Table(title=f"the {min(WORST, len(measured))} layers with most noise of {len(report.layers)}")
+    table = Table(title=f"layers with most noise, {min(WORST, len(measured))} of {len(report.layers)}")
     for column in ("layer", "operator", "form", "SQNR dB"):
         table.add_column(column, justify="right" if column == "SQNR dB" else "left")
     for row in measured[:WORST]:
-        table.add_row(row.name, row.op, row.form, f"{row.sqnr_db:.1f}")
-    console = Console()
-    console.print(table)
-    kept = [r for r in report.layers if r.reason]
-    for row in kept:
-        console.print(f"float: {row.name} ({row.op}): {row.reason}", markup=False)
-    outputs = ", ".join(f"{name} {value:.1f} dB" for name, value in report.output_sqnr_db.items())
+        table.add_row(escape(printable(row.name)), escape(printable(row.op)), row.form, f"{row.sqnr_db:.1f}")
+    screen = console()
+    screen.print(table)
+    for kept in (r for r in report.layers if r.reason):
+        screen.print(printable(f"float: {kept.name} ({kept.op}): {kept.reason}"), markup=False)
+    outputs = ", ".join(f"{printable(name)} {value:.1f} dB" for name, value in report.output_sqnr_db.items())
     sizes = f"weights {report.bytes_before:,} -> {report.bytes_after:,} bytes"
-    console.print(f"{sizes}; outputs on calibration samples: {outputs}; {report.method}, {report.samples} samples", markup=False)
-    console.print(f"wrote {output}; next: edgezip compile {output} -o {output.with_suffix('.ez')} --target rpi4", markup=False)
+    screen.print(f"{sizes}; outputs on calibration samples: {outputs}; {report.method}, {report.samples} samples", markup=False)
+    following = f"edgezip compile {quoted(output)} -o {quoted(output.with_suffix('.ez'))} --target rpi4"
+    screen.print(f"wrote {printable(str(output))}; next: {following}", markup=False)

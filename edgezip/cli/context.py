@@ -25,6 +25,7 @@ class Context:
     cache_dir: Path = field(default_factory=_default_cache)
     seed: int = 0
     jobs: int = 0  # 0: as many as there are cores
+    printed: bool = False  # the one JSON object of --json is out: an error that follows goes to stderr alone
 
     @property
     def show_progress(self) -> bool:
@@ -33,3 +34,9 @@ class Context:
 
 
 current = Context()
+
+
+def print_json(text: str) -> None:
+    """The one JSON object of this invocation, on stdout."""
+    current.printed = True
+    print(text, flush=True)

@@ -20,18 +20,23 @@ if TYPE_CHECKING:
     from edgezip.target import Target
 
 
+LOCAL = "this machine"
+
+
 @dataclass(slots=True)
 class Prepared:
     """A program ready to go, and what was learned on the way."""
 
     program: Program
-    name: str
     agreement: dict[str, Any] = field(default_factory=dict)
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="ONNX model, float or QDQ, or a program (.ez)")],
-    target: Annotated[str, typer.Option(help="kind of device; see: edgezip targets list")] = "host",
+    model: Annotated[Path | None, typer.Argument(help="ONNX model, float or QDQ, or a program (.ez)")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="kind of device, see: edgezip targets list; default: this machine, or what the program says"),
+    ] = None,
     calib: Annotated[Path | None, typer.Option(help="folder or .npz with typical inputs; needed when the model is float")] = None,
     host: Annotated[str | None, typer.Option(help="which device: user@address")] = None,
     emulate: Annotated[bool, typer.Option("--emulate", help="run under the target's emulated CPU instead of a device")] = False,
@@ -41,8 +46,11 @@ def command(
     ] = False,
     ssh_config: Annotated[Path | None, typer.Option(help="ssh configuration file, if not your own")] = None,
     dest: Annotated[str | None, typer.Option(help="folder on the device")] = None,
+    name: Annotated[str | None, typer.Option(help="name on the device; default: the model file's")] = None,
     keep: Annotated[int, typer.Option(help="versions that stay on the device", min=1)] = 2,
-    rollback: Annotated[bool, typer.Option("--rollback", help="put the version before back in service")] = False,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="put the version before back in service; needs no MODEL when one is deployed")
+    ] = False,
     keep_float: Annotated[bool, typer.Option("--float", help="do not compress: run in float32")] = False,
     method: Annotated[str, typer.Option(help="calibration: auto, minmax, percentile, mse, entropy")] = "auto",
     shape: Annotated[list[str] | None, typer.Option(help="fix an input: NAME=1x3x224x224; repeatable")] = None,
@@ -57,31 +65,34 @@ def command(
 ) -> None:
     """Put MODEL on a device, prove that it computes the same there, and measure it."""
     from edgezip.deploy.deploy import BenchOptions, deploy
-    from edgezip.deploy.install import Installer
+    from edgezip.deploy.install import check_dest
     from edgezip.target import load_target
 
-    chosen = load_target(target)
-    if not model.is_file():
+    if model is None and not rollback:
+        raise UsageError("Missing argument 'MODEL'.", hint="see: edgezip deploy --help")
+    chosen = load_target(_target_name(None if rollback else model, target, host))
+    if model is not None and not rollback and not model.is_file():
         raise MissingFileError("no such model", where=str(model))
+    folder = check_dest(dest or chosen.deploy.dest)
+    called = name or (model.stem if model is not None else None)
     transport = _transport(chosen, host, emulate, port, accept_new_host_key, ssh_config)
-    folder = dest or chosen.deploy.dest
     try:
         if rollback:
-            _say_rollback(Installer(transport, folder, _name(model)).rollback().version, transport.name, as_json)
+            _rollback(transport, folder, called, as_json)
             return
+        assert model is not None
         prepared = prepare(model, chosen, calib, keep_float, method, shape or [], mean, std)
         if dry_run:
-            _dry(prepared, chosen)
+            _dry(model, prepared, chosen, as_json)
             return
         options = BenchOptions(threads, warmup, runs, min_time)
-        cache = context.current.cache_dir
         done = deploy(
             prepared.program,
-            prepared.name,
+            _device_name(called or ""),
             chosen,
             transport,
             dest=folder,
-            cache_dir=cache,
+            cache_dir=context.current.cache_dir,
             keep=keep,
             bench=options,
             on_stage=stage_line,
@@ -89,21 +100,41 @@ def command(
     finally:
         transport.close()
     facts = describe(model, chosen, transport.name, prepared, done)
-    print(json.dumps(facts)) if as_json else show(facts, emulate)
+    if as_json:
+        context.print_json(json.dumps(facts))
+    else:
+        show(facts, emulate)
+
+
+def _target_name(model: Path | None, target: str | None, host: str | None) -> str:
+    """What the user said, else what a program says of itself, else this machine; raises UsageError when it cannot be known."""
+    if target is not None:
+        return target
+    if model is not None and model.suffix == ".ez" and model.is_file():
+        from edgezip.program import read
+
+        return str(read(model).metadata.get("target", "host"))
+    if host and model is not None:
+        raise UsageError(
+            "which kind of device?", where="--target", hint="name it, for example --target rpi4; see: edgezip targets list"
+        )
+    return "host"
 
 
 def stage_line(stage: str, seconds: float, result: str) -> None:
     """One line a stage, on stderr: results alone go to stdout."""
     if not context.current.quiet and not context.current.json:
-        from rich.console import Console
+        from rich.markup import escape
 
-        Console(stderr=True).print(f"[green]✓[/green] {stage:9} {seconds:6.1f} s  {result}", highlight=False)
+        from edgezip.cli.screen import console, printable
+
+        console(stderr=True).print(f"[green]✓[/green] {stage:9} {seconds:6.1f} s  {escape(printable(result))}")
 
 
-def _name(model: Path) -> str:
+def _device_name(text: str) -> str:
     from edgezip.deploy.bundle import safe_name
 
-    return safe_name(model.stem)
+    return safe_name(text)
 
 
 def _transport(
@@ -137,11 +168,14 @@ def prepare(
 ) -> Prepared:
     """Load, compress when the model is float, compile with test vectors; one line a stage."""
     from edgezip import compilation, frontends
-    from edgezip.cli.inspect import parse_shape
+    from edgezip.cli.programs import check_packing
+    from edgezip.cli.shapes import parse_shape
     from edgezip.program import read
 
     if model.suffix == ".ez":
-        return Prepared(read(model), _name(model))
+        program = read(model)
+        check_packing(model, program, target.name)
+        return Prepared(program)
     start = time.monotonic()
     loaded = frontends.load(model, shapes=dict(map(parse_shape, shapes)))
     stage_line("load", time.monotonic() - start, str(model))
@@ -152,7 +186,7 @@ def prepare(
     program = compilation.compile(loaded, target)
     memory = program.metadata["memory"]
     stage_line("compile", time.monotonic() - start, f"{len(program.steps)} steps, arena {memory['arena_bytes']:,} bytes")
-    return Prepared(program, _name(model), agreement)
+    return Prepared(program, agreement)
 
 
 def _is_quantised(model: Any) -> bool:
@@ -185,18 +219,43 @@ def _compress(model: Any, calib: Path | None, method: str, mean: float, std: flo
     }
 
 
-def _dry(prepared: Prepared, target: Target) -> None:
+def _dry(model: Path, prepared: Prepared, target: Target, as_json: bool) -> None:
+    from edgezip import __version__
     from edgezip.deploy.build import build_runner
 
     start = time.monotonic()
     runner = build_runner(target, cache_dir=context.current.cache_dir)
-    stage_line("build", time.monotonic() - start, f"{runner} {runner.stat().st_size:,} bytes")
-    print(f"dry run: {prepared.name} for {target.name} is ready; nothing was sent")
+    size = runner.stat().st_size
+    stage_line("build", time.monotonic() - start, f"{runner} {size:,} bytes")
+    if not as_json:
+        print(f"dry run: {model.stem} for {target.name} is ready; nothing was sent")
+        return
+    from edgezip.report import schema
+
+    memory = prepared.program.metadata["memory"]
+    facts = {"target": target.name, "dry_run": True, "runner_bytes": size, "memory": memory, **prepared.agreement}
+    context.print_json(schema.dumps(schema.document(__version__, "deploy", model, facts)))
 
 
-def _say_rollback(version: str, where: str, as_json: bool) -> None:
-    text = json.dumps({"verb": "deploy", "rollback": True, "version": version, "device": where})
-    print(text if as_json else f"{where}: version {version} is back in service")
+def _rollback(transport: Transport, folder: str, name: str | None, as_json: bool) -> None:
+    """The version before of ``name``; of the only model on the device when none is named."""
+    from edgezip import __version__
+    from edgezip.deploy.install import Installer, deployed
+
+    if name is None:
+        names = deployed(transport, folder)
+        if len(names) != 1:
+            found = ", ".join(names) or "none"
+            raise UsageError(
+                "which model?", where=f"{transport.name}:{folder}", got=found, hint="name it: edgezip deploy NAME --rollback"
+            )
+        name = names[0]
+    back = Installer(transport, folder, _device_name(name)).rollback()
+    facts = {"rollback": True, "name": name, "version": back.version, "replaced": back.previous, "device": transport.name}
+    if as_json:
+        context.print_json(json.dumps({"edgezip": __version__, "verb": "deploy", **facts}))
+    else:
+        print(f"{transport.name}: {name}: version {back.version} is back in service, in place of {back.previous}")
 
 
 def describe(model: Path, target: Target, where: str, prepared: Prepared, done: Deployment) -> dict[str, Any]:
@@ -235,10 +294,15 @@ def describe(model: Path, target: Target, where: str, prepared: Prepared, done: 
 
 def show(facts: dict[str, Any], emulated: bool) -> None:
     """One table, and the next command to try."""
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"{Path(facts['model']['path']).name} on {facts['device']} ({facts['target']})", show_header=False)
+    from edgezip.cli.screen import console, printable
+
+    table = Table(
+        title=f"{escape(printable(Path(facts['model']['path']).name))} on {facts['device']} ({facts['target']})",
+        show_header=False,
+    )
     rows = [
         ("program", f"{facts['file_bytes']:,} bytes, runner {facts['runner_bytes']:,} bytes"),
         (
@@ -258,11 +322,12 @@ def show(facts: dict[str, Any], emulated: bool) -> None:
     else:
         rows.append(("latency", "not measured: an emulated CPU tells nothing about time"))
     rows.append(("energy", "no sensor"))
-    for row in rows:
-        table.add_row(*row)
-    console = Console()
-    console.print(table)
-    following = (
-        "edgezip deploy MODEL --target {0} --host user@address" if emulated else "edgezip deploy MODEL --target {0} --rollback"
-    )
-    console.print(f"next: {following.format(facts['target'])}", markup=False)
+    for label, value in rows:
+        table.add_row(label, escape(printable(value)))
+    screen = console()
+    screen.print(table)
+    where = "user@address" if emulated else facts["device"]
+    back = "" if emulated or facts["device"] == LOCAL else f" --host {where}"
+    following = "deploy MODEL --target {} --host user@address" if emulated else "deploy {} --rollback" + back
+    subject = facts["target"] if emulated else Path(facts["folder"]).parent.name
+    screen.print(f"next: edgezip {following.format(subject)}", markup=False)

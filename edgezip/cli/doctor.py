@@ -74,15 +74,15 @@ def _machine() -> str:
 
 
 def _show(findings: list[Finding]) -> None:
-    from rich.console import Console
+    from edgezip.cli.screen import console
 
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(_machine(), markup=False)
+    screen = console()
+    screen.print(_machine(), markup=False)
     for finding in findings:
         mark = "[green]✓[/green]" if finding.found else "[red]✗[/red]" if finding.is_needed else "[yellow]-[/yellow]"
-        console.print(mark, end=" ")
+        screen.print(mark, end=" ")
         text = finding.found or f"not found ({finding.purpose}): {finding.get}"
-        console.print(f"{finding.name:13} {text}", markup=False)
+        screen.print(f"{finding.name:13} {text}", markup=False)
 
 
 def _first_line(argv: list[str]) -> str | None:

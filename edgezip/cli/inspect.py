@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgezip import __version__
-from edgezip.errors import UsageError
+from edgezip.cli.shapes import parse_shape
 
 if TYPE_CHECKING:
     from edgezip.cost import LayerCost
     from edgezip.graph import Model
 
 Table = list[list[str]]
-FILE_WIDTH = 160  # columns when the output is not a terminal
 
 
 def command(
@@ -50,15 +49,6 @@ def command(
         print(encoder.dumps({**head, **facts}))
         return
     _print(model, facts, "weights" if weights or sparsity else "ops" if ops else "layers")
-
-
-def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """``x=1x3x224x224`` as a name and dimensions. Raises UsageError."""
-    name, equals, dims = text.rpartition("=")
-    parts = dims.lower().replace(",", "x").split("x")
-    if not (equals and name and all(part.isascii() and part.isdigit() and len(part) < 11 for part in parts)):
-        raise UsageError("cannot read --shape", expected="NAME=1x3x224x224", got=text)
-    return name, tuple(int(part) for part in parts)
 
 
 def _profile(name: str | None) -> Any:
@@ -128,31 +118,22 @@ def describe_weights(model: Model) -> list[dict[str, Any]]:
 
 
 def _print(path: Path, facts: dict[str, Any], what: str) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table as RichTable
 
-    from edgezip.cli import context
+    from edgezip.cli.screen import console, printable
 
-    force = {"always": True, "never": False}.get(context.current.color)
-    console = Console(force_terminal=force, no_color=context.current.color == "never", highlight=False)
-    if not console.is_terminal:
-        console = Console(width=FILE_WIDTH, no_color=True, highlight=False)
+    screen = console()
     header, rows = {"weights": _weight_rows, "ops": _operator_rows, "layers": _layer_rows}[what](facts)
     table = RichTable(box=None, pad_edge=False, header_style="bold")
     for title in header:
         left = title in {"name", "operator", "form", "dtype", "output", "shape"}
         table.add_column(title, justify="left" if left else "right", overflow="fold", no_wrap=title != "name")
     for row in rows:
-        table.add_row(*[escape(_printable(cell)) for cell in row])
-    console.print(table)
+        table.add_row(*[escape(printable(cell)) for cell in row])
+    screen.print(table)
     for line in _summary(path, facts):
-        console.print(escape(_printable(line)), soft_wrap=True)
-
-
-def _printable(text: str) -> str:
-    """Names come from the file: no control character of theirs reaches the terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+        screen.print(printable(line), markup=False)
 
 
 def _layer_rows(facts: dict[str, Any]) -> tuple[list[str], Table]:

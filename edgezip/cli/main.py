@@ -6,10 +6,14 @@ Typer is imported after the verb is known, and the list of verbs is plain text, 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from edgezip import __version__
@@ -42,26 +46,73 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     context.current = context.Context(json="--json" in arguments)
+    stopped: list[int] = []  # the signal that ended us; native code may turn the exception that it raised into another
     try:
-        arguments = _take_globals(arguments, context.current)
-        return _dispatch(arguments)
+        with _stoppable(stopped):
+            return _dispatch(_take_globals(arguments, context.current))
     except EdgeZipError as error:
-        return _fail(error)
+        return _interrupted(stopped) if stopped else _fail(error)
     except KeyboardInterrupt:
-        print("interrupted; nothing was left half written", file=sys.stderr)
-        return 130
+        return _interrupted(stopped)
     except BrokenPipeError:
-        sys.stderr.close()
+        _silence(sys.stdout)
         return 141
     except OSError as error:
-        return _fail(_from_os_error(error))
+        return _interrupted(stopped) if stopped else _fail(_from_os_error(error))
+    except Exception as error:
+        return _interrupted(stopped) if stopped else _fail(_unexpected(error))
+
+
+@contextmanager
+def _stoppable(stopped: list[int]) -> Iterator[None]:
+    """SIGTERM and a hang-up clean up as Ctrl-C does; handlers are those of before afterwards."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.append(number)
+        raise KeyboardInterrupt
+
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        with suppress(ValueError):  # another thread than the main one, in a program that embeds us
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupted(stopped: list[int]) -> int:
+    print("interrupted; nothing was left half written", file=sys.stderr)
+    return 128 + (stopped[0] if stopped else signal.SIGINT)
+
+
+def _silence(stream: Any) -> None:
+    """What is still in the buffer goes nowhere: the interpreter would fail to write it at its end, and say so."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _fail(error: EdgeZipError) -> int:
-    if context.current.json:
-        print(json.dumps({"edgezip": __version__, **error.as_dict()}))
+    if context.current.json and not context.current.printed:
+        try:
+            print(json.dumps({"edgezip": __version__, **error.as_dict()}), flush=True)
+        except OSError:  # stdout is what failed
+            _silence(sys.stdout)
     print(f"error: {error}", file=sys.stderr)
     return error.exit_code
+
+
+def _unexpected(error: Exception) -> EdgeZipError:
+    """A fault of ours: one line, and with -v where it came from."""
+    if context.current.verbose:
+        import traceback
+
+        traceback.print_exception(error)
+    text = " ".join(str(error).split())[:300]
+    hint = "please report it with the model" + ("" if context.current.verbose else "; -v shows where")
+    return EdgeZipError(f"internal error: {type(error).__name__}: {text}", hint=hint)
 
 
 def _from_os_error(error: OSError) -> EdgeZipError:
@@ -119,14 +170,14 @@ def _one_of(name: str, text: str, choices: tuple[str, ...]) -> str:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if arguments[:1] == ["--json"]:  # a global option may stand before the verb
+    if arguments[:1] == ["--json"] and len(arguments) > 1:  # a global option may stand before the verb
         arguments = [*arguments[1:], "--json"]
     verb = arguments[0] if arguments else "--help"
     if verb in ("--help", "-h", "help"):
         print(_help())
         return 0
     if verb == "--version":
-        print(f"edgezip {__version__}")
+        print(json.dumps({"edgezip": __version__}) if context.current.json else f"edgezip {__version__}")
         return 0
     if verb not in VERBS:
         from difflib import get_close_matches
@@ -143,11 +194,12 @@ def _run(verb: str, arguments: list[str]) -> int:
     module = import_module(f"edgezip.cli.{verb}")
     app = getattr(module, "app", None)
     if app is None:
-        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
         app.command()(module.command)
     click_error = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
     try:
         result = app(args=arguments, prog_name=f"edgezip {verb}", standalone_mode=False)
+        sys.stdout.flush()  # a full disk is told here, not by the interpreter at its end
     except typer.Abort:
         raise KeyboardInterrupt from None
     except typer.Exit as error:

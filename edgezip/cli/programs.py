@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgezip import compilation
 from edgezip.cli import context, feeds
+from edgezip.cli.shapes import parse_shape
 from edgezip.errors import MissingFileError, UsageError
 from edgezip.program import Program, read
 
@@ -26,18 +28,55 @@ class Opened:
     target: str | None
 
 
-def open_program(path: Path, target: str = "host") -> Opened:
-    """Reads a .ez file, or compiles a .onnx file for ``target``; raises MissingFileError, UsageError, compile errors."""
+def open_program(
+    path: Path, target: str | None, *, host: str | None = None, emulate: bool = False, shapes: Sequence[str] = ()
+) -> Opened:
+    """Reads a .ez file, or compiles a .onnx file for ``target`` (default: this machine).
+
+    A program says its target itself; another ``target`` is taken when it reads the same packing. With ``host`` or ``emulate`` it
+    runs elsewhere, so an ONNX model needs a target. Raises MissingFileError, UsageError, compile errors.
+    """
+    if host and emulate:
+        raise UsageError("a device is either real or emulated", where="--host, --emulate", hint="leave one out")
     if not path.is_file():
         raise MissingFileError("no such model", where=str(path), expected="a .ez or .onnx file")
     if path.suffix == ".ez":
-        program = read(path)
-        stated = program.metadata.get("target")
-        return Opened(path, program, path.read_bytes(), stated if isinstance(stated, str) else None)
+        if shapes:
+            raise UsageError("a program's shapes are fixed", where="--shape", hint="compile the ONNX model again")
+        return _opened(path, read(path), target)
     if path.suffix != ".onnx":
         raise UsageError("the model is neither a program nor ONNX", where=str(path), expected=".ez or .onnx")
-    program = compilation.compile(str(path), target)
-    return Opened(path, program, program.to_bytes(), target)
+    if target is None and (host or emulate):
+        raise UsageError(
+            "which kind of device?", where="--target", hint="name it, for example --target rpi4; see: edgezip targets list"
+        )
+    fixed = dict(map(parse_shape, shapes))
+    program = compilation.compile(str(path), target or "host", shapes=fixed)
+    return Opened(path, program, program.to_bytes(), target or "host")
+
+
+def _opened(path: Path, program: Program, target: str | None) -> Opened:
+    stated = program.metadata.get("target")
+    stated = stated if isinstance(stated, str) else None
+    if target is not None:
+        check_packing(path, program, target)
+    return Opened(path, program, path.read_bytes(), target or stated)
+
+
+def check_packing(path: Path, program: Program, target: str) -> None:
+    """Raises UsageError when only portable C would read the program on ``target``: nobody wants that unasked."""
+    from edgezip.target import load_target
+
+    wanted = load_target(target)
+    packing, theirs = (program.layout.name.lower(), program.act_sign), (wanted.layout, wanted.act_sign)
+    if packing != theirs:
+        raise UsageError(
+            f"the program is packed for {program.metadata.get('target', 'another target')}: only slow portable C would run it",
+            where=str(path),
+            expected=f"{theirs[0]}, the packing of {target}",
+            got=packing[0],
+            hint=f"compile the model with --target {target}",
+        )
 
 
 def sample_feeds(program: Program, inputs: Path | None, limit: int = 0) -> list[dict[str, feeds.Array]]:
@@ -50,23 +89,10 @@ def sample_feeds(program: Program, inputs: Path | None, limit: int = 0) -> list[
     return bundled or [compilation.noise(program, seed), compilation.noise(program, seed + 1)]
 
 
-def target_for(target: str | None, host: str | None, emulate: bool) -> str:
-    """The kind of device an ONNX model is compiled for; raises UsageError when only the user can know it."""
-    if target is not None:
-        return target
-    if host or emulate:
-        raise UsageError(
-            "which kind of device?", where="--target", hint="name it, for example --target rpi4; see: edgezip targets list"
-        )
-    return "host"
-
-
 def open_place(opened: Opened, *, host: str | None, emulate: bool, threads: int = 1) -> Place:
-    """Where the program runs: on user@address, under an emulator, or in this process; raises UsageError for both at once."""
+    """Where the program runs: on user@address, under an emulator, or in this process."""
     from edgezip.measure import places
 
-    if host and emulate:
-        raise UsageError("a device is either real or emulated", where="--host, --emulate", hint="leave one out")
     if not host and not emulate:
         return places.Here(opened.program, threads)
     return open_device(opened, host)

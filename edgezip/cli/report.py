@@ -18,28 +18,25 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """One offline HTML file from JSON files, or what changed between two."""
-    from edgezip.report import html, schema
+    from edgezip import __version__
+    from edgezip.cli import context
+    from edgezip.program import write_atomically
+    from edgezip.report import difference, html, schema, text
 
     documents = [schema.load(path) for path in files]
-    if diff:
-        _print_difference(files, documents, json)
-    elif output is None:
-        raise UsageError("nowhere to write the page", expected="-o report.html, or --diff with two files")
-    if output is not None:
-        from edgezip.program import write_atomically
-
-        write_atomically(output, html.render(documents, title).encode())
-        print(schema.dumps({"report": str(output)}) if json and not diff else "" if json else f"wrote {output}")
-
-
-def _print_difference(files: list[Path], documents: list[dict[str, object]], as_json: bool) -> None:
-    from edgezip.report import difference, schema, text
-
-    if len(documents) != 2:
+    if diff and len(documents) != 2:
         raise UsageError("--diff takes two files", got=str(len(documents)))
-    rows = difference.compare(*documents)
-    if as_json:
+    if not diff and output is None:
+        raise UsageError("nowhere to write the page", expected="-o report.html, or --diff with two files")
+    rows = difference.compare(*documents) if diff else []
+    if output is not None:
+        write_atomically(output, html.render(documents, title).encode())
+    if json:
         keys = ("figure", "before", "after", "ratio")
-        print(schema.dumps({"verb": "report", "diff": [dict(zip(keys, row, strict=True)) for row in rows]}))
-    else:
+        facts = {"report": None if output is None else str(output), "diff": [dict(zip(keys, row, strict=True)) for row in rows]}
+        context.print_json(schema.dumps({"edgezip": __version__, "verb": "report", **facts}))
+        return
+    if diff:
         print(text.table(("figure", files[0].name, files[1].name, "ratio"), rows))
+    if output is not None:
+        print(f"wrote {output}")

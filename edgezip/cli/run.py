@@ -17,6 +17,7 @@ def command(
     model: Annotated[Path, typer.Argument(help="Program (.ez), or ONNX model (compiled for --target on the way).")],
     inputs: Annotated[list[str], typer.Option("--input", help="NAME=FILE (.npy, .npz, raw .bin); once for each input.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the outputs, one .npy each.")] = None,
+    shape: Annotated[list[str] | None, typer.Option(help="Fix an input of an ONNX model: NAME=1x3x224x224; repeatable.")] = None,
     target: Annotated[str | None, typer.Option(help="Kind of device; default: this machine, or what the program says.")] = None,
     threads: Annotated[int, typer.Option(help="Threads.", min=1, max=64)] = 1,
     host: Annotated[str | None, typer.Option(help="Run on user@address.")] = None,
@@ -25,17 +26,17 @@ def command(
 ) -> None:
     """One inference: inputs from files, outputs to a folder."""
     from edgezip import __version__
-    from edgezip.cli import feeds, programs
+    from edgezip.cli import context, feeds, programs
     from edgezip.report import schema, text
 
-    opened = programs.open_program(model, programs.target_for(target, host, emulate))
+    opened = programs.open_program(model, target, host=host, emulate=emulate, shapes=shape or ())
     feed = feeds.read_named(inputs, feeds.wanted_by(opened.program))
     with programs.open_place(opened, host=host, emulate=emulate, threads=threads) as place:
         results = place.run(feed)
         rows = [_row(name, array, output) for name, array in results.items()]
         body = {"place": place.name, "isa": place.isa, "outputs": rows}
     if json:
-        print(schema.dumps(schema.document(__version__, "run", model, body)))
+        context.print_json(schema.dumps(schema.document(__version__, "run", model, body)))
     else:
         print(text.table(COLUMNS, [tuple(row.values()) for row in rows]))
 

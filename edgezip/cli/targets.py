@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgezip.cli import context
+from edgezip.cli import context, screen
 
 if TYPE_CHECKING:
     from edgezip.target import Target
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Device profiles.")
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help="Device profiles.")
 
 
 @app.command("list")
@@ -24,7 +24,6 @@ def list_() -> None:
     if context.current.json:
         _print_json("list", targets=[target.model_dump() for target in targets])
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -33,7 +32,7 @@ def list_() -> None:
     for target in targets:
         emulated = target.emulator.cpu if target.emulator else "-"
         table.add_row(target.name, " ".join(target.isa), emulated, target.summary)
-    Console().print(table)
+    screen.console().print(table)
 
 
 @app.command()

@@ -28,6 +28,7 @@ def command(
     minimum: Annotated[float | None, typer.Option("--min", help="Fail (exit code 3) when the figure is below this.")] = None,
     per_layer: Annotated[bool, typer.Option("--per-layer", help="Also the agreement of every layer, worst first.")] = False,
     bitexact: Annotated[bool, typer.Option("--bitexact", help="Every code path, byte for byte; fail on any difference.")] = False,
+    shape: Annotated[list[str] | None, typer.Option(help="Fix an input of an ONNX model: NAME=1x3x224x224; repeatable.")] = None,
     target: Annotated[str | None, typer.Option(help="Kind of device; default: this machine, or what the program says.")] = None,
     host: Annotated[str | None, typer.Option(help="Verify on user@address.")] = None,
     emulate: Annotated[bool, typer.Option("--emulate", help="Also the target's code, under an emulator here.")] = False,
@@ -35,12 +36,12 @@ def command(
 ) -> None:
     """Compare the answers with a reference; exit code 3 when a gate fails."""
     from edgezip import __version__
-    from edgezip.cli import programs
+    from edgezip.cli import context, programs
     from edgezip.report import schema
 
     if metric not in METRICS:
         raise UsageError("no such metric", where="--metric", expected=", ".join(METRICS), got=metric)
-    opened = programs.open_program(model, programs.target_for(target, host, emulate))
+    opened = programs.open_program(model, target, host=host, emulate=emulate, shapes=shape or ())
     samples = programs.sample_feeds(opened.program, inputs, num_samples)
     reference = against or (model if model.suffix == ".onnx" else None)
     body: dict[str, Any] = {"target": opened.target, "samples": len(samples), "bitexact": None, **NO_AGREEMENT, "layers": []}
@@ -52,7 +53,10 @@ def command(
             body |= _compare(opened, samples, place, reference, per_layer)
     if reference is None and body["bitexact"] is None:
         raise UsageError("nothing to compare with", where=str(model), hint="give --against MODEL.onnx, or --bitexact, or both")
-    print(schema.dumps(schema.document(__version__, "verify", model, body)) if json else _text(body))
+    if json:
+        context.print_json(schema.dumps(schema.document(__version__, "verify", model, body)))
+    else:
+        print(_text(body))
     _gate(body, metric, minimum)
 
 

@@ -10,8 +10,6 @@ import tarfile
 from dataclasses import dataclass
 from typing import Any
 
-from edgezip.errors import UsageError
-
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SUMS = "SHA256SUMS"
 
@@ -41,11 +39,9 @@ class Bundle:
 
 
 def safe_name(text: str) -> str:
-    """``text`` as a folder name; raises UsageError when nothing usable is left."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:64]
-    if not NAME.fullmatch(name):
-        raise UsageError("cannot make a folder name of this", got=text, hint="rename the model file")
-    return name
+    """``text`` as a folder name on any device; a text without a letter or digit of ASCII becomes ``model-`` and its digest."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:64]
+    return name if NAME.fullmatch(name) else f"model-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def make_bundle(name: str, runner: bytes, program: bytes, facts: dict[str, Any]) -> Bundle:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from edgezip.deploy.bundle import SUMS, Bundle
+from edgezip.deploy.bundle import NAME, SUMS, Bundle
 from edgezip.deploy.lock import Lock
 from edgezip.deploy.transports import Reply, Transport
 from edgezip.errors import DeviceError, EdgeZipError, UsageError
@@ -45,14 +45,26 @@ class Installed:
     previous: str | None
 
 
+def check_dest(dest: str) -> str:
+    """``dest`` when it can be a folder on a device; raises UsageError."""
+    if not DEST.fullmatch(dest) or ".." in dest.split("/"):
+        raise UsageError("not a usable folder", where="--dest", expected="letters, digits, . _ - /", got=dest)
+    return dest
+
+
+def deployed(transport: Transport, dest: str) -> list[str]:
+    """Names of the models in service under ``dest``."""
+    script = 'for link in "$1"/*/current; do [ -L "$link" ] && basename "$(dirname "$link")"; done'
+    lines = transport.run(["sh", "-c", script, "sh", check_dest(dest)]).stdout.splitlines()
+    return sorted(name for name in lines if NAME.fullmatch(name))
+
+
 class Installer:
     """Versions of one model under ``dest`` of a device. ``on_step`` is called before each of STEPS (tests stop it there)."""
 
     def __init__(self, transport: Transport, dest: str, model: str, on_step: Callable[[str], None] | None = None) -> None:
-        if not DEST.fullmatch(dest) or ".." in dest.split("/"):
-            raise UsageError("not a usable folder", where="--dest", expected="letters, digits, . _ - /", got=dest)
         self.transport = transport
-        self.root = f"{dest}/{model}"
+        self.root = f"{check_dest(dest)}/{model}"
         self._where = f"{transport.name}:{self.root}"
         self._step = on_step or (lambda _: None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,8 @@ def test_unsupported_model_exits_with_five_and_names_all_nodes(tmp_path: Path, c
 REFUSED = {
     "missing model": (["nowhere.onnx", "-o", "out.ez"], 1, "no such model"),
     "missing folder": (["{model}", "-o", "no/such/folder/m.ez"], 1, "folder does not exist"),
-    "output is the model": (["{model}", "-o", "{model}"], 2, "replace the model"),
+    "output is the model": (["{model}", "-o", "{model}"], 2, "ends with .ez"),
+    "output of another kind": (["{model}", "-o", "m.bin"], 2, "ends with .ez"),
     "no output": (["{model}"], 2, "output"),
     "unknown target": (["{model}", "-o", "m.ez", "--target", "rpi44"], 2, "rpi4"),
     "unknown form": (["{model}", "-o", "m.ez", "--emit", "exe"], 2, "--emit"),
@@ -128,3 +130,15 @@ def test_bad_use_is_one_clear_message_and_nothing_written(
     assert out == ""
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx"]
     assert model.read_bytes() == before
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    model = written(tmp_path, conv())
+    monkeypatch.setattr("os.fsync", full)
+    code, _, err = run(capsys, model, "-o", tmp_path / "m.ez")
+    assert code == 1
+    assert "m.ez: No space left" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx"]

@@ -102,6 +102,7 @@ def test_recipe_and_flags_give_the_same_file(model: Path, data: Path, tmp_path: 
         (("--calib", "samples.npz", "--recipe", "r.yaml", "--num-samples", "3"), 2, "--recipe"),
         (("--calib", "samples.npz", "-o", "none/small.onnx"), 1, "none"),
         (("--calib", "samples.npz", "-o", "m.onnx"), 2, "m.onnx"),
+        (("--calib", "samples.npz", "-o", "small.txt"), 2, ".onnx"),
     ],
 )
 def test_refusals_leave_nothing_behind(

@@ -198,6 +198,65 @@ def test_emulated_pi_gives_the_same_bits_and_no_time(call: Any, folder: Path) ->
 
 @pytest.mark.emulated
 @pytest.mark.usefixtures("emulator")
+def test_a_program_says_its_target_itself(call: Any, folder: Path) -> None:
+    program = folder / "pi.ez"
+    assert call("compile", folder / "int8.onnx", "-o", program, "--target", "rpi4")[0] == 0
+    code, out, _ = call("verify", program, "--bitexact", "--emulate", "--json")
+    document = json.loads(out)
+    assert (code, document["target"], document["bitexact"]) == (0, "rpi4", True)
+    assert [path["isa"].split()[0] for path in document["paths"]][-1] == "neon"
+    assert call("bench", program, "--emulate")[0] == 0
+    assert call("run", program, "--emulate", "--input", folder / "one.npy")[0] == 0
+
+
+@pytest.mark.parametrize("verb", [["verify", "--bitexact"], ["bench"], ["run", "--input", "one.npy"], ["deploy"]])
+def test_a_program_packed_for_another_target_is_refused(
+    call: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, verb: list[str]
+) -> None:
+    """It would run on portable C there, many times slower, and nobody would know."""
+    monkeypatch.chdir(folder)
+    code, _, error = call(verb[0], "int8.ez", *verb[1:], "--target", "rpi4", "--emulate")
+    assert code == 2
+    assert "packed for host" in error
+    assert "--target rpi4" in error
+
+
+def test_a_free_dimension_is_fixed_by_every_verb(call: Any, tmp_path: Path) -> None:
+    from onnx import TensorProto, helper, save
+
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])], "free",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, "n"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "free.onnx")
+    np.save(tmp_path / "x.npy", np.ones((1, 5), np.float32))
+    model = tmp_path / "free.onnx"
+    for verb in (["bench", *QUICK], ["verify", "--bitexact"], ["run", "--input", tmp_path / "x.npy"]):
+        code, _, error = call(verb[0], model, *verb[1:])
+        assert (code, "--shape x=1x224" in error) == (1, True)
+        assert call(verb[0], model, *verb[1:], "--shape", "x=1x5")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["verify", "int8.ez", "--against", str(DEMO_MODEL), "--inputs", "x.npz", "--min", "1.5", "--json"],
+        ["bench", "int8.ez", *QUICK, "--fail-if", "p50>0.001us", "--json"],
+    ],
+)
+def test_a_failed_gate_is_one_json_object_and_exit_code_3(
+    call: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    code, out, error = call(*arguments)
+    assert code == 3
+    assert json.loads(out)["verb"] == arguments[0]
+    assert error.startswith("error: ")
+
+
+@pytest.mark.emulated
+@pytest.mark.usefixtures("emulator")
 def test_a_device_with_another_answer_is_caught(call: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     send = device.Device._send
 

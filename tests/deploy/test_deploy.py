@@ -41,6 +41,15 @@ def other_bits(program: Any) -> Any:
     return bent
 
 
+def without_vectors_but_one(program: Any) -> Any:
+    """Another version of the same program."""
+    from copy import copy
+
+    other = copy(program)
+    other.vectors = program.vectors[:1]
+    return other
+
+
 @pytest.mark.xdist_group("sshd")
 def test_on_a_device_over_ssh_the_program_is_proved_and_measured(demo_programs, ssh_device: SshDevice, tmp_path: Path) -> None:
     program = demo_programs("host")
@@ -138,6 +147,45 @@ class TestVerb:
         assert Path(facts["folder"]) == tmp_path / "dest/demo" / facts["version"]
         assert main(["deploy", str(model), *there, "--rollback"]) == 1, "there is no earlier version"
 
+    def test_rollback_names_the_model_or_takes_the_only_one(self, demo_programs, model: Path, tmp_path: Path, capsys) -> None:
+        to = ["--dest", str(tmp_path / "dest")]
+        assert main(["deploy", "--rollback", *to]) == 2
+        assert "got none" in capsys.readouterr().err
+        versions = []
+        for program in (demo_programs("host"), without_vectors_but_one(demo_programs("host"))):
+            model.write_bytes(program.to_bytes())
+            assert main(["deploy", str(model), *to, "--json"]) == 0
+            versions.append(json.loads(capsys.readouterr().out)["version"])
+        assert main(["deploy", "--rollback", *to, "--json"]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert (facts["name"], facts["version"], facts["replaced"]) == ("demo", versions[0], versions[1])
+        model.unlink()
+        assert main(["deploy", "demo", "--rollback", *to]) == 0
+        assert versions[1] in capsys.readouterr().out
+        (tmp_path / "dest/other").mkdir()
+        (tmp_path / "dest/other/current").symlink_to("x")
+        assert main(["deploy", "--rollback", *to]) == 2
+        assert "demo, other" in capsys.readouterr().err
+
+    def test_a_name_of_other_letters_gets_a_folder_of_its_own(self, model: Path, tmp_path: Path, capsys) -> None:
+        named = model.rename(tmp_path / "模.ez")
+        assert main(["deploy", str(named), "--dest", str(tmp_path / "dest"), "--json"]) == 0
+        assert Path(json.loads(capsys.readouterr().out)["folder"]).parent.name.startswith("model-")
+        assert main(["deploy", str(named), "--dest", str(tmp_path / "dest"), "--name", "digits", "--json"]) == 0
+        assert Path(json.loads(capsys.readouterr().out)["folder"]).parent.name == "digits"
+
+    def test_dry_run_in_json(self, model: Path, capsys) -> None:
+        assert main(["deploy", str(model), "--dry-run", "--json"]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert facts["dry_run"]
+        assert facts["runner_bytes"] > 0
+
+    def test_an_onnx_model_for_a_device_needs_its_kind(self, capsys) -> None:
+        from edgezip.data import DEMO_MODEL
+
+        assert main(["deploy", str(DEMO_MODEL), "--host", "pi@raspberrypi.invalid"]) == 2
+        assert "--target rpi4" in capsys.readouterr().err
+
     def test_a_device_that_does_not_answer_is_exit_code_4(self, model: Path, there: list[str], capsys) -> None:
         assert main(["deploy", str(model), *there, "-p", "1"]) == 4
         assert "refused" in capsys.readouterr().err
@@ -149,6 +197,7 @@ class TestVerb:
         ("arguments", "code", "said"),
         [
             (["--target", "rpi44"], 2, "rpi4"), (["--target", "rpi4"], 2, "--host"), (["--host", "a b"], 2, "--host"),
+            (["--dest", "a b"], 2, "--dest"),
             (["--host", "u@h", "--emulate"], 2, "leave one out"), (["--emulate"], 1, "no emulator"), (["--keep", "0"], 2, "keep"),
         ],
     )  # fmt: skip
