@@ -30,7 +30,8 @@ FLAGS = (
 PACKAGES = {"aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu"}  # Debian's name of a compiler
 # zig builds its C library once for every CPU name (a minute each): all targets of an architecture link with its baseline.
 BASELINE = {"aarch64": "generic", "x86_64": "x86_64"}
-LINK = ("-static", "-s", "-Wl,--gc-sections", "-pthread", "-lm")
+LINK = ("-static", "-Wl,--gc-sections", "-pthread", "-lm")
+STRIP = "-s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,22 +118,23 @@ def _groups(target: Target, compiler: Compiler) -> list[tuple[str, list[Path], t
     return groups
 
 
-def _digest(target: Target, compiler: Compiler) -> str:
+def _digest(target: Target, compiler: Compiler, link: tuple[str, ...]) -> str:
     root = source_folder()
-    state = hashlib.sha256(repr((FLAGS, LINK, compiler.command[1:], compiler.link[1:], compiler.version, target.isa)).encode())
+    state = hashlib.sha256(repr((FLAGS, link, compiler.command[1:], compiler.link[1:], compiler.version, target.isa)).encode())
     for path in sorted(p for p in root.rglob("*") if p.suffix in (".c", ".h", ".inc", ".txt")):
         state.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return state.hexdigest()[:24]
 
 
-def build_runner(target: Target, *, cache_dir: Path, compiler: Compiler | None = None) -> Path:
-    """Path of the static ``ez_run`` for ``target``, built now or taken from ``cache_dir``.
+def build_runner(target: Target, *, cache_dir: Path, compiler: Compiler | None = None, symbols: bool = False) -> Path:
+    """Path of the static ``ez_run`` for ``target``, built now or taken from ``cache_dir``; ``symbols``: not stripped.
 
     Raises ToolError (no compiler, or it failed: its first lines are in the message).
     """
     compiler = compiler or find_compiler(target)
     cache_dir = cache_dir.resolve()  # the compiler runs in another folder
-    final = cache_dir / "runner" / f"{target.arch}-{_digest(target, compiler)}" / "ez_run"
+    link = LINK if symbols else (*LINK, STRIP)
+    final = cache_dir / "runner" / f"{target.arch}-{_digest(target, compiler, link)}" / "ez_run"
     if final.is_file():
         return final
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -140,11 +142,11 @@ def build_runner(target: Target, *, cache_dir: Path, compiler: Compiler | None =
         fcntl.flock(lock, fcntl.LOCK_EX)  # who comes second waits, and finds the work done
         if not final.is_file():
             with tempfile.TemporaryDirectory(dir=final.parent, prefix=".build-") as scratch:
-                _build(target, compiler, Path(scratch), cache_dir).replace(final)
+                _build(target, compiler, link, Path(scratch), cache_dir).replace(final)
     return final
 
 
-def _build(target: Target, compiler: Compiler, scratch: Path, cache_dir: Path) -> Path:
+def _build(target: Target, compiler: Compiler, link: tuple[str, ...], scratch: Path, cache_dir: Path) -> Path:
     """One object a source file, as many compilers at once as there are cores, one link."""
     root = source_folder()
     calls: list[tuple[Path, list[str]]] = []
@@ -160,7 +162,7 @@ def _build(target: Target, compiler: Compiler, scratch: Path, cache_dir: Path) -
         finally:
             pool.shutdown(cancel_futures=True)
     binary = scratch / "ez_run"
-    _call(compiler.link, [*(str(made) for made, _ in calls), *LINK, "-o", str(binary)], scratch, cache_dir)
+    _call(compiler.link, [*(str(made) for made, _ in calls), *link, "-o", str(binary)], scratch, cache_dir)
     return binary
 
 
