@@ -97,8 +97,10 @@ static uint32_t by_instruction(const uint8_t *p, size_t size, uint32_t crc) {
 #define by_instruction by_table
 #endif
 
-uint32_t ez_crc32_by(int32_t is_table, const void *bytes, size_t size) {
-  return ~(is_table || !(ez_cpu_features() & EZ_CPU_CRC) ? by_table : by_instruction)(bytes, size, 0xffffffffu);
+uint32_t ez_crc32_more(uint32_t crc, const void *bytes, size_t size) {
+  return ~(ez_cpu_features() & EZ_CPU_CRC ? by_instruction : by_table)(bytes, size, ~crc);
 }
 
-uint32_t ez_crc32(const void *bytes, size_t size) { return ez_crc32_by(0, bytes, size); }
+uint32_t ez_crc32(const void *bytes, size_t size) { return ez_crc32_more(0, bytes, size); }
+
+uint32_t ez_crc32_by(int32_t is_table, const void *bytes, size_t size) { return is_table ? ~by_table(bytes, size, ~0u) : ez_crc32(bytes, size); }

@@ -7,4 +7,7 @@
 
 uint32_t ez_crc32(const void *bytes, size_t size);
 
+/* Goes on from the CRC of what came before (0: nothing). */
+uint32_t ez_crc32_more(uint32_t crc, const void *bytes, size_t size);
+
 #endif

@@ -95,7 +95,7 @@ void ez_program_get_info(const ez_program *program, ez_program_info *info) {
   const ez_header *h = program->header;
   *info = (ez_program_info){.format_version = h->format_version, .numerics = h->numerics, .layout = h->layout, .act_sign = h->act_sign,
                             .n_steps = h->n_steps, .n_tensors = h->n_tensors, .n_inputs = h->n_inputs, .n_outputs = h->n_outputs,
-                            .n_vectors = h->n_vectors, .file_bytes = h->file_bytes, .arena_bytes = h->arena_bytes, .scratch_bytes = h->scratch_bytes};
+                            .n_vectors = h->n_vectors, .crc32 = h->crc32, .file_bytes = h->file_bytes, .arena_bytes = h->arena_bytes, .scratch_bytes = h->scratch_bytes};
 }
 
 ez_status ez_program_tensor(const ez_program *program, uint32_t index, ez_tensor_info *info) {

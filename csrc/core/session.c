@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "core/affinity.h"
+#include "core/crc32.h"
 #include "core/dispatch.h"
 #include "core/pool.h"
 #include "core/program.h"
@@ -211,15 +212,36 @@ ez_status ez_session_step_info(const ez_session *s, uint32_t i, ez_step_info *in
   return EZ_OK;
 }
 
-ez_status ez_session_tensor(const ez_session *s, uint32_t index, void *data, size_t bytes) {
-  if (!s || !data || index >= s->program->header->n_tensors) return EZ_BAD_ARGUMENT;
+/* A tensor as its innermost rows: contiguous bytes each, some distance apart. */
+typedef struct stored_rows {
+  const uint8_t *first;
+  uint64_t rows, row_bytes, distance;
+} stored_rows;
+
+static stored_rows rows_of(const ez_session *s, uint32_t index) {
   const ez_tensor *t = &s->program->tensors[index];
-  if (!s->data[index]) return EZ_BAD_ARGUMENT;
-  const uint64_t size = ez_element_bytes(t->dtype), columns = (uint64_t)(t->rank ? t->dims[t->rank - 1] : 1);
-  uint64_t rows = 1;
-  for (int d = 0; d + 1 < t->rank; d++) rows *= (uint64_t)t->dims[d];
-  if (bytes != rows * columns * size) return EZ_BAD_ARGUMENT;
-  for (uint64_t r = 0; r < rows; r++) memcpy((uint8_t *)data + r * columns * size, s->data[index] + r * (uint64_t)t->row_stride * size, columns * size);
+  const uint64_t size = ez_element_bytes(t->dtype);
+  stored_rows r = {.first = s->data[index], .rows = 1, .row_bytes = (uint64_t)(t->rank ? t->dims[t->rank - 1] : 1) * size, .distance = (uint64_t)t->row_stride * size};
+  for (int d = 0; d + 1 < t->rank; d++) r.rows *= (uint64_t)t->dims[d];
+  return r;
+}
+
+ez_status ez_session_tensor(const ez_session *s, uint32_t index, void *data, size_t bytes) {
+  if (!s || !data || index >= s->program->header->n_tensors || !s->data[index]) return EZ_BAD_ARGUMENT;
+  const stored_rows r = rows_of(s, index);
+  if (bytes != r.rows * r.row_bytes) return EZ_BAD_ARGUMENT;
+  for (uint64_t i = 0; i < r.rows; i++) memcpy((uint8_t *)data + i * r.row_bytes, r.first + i * r.distance, r.row_bytes);
+  return EZ_OK;
+}
+
+ez_status ez_session_step_crc32(const ez_session *s, uint32_t i, uint32_t *crc) {
+  if (!s || !crc || !s->has_buffers || i >= s->program->header->n_steps) return EZ_BAD_ARGUMENT;
+  const ez_step *step = &s->program->steps[i];
+  *crc = 0;
+  for (int o = 0; o < step->n_outputs; o++) {
+    const stored_rows r = rows_of(s, (uint32_t)step->outputs[o]);
+    for (uint64_t k = 0; k < r.rows; k++) *crc = ez_crc32_more(*crc, r.first + k * r.distance, r.row_bytes);
+  }
   return EZ_OK;
 }
 

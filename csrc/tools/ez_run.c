@@ -1,7 +1,7 @@
 /* ez_run: runs a program (.ez) on a device. One JSON object on stdout, messages on stderr.
  *
  *   ez_run info   MODEL.ez
- *   ez_run verify MODEL.ez [--threads N]                      bundled test vectors, byte for byte
+ *   ez_run verify MODEL.ez [--threads N] [--per-step HASHES]   bundled test vectors, byte for byte; each step too
  *   ez_run run    MODEL.ez IN0.bin [IN1.bin ...] --output DIR  raw little-endian tensors; writes OUT_<i>.bin
  *   ez_run bench  MODEL.ez [--threads N] [--warmup N] [--runs N] [--min-time S] [--per-layer]
  *
@@ -9,57 +9,36 @@
  * EDGEZIP_ISA forces a kernel path. Exit codes: 0 ok, 1 error, 2 usage, 3 a test vector differs. */
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "edgezip/ez.h"
 #include "edgezip/ez_format.h"
+#include "tools/runner.h"
 
-enum { EXIT_OK = 0, EXIT_ERROR = 1, EXIT_USAGE = 2, EXIT_GATE = 3 };
-#define MAX_IO 64
-#define MAX_RUNS 1000000
-
-typedef struct options {
-  const char *verb, *model, *output, *affinity;
-  const char *inputs[MAX_IO];
-  int32_t n_inputs, threads, warmup, runs, per_layer, spin_us, solo_us;
-  double min_time_s;
-} options;
-
-typedef struct loaded {
-  ez_program *program;
-  ez_session *session;
-  ez_program_info info;
-  uint64_t load_ns;
-  void *inputs[MAX_IO], *outputs[MAX_IO];
-  size_t input_bytes[MAX_IO], output_bytes[MAX_IO];
-} loaded;
-
-static uint64_t now_ns(void) {
+uint64_t now_ns(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static int usage(const char *why, const char *what) {
+int usage(const char *why, const char *what) {
   fprintf(stderr, "ez_run: %s%s%s\n", why, *what ? ": " : "", what);
   fprintf(stderr,
-          "usage: ez_run info|verify|run|bench MODEL.ez [IN.bin ...] [--threads N] [--warmup N] [--runs N] [--min-time S] [--per-layer] [--output DIR]\n"
+          "usage: ez_run info|verify|run|bench MODEL.ez [IN.bin ...] [--threads N] [--warmup N] [--runs N] [--min-time S] [--per-layer] [--per-step FILE] [--output DIR]\n"
           "       [--affinity none|big|all|LIST] [--spin-us N] [--solo-us N]\n");
   return EXIT_USAGE;
 }
 
-static int complain(const char *what, const char *where) {
+int complain(const char *what, const char *where) {
   fprintf(stderr, "ez_run: %s: %s%s%s\n", where, what, errno ? ": " : "", errno ? strerror(errno) : "");
   return EXIT_ERROR;
 }
 
 /* --- JSON ------------------------------------------------------------------------------------------------------------------ */
 
-static void print_string(const char *text, size_t size) {
+void print_string(const char *text, size_t size) {
   putchar('"');
   for (size_t i = 0; i < size; i++) {
     const unsigned char c = (unsigned char)text[i];
@@ -92,18 +71,7 @@ static void print_tensors(const loaded *l, int is_output) {
   printf("]");
 }
 
-/* VmHWM starts anew at exec; ru_maxrss would still hold the peak of the process that started us. 0 where /proc is not mounted. */
-static long peak_memory_bytes(void) {
-  FILE *file = fopen("/proc/self/status", "r");
-  char line[256];
-  long kb = 0;
-  while (file && fgets(line, sizeof line, file))
-    if (sscanf(line, "VmHWM: %ld kB", &kb) == 1) break;
-  if (file) fclose(file);
-  return kb * 1024;
-}
-
-static void print_common(const loaded *l, const char *verb) {
+void print_common(const loaded *l, const char *verb) {
   printf("{\"ez_run\": \"%s\", \"verb\": \"%s\", \"isa\": \"%s\", \"threads\": %" PRId32 ", \"affinity\": \"%s\", \"load_us\": %.1f, \"arena_bytes\": %" PRIu64
          ", \"file_bytes\": %" PRIu64,
          ez_version(), verb, ez_session_isa(l->session), ez_session_threads(l->session), ez_session_affinity(l->session), (double)l->load_ns / 1e3, l->info.arena_bytes, l->info.file_bytes);
@@ -154,7 +122,7 @@ static void unload(loaded *l) {
   ez_program_close(l->program);
 }
 
-static void fill_from_vector(loaded *l, uint32_t vector) {
+void fill_from_vector(loaded *l, uint32_t vector) {
   for (uint32_t i = 0; i < l->info.n_inputs; i++) {
     const void *data;
     size_t bytes;
@@ -162,7 +130,7 @@ static void fill_from_vector(loaded *l, uint32_t vector) {
   }
 }
 
-static int run_once(loaded *l) { return ez_session_run(l->session, (const void *const *)l->inputs, l->outputs) != EZ_OK; }
+int run_once(loaded *l) { return ez_session_run(l->session, (const void *const *)l->inputs, l->outputs) != EZ_OK; }
 
 /* --- verbs -------------------------------------------------------------------------------------------------------------------- */
 
@@ -179,28 +147,6 @@ static int verb_info(loaded *l) {
   print_tensors(l, 1);
   printf("}\n");
   return EXIT_OK;
-}
-
-static int verb_verify(loaded *l) {
-  uint32_t passed = 0;
-  uint64_t wrong = 0;
-  for (uint32_t v = 0; v < l->info.n_vectors; v++) {
-    fill_from_vector(l, v);
-    if (run_once(l)) return complain("the runtime refused the run", "verify");
-    uint64_t differ = 0;
-    for (uint32_t i = 0; i < l->info.n_outputs; i++) {
-      const void *data;
-      size_t bytes;
-      ez_program_vector(l->program, v, 1, i, &data, &bytes);
-      for (size_t b = 0; b < bytes; b++) differ += ((const uint8_t *)data)[b] != ((const uint8_t *)l->outputs[i])[b];
-    }
-    passed += !differ;
-    wrong += differ;
-  }
-  print_common(l, "verify");
-  printf(", \"vectors\": %" PRIu32 ", \"passed\": %" PRIu32 ", \"mismatched_bytes\": %" PRIu64 "}\n", l->info.n_vectors, passed, wrong);
-  if (!l->info.n_vectors) fprintf(stderr, "ez_run: the program carries no test vectors: nothing was proved\n");
-  return passed == l->info.n_vectors && l->info.n_vectors ? EXIT_OK : EXIT_GATE;
 }
 
 static int read_file(const char *path, void *data, size_t bytes) {
@@ -246,72 +192,6 @@ static int verb_run(const options *o, loaded *l) {
   return EXIT_OK;
 }
 
-static int by_value(const void *a, const void *b) {
-  const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-  return (x > y) - (x < y);
-}
-
-/* Nearest-rank percentile of sorted values. */
-static uint64_t percentile(const uint64_t *sorted, int32_t n, int32_t percent) {
-  const int64_t rank = ((int64_t)n * percent + 99) / 100;
-  return sorted[rank > 0 ? rank - 1 : 0];
-}
-
-static void print_latency(uint64_t *ns, int32_t n) {
-  double sum = 0, squares = 0;
-  for (int32_t i = 0; i < n; i++) sum += (double)ns[i];
-  const double mean = sum / n;
-  for (int32_t i = 0; i < n; i++) squares += ((double)ns[i] - mean) * ((double)ns[i] - mean);
-  qsort(ns, (size_t)n, sizeof *ns, by_value);
-  printf(", \"latency_us\": {\"p50\": %.3f, \"p90\": %.3f, \"p99\": %.3f, \"min\": %.3f, \"mean\": %.3f, \"stdev\": %.3f, \"n\": %" PRId32 "}",
-         (double)percentile(ns, n, 50) / 1e3, (double)percentile(ns, n, 90) / 1e3, (double)percentile(ns, n, 99) / 1e3, (double)ns[0] / 1e3, mean / 1e3,
-         n > 1 ? sqrt(squares / (n - 1)) / 1e3 : 0.0, n);
-}
-
-static void print_layers(const loaded *l, const uint64_t *total, int32_t runs) {
-  printf(", \"layers\": [");
-  for (uint32_t i = 0; i < l->info.n_steps; i++) {
-    ez_step_info step;
-    ez_session_step_info(l->session, i, &step);
-    printf("%s{\"name\": ", i ? ", " : "");
-    print_string(step.name, step.name_bytes);
-    printf(", \"op\": \"%s\", \"kernel\": \"%s\", \"threads\": %" PRId32 ", \"us\": %.3f}", step.op, step.kernel, step.threads, (double)total[i] / 1e3 / runs);
-  }
-  printf("]");
-}
-
-static int verb_bench(const options *o, loaded *l) {
-  if (l->info.n_vectors) fill_from_vector(l, 0);
-  for (int32_t i = 0; i < o->warmup; i++)
-    if (run_once(l)) return complain("the runtime refused the run", "bench");
-  const int32_t most = o->min_time_s > 0 ? MAX_RUNS : o->runs;
-  uint64_t *ns = malloc((size_t)most * sizeof *ns), *total = calloc(2 * (size_t)l->info.n_steps, sizeof *total);
-  if (!ns || !total) {
-    free(ns);
-    free(total);
-    return complain("out of memory", "bench");
-  }
-  const uint64_t start = now_ns();
-  int32_t n = 0;
-  while (n < most && (n < o->runs || (double)(now_ns() - start) < o->min_time_s * 1e9)) {
-    const uint64_t before = now_ns();
-    run_once(l);
-    ns[n++] = now_ns() - before;
-    if (!o->per_layer) continue;
-    ez_session_profile(l->session, total + l->info.n_steps, l->info.n_steps);
-    for (uint32_t i = 0; i < l->info.n_steps; i++) total[i] += total[l->info.n_steps + i];
-  }
-  print_common(l, "bench");
-  printf(", \"warmup\": %" PRId32, o->warmup);
-  print_latency(ns, n);
-  printf(", \"peak_memory_bytes\": %ld", peak_memory_bytes());
-  if (o->per_layer) print_layers(l, total, n);
-  printf("}\n");
-  free(ns);
-  free(total);
-  return EXIT_OK;
-}
-
 /* --- arguments ------------------------------------------------------------------------------------------------------------------ */
 
 static int whole(const char *text, int32_t low, int32_t high, int32_t *out) {
@@ -328,6 +208,7 @@ static int parse_flag(options *o, const char *flag, const char *value) {
   if (!strcmp(flag, "--warmup")) return whole(value, 0, MAX_RUNS, &o->warmup);
   if (!strcmp(flag, "--runs")) return whole(value, 1, MAX_RUNS, &o->runs);
   if (!strcmp(flag, "--output")) return o->output = value, 1;
+  if (!strcmp(flag, "--per-step")) return o->per_step = value, 1;
   if (!strcmp(flag, "--affinity")) return o->affinity = value, 1;
   if (!strcmp(flag, "--spin-us")) return whole(value, -1, 1000000, &o->spin_us);
   if (!strcmp(flag, "--solo-us")) return whole(value, -1, 1000000, &o->solo_us);
@@ -361,7 +242,7 @@ static int parse(int argc, char **argv, options *o) {
 
 static int dispatch(const options *o, loaded *l) {
   if (!strcmp(o->verb, "info")) return verb_info(l);
-  if (!strcmp(o->verb, "verify")) return verb_verify(l);
+  if (!strcmp(o->verb, "verify")) return verb_verify(o, l);
   if (!strcmp(o->verb, "run")) return verb_run(o, l);
   return verb_bench(o, l);
 }

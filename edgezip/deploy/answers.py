@@ -74,22 +74,36 @@ class InfoAnswer(Answer):
     outputs: list[TensorAnswer]
 
 
+class StepDifference(_Strict):
+    """The first step whose outputs had other bytes than the host's reference."""
+
+    vector: int = Field(ge=0, le=1_000_000)
+    step: int = Field(ge=0, le=1_000_000)
+    name: Text
+    op: Word
+    kernel: Word
+
+
 class VerifyAnswer(Answer):
-    """Answer of ``ez_run verify``."""
+    """Answer of ``ez_run verify``; the last two with ``--per-step``."""
 
     vectors: int = Field(ge=0, le=1_000_000)
     passed: int = Field(ge=0)
     mismatched_bytes: Bytes
+    steps_checked: int | None = Field(None, ge=0, le=1 << 40)
+    first_difference: StepDifference | None = None
 
     @property
     def is_proof(self) -> bool:
-        """At least one vector, and all of them equal."""
-        return self.passed == self.vectors > 0
+        """At least one vector, and all of them equal, and all of their steps."""
+        return self.passed == self.vectors > 0 and self.first_difference is None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.passed > self.vectors or (self.passed == self.vectors) != (self.mismatched_bytes == 0):
             raise ValueError("passed, vectors and mismatched_bytes contradict each other")
+        if self.first_difference and (not self.steps_checked or self.first_difference.vector >= self.vectors):
+            raise ValueError("first_difference is of a step that was not checked")
         return self
 
 

@@ -110,8 +110,7 @@ def _groups(target: Target, compiler: Compiler) -> list[tuple[str, list[Path], t
     """(name, sources, extra flags) of each folder; only the target's ISA folders are among them."""
     root = source_folder()
     have = tuple(f"-DEZ_HAVE_{isa.upper()}=1" for isa in target.isa)
-    groups = [(name, sorted((root / name).glob("*.c")), have) for name in ("core", "ops")]
-    groups.append(("tools", [root / "tools" / "ez_run.c"], have))
+    groups = [(name, sorted((root / name).glob("*.c")), have) for name in ("core", "ops", "tools")]
     for isa in target.isa:
         folder = root / "isa" / isa
         groups.append((f"isa-{isa}", sorted(folder.glob("*.c")), have + isa_flags(folder, compiler.dialect)))

@@ -25,9 +25,13 @@ class Runner:
         """What the program is and which ISA path the device chose."""
         return self._ask(InfoAnswer, "info")[0]
 
-    def verify(self, *, threads: int = 1) -> VerifyAnswer:
-        """The bundled test vectors run there; a difference is in the answer, not an exception."""
-        answer, code = self._ask(VerifyAnswer, "verify", "--threads", str(threads), accept=(0, DIFFERS))
+    def verify(self, *, threads: int = 1, hashes: str | None = None) -> VerifyAnswer:
+        """The bundled test vectors run there; a difference is in the answer, not an exception.
+
+        ``hashes``: a file there with the hash of every step (``edgezip.measure.step_hashes``), to name the first that differs.
+        """
+        flags = ["--threads", str(threads), *(["--per-step", hashes] if hashes else [])]
+        answer, code = self._ask(VerifyAnswer, "verify", *flags, accept=(0, DIFFERS))
         if answer.is_proof != (code == 0):
             raise DeviceError("the answer and the exit code contradict each other", where=self._where("verify"), got=str(code))
         return answer

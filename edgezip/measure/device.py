@@ -13,18 +13,27 @@ from typing import Any
 
 import numpy as np
 
-from edgezip.deploy.answers import BenchAnswer
+from edgezip.deploy.answers import BenchAnswer, VerifyAnswer
 from edgezip.deploy.runner import Runner
 from edgezip.deploy.transports import Transport
 from edgezip.errors import DeviceError
 from edgezip.measure import environment, protocol, step_cost
 from edgezip.measure.bit_exact import PathCheck
-from edgezip.program import Program, Tensor
+from edgezip.measure.step_hashes import write_hashes
+from edgezip.program import HEADER, Program, Tensor
 from edgezip.runtime.reference import ReferenceSession
 
 Array = np.ndarray[Any, Any]
 NO_TIMES = "emulated: the bundled vectors were checked; a time would mean nothing, so none is given"
 UNKNOWN_ENERGY = {"energy_mj": None, "power_w": None, "power_source": "no sensor", "throttled": None}
+
+
+def _difference_of(answer: VerifyAnswer) -> str:
+    """Where a device parts from the reference, or "" when it does not."""
+    step = answer.first_difference
+    if step is not None:
+        return f"vector {step.vector}, step {step.step} ({step.name}, {step.op}, kernel {step.kernel}): bytes differ"
+    return f"bundled vectors: {answer.mismatched_bytes} bytes differ" if answer.mismatched_bytes else ""
 
 
 class Device:
@@ -38,7 +47,7 @@ class Device:
         self._folder = self._shell("mktemp -d").strip()
         self._runner = Runner(transport, self._folder)
         data = program.to_bytes()
-        self._file_bytes = len(data)
+        self._file_bytes, self._header = len(data), data[: HEADER.itemsize]
         try:
             self._send("model.ez", data)
             self._send("ez_run", runner)
@@ -72,13 +81,13 @@ class Device:
         return {tensor.name: self._fetch(position, tensor) for position, tensor in enumerate(self._edges(self._program.outputs))}
 
     def check_bits(self, program: Program, samples: Sequence[Mapping[str, Array]]) -> list[PathCheck]:
-        """The bundled vectors there, then the outputs of ``samples`` against the NumPy reference here."""
+        """Every step of the bundled vectors there, then the outputs of ``samples``, against the NumPy reference here."""
         check = PathCheck(f"{self.isa} ({self.name})")
         if program.vectors:
-            answer = self._runner.verify()
-            check.samples = answer.passed
-            if answer.passed != answer.vectors:
-                check.first_difference = f"bundled vectors: {answer.mismatched_bytes} bytes differ"
+            self._send("steps.txt", write_hashes(program, self._header))
+            answer = self._runner.verify(hashes=f"{self._folder}/steps.txt")
+            check.samples, check.steps = answer.passed, answer.steps_checked or 0
+            check.first_difference = _difference_of(answer)
         for number, feeds in enumerate(samples):
             if check.is_exact:
                 check.first_difference = self._difference(program, feeds, number)

@@ -39,6 +39,19 @@ def ask(verb: str, text: str) -> Any:
     return parse(text, GOOD[verb][0], verb, "device")
 
 
+STEP = {"vector": 1, "step": 7, "name": "c", "op": "conv", "kernel": "neon"}
+
+
+def test_the_first_differing_step_is_read_and_must_have_been_checked() -> None:
+    wrong = {"passed": 1, "mismatched_bytes": 4, "steps_checked": 20}
+    answer = ask("verify", json.dumps(whole("verify", **wrong, first_difference=STEP)))
+    assert answer.first_difference.name == "c"
+    assert not answer.is_proof
+    for bad in ({"steps_checked": 0}, {"steps_checked": None}, {"first_difference": {**STEP, "vector": 2}}):
+        with pytest.raises(DeviceError, match="not checked"):
+            ask("verify", json.dumps(whole("verify", **{**wrong, "first_difference": STEP, **bad})))
+
+
 @pytest.mark.parametrize("verb", GOOD)
 def test_an_honest_answer_is_read(verb: str) -> None:
     assert ask(verb, json.dumps(whole(verb))).verb == verb

@@ -71,6 +71,7 @@ typedef struct ez_program_info {
   uint32_t layout;   /* EZ_LAYOUT_* of the packed weights */
   uint32_t act_sign; /* 0 or 0x80: stored activation byte = logical byte XOR act_sign */
   uint32_t n_steps, n_tensors, n_inputs, n_outputs, n_vectors;
+  uint32_t crc32;    /* of the header, which holds those of all sections: another file has another */
   uint64_t file_bytes, arena_bytes, scratch_bytes;
 } ez_program_info;
 
@@ -121,6 +122,8 @@ ez_status ez_session_step(ez_session *session, uint32_t step);
 ez_status ez_session_step_info(const ez_session *session, uint32_t step, ez_step_info *info);
 /* Copies the tensor, made contiguous, as stored bytes (activations still XOR act_sign), to `data` of `bytes` capacity. */
 ez_status ez_session_tensor(const ez_session *session, uint32_t tensor, void *data, size_t bytes);
+/* CRC-32 (zlib) of the bytes that ez_session_tensor would give for the outputs of a step, one after another; right after that step. */
+ez_status ez_session_step_crc32(const ez_session *session, uint32_t step, uint32_t *crc);
 /* Nanoseconds of each step of the last run (needs options.profile). */
 ez_status ez_session_profile(const ez_session *session, uint64_t *ns, uint32_t n_steps);
 const char *ez_session_isa(const ez_session *session);
