@@ -26,6 +26,11 @@ class Quiet:
         if self.cores:
             os.sched_setaffinity(pid, self.cores[-threads:])
 
+    def prefix(self) -> list[str]:
+        """What stands before a single-threaded command that runs within a moment."""
+        pinned = ["taskset", "-c", str(self.cores[-1])] if self.cores else []
+        return [*(["chrt", "-f", str(PRIORITY)] if self.is_realtime else []), *pinned]
+
     @contextmanager
     def moment(self, pids: list[int]) -> Iterator[None]:
         """Holds the lock, and raises all threads of the processes, for as long as the block lasts."""

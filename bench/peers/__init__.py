@@ -4,7 +4,8 @@ A peer module exports
 
 * ``ENVIRONMENT``: the folder below .work/peers that holds its Python, "" for the project's own;
 * ``REQUIREMENTS``: what pip installs there (``python -m bench.peers setup NAME...``);
-* ``ROWS``: what is measured of it (``bench.peers.row.Row``);
+* ``ROWS``: what is measured of it on whole networks (``bench.peers.row.Row``);
+* ``OPERATOR_ROWS``: what is measured of it on single operators (``bench.one_op``);
 * ``convert(kit, row)``: makes the row's model file in the kit folder (``bench.kit``) out of the kit's ONNX files;
 * ``load(path, threads, feed, options) -> Loaded``: bound to one feed.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,7 +43,8 @@ class Worker:
         if interpreter is None:
             self.failure = "not installed"
             return
-        command = [str(interpreter), "-m", "bench.peers.worker", candidate.peer, candidate.row.label, str(kit), str(threads)]
+        row = json.dumps(asdict(candidate.row))
+        command = [str(interpreter), "-m", "bench.peers.worker", candidate.peer, row, str(kit), str(threads)]
         self._errors: IO[str] = (kit / f"{candidate.name.replace(' ', '_')}.log").open("w+")
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
@@ -110,8 +111,19 @@ def environment_of(candidate: Candidate, threads: int) -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **candidate.settings}
 
 
-def measure(candidates: Sequence[Candidate], kit: Path, threads: int, rounds: int, seconds: float, quiet: Quiet) -> list[Worker]:
-    """Loads all, then ``rounds`` rounds in which each runs for ``seconds``, the order turning by one each round."""
+def measure(
+    candidates: Sequence[Candidate],
+    kit: Path,
+    threads: int,
+    rounds: int,
+    seconds: float,
+    quiet: Quiet,
+    each_round: Callable[[], object] = lambda: None,
+) -> list[Worker]:
+    """Loads all, then ``rounds`` rounds in which each runs for ``seconds``, the order turning by one each round.
+
+    ``each_round`` runs in the same quiet moment.
+    """
     workers = []
     for candidate in candidates:  # one after another: loading on two cores at once would make neither faster
         workers.append(Worker(candidate, kit, threads, quiet))
@@ -121,6 +133,7 @@ def measure(candidates: Sequence[Candidate], kit: Path, threads: int, rounds: in
         with quiet.moment([worker.pid for worker in workers if worker.pid is not None]):
             for worker in workers[turn:] + workers[:turn]:
                 worker.round(seconds)
+            each_round()
     for worker in workers:
         worker.end()
     return workers

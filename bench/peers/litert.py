@@ -14,6 +14,7 @@ ENVIRONMENT = "litert"
 REQUIREMENTS = ("ai-edge-litert", "ai-edge-quantizer", "onnx", "numpy")
 FLOAT, QUANTISED = "litert.float.tflite", "litert.int8.tflite"
 ROWS = (Row("litert float32", FLOAT32, FLOAT), Row("litert int8", INT8, QUANTISED))
+OPERATOR_ROWS = ROWS
 
 
 def convert(kit: Path, row: Row) -> None:

@@ -15,6 +15,7 @@ ROWS = (
     Row("mnn float32", FLOAT32, "float.mnn", options={"precision": "high", "memory": "normal"}),
     Row("mnn int8 dynamic", INT8, "w8.mnn", options={"precision": "high", "memory": "low"}),
 )
+OPERATOR_ROWS: tuple[Row, ...] = ()
 
 
 def convert(kit: Path, row: Row) -> None:

@@ -14,6 +14,7 @@ from bench.peers.row import FLOAT32, Array, Feed, Loaded, Row
 ENVIRONMENT = "ncnn"
 REQUIREMENTS = ("ncnn", "pnnx", "numpy")
 ROWS = (Row("ncnn float32", FLOAT32, "ncnn.param"),)
+OPERATOR_ROWS: tuple[Row, ...] = ()
 
 
 def convert(kit: Path, row: Row) -> None:

@@ -14,6 +14,11 @@ ROWS = (
     Row("onnxruntime int8 u8s8", INT8, "u8s8.onnx", takes_stored=True),
     Row("onnxruntime int8 s8s8", INT8, "s8s8.onnx", takes_stored=True),
 )
+OPERATOR_ROWS = (
+    ROWS[0],
+    Row("onnxruntime int8 fused", INT8, "u8s8.onnx", takes_stored=True),  # QLinearMatMul, QLinearConv
+    Row("onnxruntime MatMulInteger", INT8, "matmulinteger.onnx", takes_stored=True),
+)
 
 
 def convert(kit: Path, row: Row) -> None:
