@@ -1,4 +1,4 @@
-"""The float32 functions of ``csrc/ops/float_functions.h`` in NumPy, bit for bit: same polynomials, same order, no FMA.
+"""The float32 functions of ``csrc/core/float_functions.h`` in NumPy, bit for bit: same polynomials, same order, no FMA.
 
 Change both or none; a test compares them over all kinds of floats.
 """

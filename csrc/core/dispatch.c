@@ -79,6 +79,18 @@ static ez_status refuse(ez_error *error, const char *isa, const char *why) {
   return EZ_BAD_ISA;
 }
 
+/* Row kernels that are still missing, from the next table of the chain. */
+static void fill_rows(ez_rows *rows, const ez_rows *more) {
+  typedef void (*slot)(void);
+  slot have[sizeof *rows / sizeof(slot)], offered[sizeof *rows / sizeof(slot)];
+  if (!more) return;
+  memcpy(have, rows, sizeof *rows);
+  memcpy(offered, more, sizeof *more);
+  for (size_t i = 0; i < sizeof have / sizeof *have; i++)
+    if (!have[i]) have[i] = offered[i];
+  memcpy(rows, have, sizeof *rows);
+}
+
 ez_status ez_kernels_resolve(const char *isa, uint32_t layout, uint32_t act_sign, ez_kernels *out, const char **name, ez_error *error) {
   const char *wanted = isa ? isa : getenv("EDGEZIP_ISA");
   const ez_isa *first = NULL;
@@ -93,7 +105,6 @@ ez_status ez_kernels_resolve(const char *isa, uint32_t layout, uint32_t act_sign
   memset(out, 0, sizeof *out);
   out->act_sign = act_sign;
   out->layout = layout;
-  const ez_rows *rows = NULL;
   for (const ez_isa *t = first; t; t = next_of(t)) {
     if (!ez_isa_runs_here(t)) continue;
     const int fits = reads(t, layout, act_sign);
@@ -101,9 +112,9 @@ ez_status ez_kernels_resolve(const char *isa, uint32_t layout, uint32_t act_sign
     if (!out->depthwise_s8 && t->depthwise_s8 && fits) out->depthwise_s8 = t;
     if (!out->gemm_f32 && t->gemm_f32) out->gemm_f32 = t;
     if (!out->depthwise_f32 && t->depthwise_f32) out->depthwise_f32 = t;
-    if (!rows && t->rows) rows = t->rows;
+    fill_rows(&out->rows, t->rows);
+    fill_rows(&out->rows, t->compiled_rows);
   }
-  out->rows = *rows;
   *name = first->name;
   return EZ_OK;
 }

@@ -77,8 +77,9 @@ typedef struct ez_depthwise_f32_args {
   float lo, hi;
 } ez_depthwise_f32_args;
 
-/* Row kernels: n contiguous elements, in place allowed where types are equal. Written once in isa/rows.inc, compiled per ISA
- * with that folder's flags (the compiler vectorises them), or replaced by hand-written ones. */
+/* Row kernels: n contiguous elements, in place allowed where types are equal. All are written once in isa/rows.inc and compiled per
+ * ISA with that folder's flags (the compiler vectorises them): compiled_rows. `rows` are hand-written ones; a slot left NULL there
+ * falls to compiled_rows, then to the next table of the chain. */
 typedef struct ez_rows {
   void (*add_s8)(const uint8_t *a, const uint8_t *b, uint8_t *y, size_t n, uint32_t act_sign, int32_t za, int32_t zb, float ma, float mb, int32_t zy, int32_t lo, int32_t hi);
   void (*sub_s8)(const uint8_t *a, const uint8_t *b, uint8_t *y, size_t n, uint32_t act_sign, int32_t za, int32_t zb, float ma, float mb, int32_t zy, int32_t lo, int32_t hi);
@@ -90,9 +91,14 @@ typedef struct ez_rows {
   void (*max_s8)(const uint8_t *const *x, int32_t taps, uint8_t *y, size_t n, uint32_t act_sign);                       /* max over taps rows */
   void (*sum_s8)(const uint8_t *const *x, int32_t taps, int32_t *sums, size_t n, uint32_t act_sign, int32_t zx);        /* sums[i] += over taps of (x - zx) */
   void (*scale_s32)(const int32_t *sums, uint8_t *y, size_t n, uint32_t act_sign, float count, float m, int32_t zy, int32_t lo, int32_t hi);
-  void (*add_f32)(const float *a, const float *b, float *y, size_t n, float lo, float hi);
-  void (*mul_f32)(const float *a, const float *b, float *y, size_t n, float lo, float hi);
-  void (*clip_f32)(const float *x, float *y, size_t n, float lo, float hi);
+  void (*prelu_s8)(const uint8_t *x, const float *positive, const float *negative, uint8_t *y, size_t n, uint32_t act_sign, int32_t zx, int32_t zy, int32_t lo, int32_t hi);
+  void (*lerp_s8)(const uint8_t *const corner[4], float across, float down, uint8_t *y, size_t n, uint32_t act_sign, int32_t zx, float m, int32_t zy, int32_t lo, int32_t hi);
+  void (*softmax_s8)(const uint8_t *x, const float *table, uint8_t *y, size_t n, uint32_t act_sign, float m, int32_t zy); /* table[d] = exp(-d * sx) */
+  void (*unary_f32)(int32_t kind, const float *x, float *y, size_t n, float alpha, float beta);               /* EZ_UNARY_* */
+  void (*binary_f32)(int32_t kind, const float *a, const float *b, float *y, size_t n, float lo, float hi);   /* EZ_BINARY_ADD .. MAX */
+  void (*prelu_f32)(const float *x, const float *slope, float *y, size_t n);
+  void (*lerp_f32)(const float *const corner[4], float across, float down, float *y, size_t n);
+  void (*softmax_f32)(const float *x, float *y, size_t n);
   void (*max_f32)(const float *const *x, int32_t taps, float *y, size_t n);
   void (*sum_f32)(const float *const *x, int32_t taps, float *sums, size_t n); /* sums[i] += ascending taps */
 } ez_rows;
@@ -115,7 +121,7 @@ typedef struct ez_isa {
   void (*gemm_f32)(const ez_gemm_f32_args *args);
   void (*depthwise_s8)(const ez_depthwise_s8_args *args);
   void (*depthwise_f32)(const ez_depthwise_f32_args *args);
-  const ez_rows *rows;
+  const ez_rows *rows, *compiled_rows;
   ez_rates rates;
 } ez_isa;
 

@@ -72,27 +72,6 @@ typedef struct job {
   int32_t dtype, axis, pieces; /* axis: the one that is cut among threads */
 } job;
 
-#define EACH_F32(expression)                                                   \
-  EZ_VECTOR_LOOP                                                               \
-  for (size_t i = 0; i < n; i++) {                                             \
-    const float u = a[i], v = b[i];                                            \
-    y[i] = ez_clamp((expression), lo, hi);                                     \
-  }                                                                            \
-  break
-
-static void arithmetic_f32(const job *j, const float *a, const float *b, float *y, size_t n) {
-  const float lo = j->p->float_lo, hi = j->p->float_hi;
-  switch (j->p->kind) {
-    case EZ_BINARY_ADD: j->rows->add_f32(a, b, y, n, lo, hi); break;
-    case EZ_BINARY_MUL: j->rows->mul_f32(a, b, y, n, lo, hi); break;
-    case EZ_BINARY_SUB: EACH_F32(u - v);
-    case EZ_BINARY_DIV: EACH_F32(u / v);
-    case EZ_BINARY_MIN: EACH_F32(u < v ? u : v);
-    case EZ_BINARY_MAX: EACH_F32(u > v ? u : v);
-    default: break;
-  }
-}
-
 #define EACH_BOOL(expression)                                                  \
   for (size_t i = 0; i < n; i++) {                                             \
     const float u = a[i], v = b[i];                                            \
@@ -154,7 +133,7 @@ static void contiguous(const job *j, const uint8_t *a, const uint8_t *b, uint8_t
   const float *fa = (const float *)(const void *)a, *fb = (const float *)(const void *)b;
   if (j->dtype == EZ_DTYPE_BOOL) logic(j->p->kind, a, b, y, n);
   else if (j->dtype == EZ_DTYPE_F32 && is_comparison(j->p->kind)) compare_f32(j->p->kind, fa, fb, y, n);
-  else if (j->dtype == EZ_DTYPE_F32) arithmetic_f32(j, fa, fb, (float *)(void *)y, n);
+  else if (j->dtype == EZ_DTYPE_F32) j->rows->binary_f32(j->p->kind, fa, fb, (float *)(void *)y, n, j->p->float_lo, j->p->float_hi);
   else if (is_comparison(j->p->kind)) compare_s8(j, a, b, y, n);
   else arithmetic_s8(j, a, b, y, n);
 }

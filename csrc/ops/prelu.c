@@ -1,8 +1,6 @@
 /* A slope for each channel (last axis) on negative values. */
 #include <string.h>
 
-#include "core/numerics.h"
-#include "isa/vector.h"
 #include "ops/operands.h"
 
 static ez_status check_prelu(ez_check *check) {
@@ -27,26 +25,6 @@ typedef struct job {
   int32_t pieces;
 } job;
 
-static void row_f32(const float *x, const float *slope, float *y, int32_t n) {
-  EZ_VECTOR_LOOP
-  for (int32_t c = 0; c < n; c++) {
-    const float v = x[c], below = v * slope[c];
-    y[c] = v < 0.0f ? below : v;
-  }
-}
-
-static void row_s8(const job *j, const uint8_t *x, const float *multipliers, uint8_t *y) {
-  const float *positive = multipliers, *negative = multipliers + j->p->channels;
-  const uint32_t sign = j->run->kernels->act_sign;
-  const int32_t channels = j->p->channels, lo = j->p->lo, hi = j->p->hi;
-  const int32_t zx = j->run->tensors[j->run->step->inputs[0]].zero_point, zy = j->run->tensors[j->run->step->outputs[0]].zero_point;
-  EZ_VECTOR_LOOP
-  for (int32_t c = 0; c < channels; c++) {
-    const float steps = ez_centred(x[c], sign, zx), above = positive[c], below = negative[c];
-    y[c] = ez_store(ez_to_s8(steps * (steps < 0.0f ? below : above), lo, hi, zy), sign);
-  }
-}
-
 static void run_piece(void *context, int32_t piece, int32_t thread) {
   (void)thread;
   const job *j = context;
@@ -54,12 +32,14 @@ static void run_piece(void *context, int32_t piece, int32_t thread) {
   const uint8_t *x = j->run->data[s->inputs[0]];
   uint8_t *y = j->run->data[s->outputs[0]];
   const float *factors = (const float *)(const void *)j->run->data[s->inputs[1]];
-  const int64_t channels = j->p->channels;
-  for (int64_t r = ez_piece_start(j->rows, j->pieces, piece); r < ez_piece_start(j->rows, j->pieces, piece + 1); r++)
-    if (j->run->tensors[s->inputs[0]].dtype == EZ_DTYPE_F32)
-      row_f32((const float *)(const void *)x + r * channels, factors, (float *)(void *)y + r * channels, j->p->channels);
-    else
-      row_s8(j, x + r * channels, factors, y + r * channels);
+  const size_t channels = (size_t)j->p->channels;
+  const ez_rows *rows = &j->run->kernels->rows;
+  const int32_t zx = j->run->tensors[s->inputs[0]].zero_point, zy = j->run->tensors[s->outputs[0]].zero_point;
+  for (int64_t r = ez_piece_start(j->rows, j->pieces, piece); r < ez_piece_start(j->rows, j->pieces, piece + 1); r++) {
+    const size_t at = (size_t)r * channels;
+    if (j->run->tensors[s->inputs[0]].dtype == EZ_DTYPE_F32) rows->prelu_f32((const float *)(const void *)x + at, factors, (float *)(void *)y + at, channels);
+    else rows->prelu_s8(x + at, factors, factors + channels, y + at, channels, j->run->kernels->act_sign, zx, zy, j->p->lo, j->p->hi);
+  }
 }
 
 static void run_prelu(const ez_run *run) {

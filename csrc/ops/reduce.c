@@ -3,7 +3,7 @@
 
 #include "core/numerics.h"
 #include "ops/operands.h"
-#include "ops/sums.h"
+#include "core/sums.h"
 
 #define BLOCK 512 /* inner elements of one piece of work */
 #define ROWS 64

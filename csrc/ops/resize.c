@@ -1,8 +1,6 @@
 /* Linear resize, NHWC: neighbours and weights of every row and column come as tables from the host. */
 #include <string.h>
 
-#include "core/numerics.h"
-#include "isa/vector.h"
 #include "ops/operands.h"
 
 static ez_status check_resize(ez_check *check) {
@@ -34,29 +32,6 @@ typedef struct job {
   size_t pixel_x, pixel_y; /* bytes */
 } job;
 
-static void pixel_f32(const float *const corner[4], float across, float down, float *y, int32_t channels) {
-  const float *a = corner[0], *b = corner[1], *c = corner[2], *d = corner[3];
-  EZ_VECTOR_LOOP
-  for (int32_t i = 0; i < channels; i++) {
-    const float top = a[i] + (b[i] - a[i]) * across, bottom = c[i] + (d[i] - c[i]) * across;
-    y[i] = top + (bottom - top) * down;
-  }
-}
-
-static void pixel_s8(const job *j, const uint8_t *const corner[4], float across, float down, uint8_t *y) {
-  const uint32_t sign = j->run->kernels->act_sign;
-  const int32_t zx = j->x->zero_point, zy = j->y->zero_point, lo = j->p->lo, hi = j->p->hi;
-  const float scale = j->p->scale;
-  const uint8_t *pa = corner[0], *pb = corner[1], *pc = corner[2], *pd = corner[3];
-  const int32_t channels = j->x->dims[3];
-  EZ_VECTOR_LOOP
-  for (int32_t i = 0; i < channels; i++) {
-    const float a = ez_centred(pa[i], sign, zx), b = ez_centred(pb[i], sign, zx), c = ez_centred(pc[i], sign, zx), d = ez_centred(pd[i], sign, zx);
-    const float top = a + (b - a) * across, bottom = c + (d - c) * across;
-    y[i] = ez_store(ez_to_s8((top + (bottom - top) * down) * scale, lo, hi, zy), sign);
-  }
-}
-
 /* Indices come from the file unproved: they are held inside here. */
 static size_t held(int32_t index, int32_t size) { return (size_t)(index < 0 ? 0 : index >= size ? size - 1 : index); }
 
@@ -64,6 +39,8 @@ static void run_row(void *context, int32_t item, int32_t thread) {
   (void)thread;
   const job *j = context;
   const ez_step *s = j->run->step;
+  const ez_rows *rows = &j->run->kernels->rows;
+  const size_t channels = (size_t)j->x->dims[3];
   const int32_t height = j->y->dims[1], width = j->y->dims[2], i = item % height;
   const int32_t *index_h = (const int32_t *)(const void *)j->run->data[s->inputs[1]], *index_w = (const int32_t *)(const void *)j->run->data[s->inputs[3]];
   const float down = ((const float *)(const void *)j->run->data[s->inputs[2]])[i], *weight_w = (const float *)(const void *)j->run->data[s->inputs[4]];
@@ -74,8 +51,9 @@ static void run_row(void *context, int32_t item, int32_t thread) {
   for (int32_t k = 0; k < width; k++, y += j->pixel_y) {
     const size_t left = held(index_w[k], j->x->dims[2]) * j->pixel_x, right = held(index_w[width + k], j->x->dims[2]) * j->pixel_x;
     const uint8_t *corner[4] = {top + left, top + right, bottom + left, bottom + right};
-    if (j->x->dtype == EZ_DTYPE_S8) pixel_s8(j, corner, weight_w[k], down, y);
-    else pixel_f32((const float *const *)(const void *)corner, weight_w[k], down, (float *)(void *)y, j->x->dims[3]);
+    if (j->x->dtype == EZ_DTYPE_S8)
+      rows->lerp_s8(corner, weight_w[k], down, y, channels, j->run->kernels->act_sign, j->x->zero_point, j->p->scale, j->y->zero_point, j->p->lo, j->p->hi);
+    else rows->lerp_f32((const float *const *)(const void *)corner, weight_w[k], down, (float *)(void *)y, channels);
   }
 }
 

@@ -22,7 +22,7 @@ C_NAMES = {
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     folder = tmp_path_factory.mktemp("functions")
-    body = '#include "ops/float_functions.h"\n#include <stddef.h>\n'
+    body = '#include "core/float_functions.h"\n#include <stddef.h>\n'
     for name in [*C_NAMES.values()]:
         body += f"void all_{name}(const float *x, float *y, size_t n) {{ for (size_t i = 0; i < n; i++) y[i] = {name}(x[i]); }}\n"
     (folder / "all.c").write_text(body)

@@ -18,6 +18,6 @@ const ez_isa ez_isa_avx2 = {
     .gemm_f32 = ez_avx2_gemm_f32,
     .depthwise_s8 = ez_avx2_depthwise_s8,
     .depthwise_f32 = ez_avx2_depthwise_f32,
-    .rows = &ez_rows_avx2,
+    .compiled_rows = &ez_rows_avx2,
     .rates = {.gemm_s8 = 50, .gemm_f32 = 30, .depthwise_s8 = 20, .depthwise_f32 = 10},
 };

@@ -14,6 +14,6 @@ const ez_isa ez_isa_dotprod = {
     .gemm_s8_panels = 4,
     .gemm_s8 = ez_dotprod_gemm_s8,
     .depthwise_s8 = ez_dotprod_depthwise_s8,
-    .rows = &ez_rows_dotprod,
+    .compiled_rows = &ez_rows_dotprod,
     .rates = {.gemm_s8 = 40, .depthwise_s8 = 12},
 };

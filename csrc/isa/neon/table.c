@@ -18,6 +18,6 @@ const ez_isa ez_isa_neon = {
     .gemm_f32 = ez_neon_gemm_f32,
     .depthwise_s8 = ez_neon_depthwise_s8,
     .depthwise_f32 = ez_neon_depthwise_f32,
-    .rows = &ez_rows_neon,
+    .compiled_rows = &ez_rows_neon,
     .rates = {.gemm_s8 = 6, .gemm_f32 = 4, .depthwise_s8 = 4, .depthwise_f32 = 2},
 };

@@ -15,6 +15,6 @@ const ez_isa ez_isa_portable = {
     .gemm_f32 = ez_portable_gemm_f32,
     .depthwise_s8 = ez_portable_depthwise_s8,
     .depthwise_f32 = ez_portable_depthwise_f32,
-    .rows = &ez_rows_portable,
+    .compiled_rows = &ez_rows_portable,
     .rates = {.gemm_s8 = 2, .gemm_f32 = 2, .depthwise_s8 = 1, .depthwise_f32 = 1},
 };
