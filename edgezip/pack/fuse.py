@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from edgezip.pack import compose
+from edgezip.pack import compose, fuse_float
 from edgezip.pack.builder import Builder, elements
 from edgezip.pack.uses import is_whole, readers, writers
 from edgezip.program import Binary, Convert, DType, Op, Place, Step, Unary
@@ -22,6 +22,7 @@ def run(builder: Builder) -> None:
     """Tables of tables, then clip, table and residual add into their producers, then parts of tensors used in place."""
     drop_unread(builder)
     compose.run(builder)
+    fuse_float.run(builder)
     drop_unread(builder)
     for index in range(len(builder.steps)):
         step = builder.steps[index]

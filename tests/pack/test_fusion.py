@@ -173,6 +173,25 @@ def test_float_convolution_takes_its_clip_and_writes_the_graph_output_itself() -
     assert program.tensors[program.steps[-1].outputs[0]].place is Place.OUTPUT
 
 
+@pytest.mark.parametrize("operands", [("c", "s"), ("s", "c")], ids="-".join)
+def test_float_silu_written_as_two_nodes_is_one_step_with_the_same_bits(operands: tuple[str, str]) -> None:
+    nodes = [node("Conv", ["x", "w"], "c"), node("Sigmoid", ["c"], "s"), node("Mul", operands)]
+    constants = {"w": weights(6, 4, 1, 1)}
+    apart = build([*nodes, node("Neg", ["s"], "z")], constants, outputs=("y", "z"))  # a second reader keeps the sigmoid
+    feeds = feeds_for(apart)
+    program, results = run_everywhere(build(nodes, constants), feeds)
+    kept, wanted = run_everywhere(apart, feeds)
+    assert Op.BINARY in ops_of(kept)
+    assert Op.BINARY not in ops_of(program)
+    np.testing.assert_array_equal(results["y"], wanted["y"])
+
+
+def test_product_with_the_sigmoid_of_another_tensor_stays_a_product() -> None:
+    model = build([node("Sigmoid", ["a"], "s"), node("Mul", ["b", "s"])], inputs={"a": (3, 5), "b": (3, 5)})
+    program, _ = run_everywhere(model, feeds_for(model))
+    assert ops_of(program) == [Op.UNARY, Op.BINARY]
+
+
 def test_float_sum_takes_its_clip() -> None:
     model = build([node("Add", ["a", "b"], "s"), node("Clip", ["s", "lo", "hi"])], _bounds(), {"a": (3, 5), "b": (3, 5)})
     program, results = run_everywhere(model, feeds_for(model))
