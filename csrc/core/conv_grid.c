@@ -199,10 +199,12 @@ void ez_conv_grid_finish(const ez_conv_grid *grid, int32_t segment, int32_t firs
 
 int32_t ez_conv_grid_block(const ez_conv_grid *grid, int32_t most, int32_t step, int32_t threads) {
   int32_t blocks = (grid->length + most - 1) / most;
-  if (threads > 1) {
-    const int64_t wanted = (4 * (int64_t)threads + grid->segments - 1) / grid->segments;
-    const int32_t finest = (grid->length + step - 1) / step;
-    if (blocks < wanted) blocks = wanted < finest ? (int32_t)wanted : finest;
+  const int64_t wanted = (4 * (int64_t)threads + grid->segments - 1) / grid->segments;
+  if (threads > 1 && blocks < wanted) {
+    /* Rounded down: the threads take equal numbers of blocks, and the last block is the short one. 14x14 pixels for two threads are 8 blocks of
+     * 24 and one of 4, 96 pixels and 100; 36 a block would be 108 and 88. */
+    const int32_t size = (int32_t)(grid->length / wanted) / step * step;
+    return size > step ? size : step;
   }
   const int32_t size = ((grid->length + blocks - 1) / blocks + step - 1) / step * step;
   return size < most ? size : most;
