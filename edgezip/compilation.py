@@ -57,7 +57,7 @@ def make_vectors(program: Program, samples: Sequence[Mapping[str, Array]], count
     made = []
     for feed in feeds:
         results = session.run(feed)
-        inputs = [np.ascontiguousarray(feed[program.tensors[i].name]) for i in program.inputs]
+        inputs = [np.asarray(feed[program.tensors[i].name], order="C") for i in program.inputs]
         made.append(inputs + [results[program.tensors[i].name] for i in program.outputs])
     return made
 

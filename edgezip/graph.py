@@ -413,11 +413,12 @@ def _first_after(model: Model, value: Value) -> Node | None:
 def replace_uses(old: Value, new: Value, *, uses: Iterable[Use] | None = None, outputs: bool = False) -> None:
     """Lets nodes read ``new`` instead of ``old``: all of them, or the given uses only.
 
-    With ``outputs`` a graph output moves too and keeps its name: ``new`` takes the name, ``old`` gets a fresh one.
+    With ``outputs`` a graph output moves too and keeps its name: ``new`` takes the name, ``old`` gets a fresh one; an input that
+    is an output as well stays both.
     """
     for node, index in consumers(old) if uses is None else list(uses):
         node.replace_input_with(index, new)
-    if outputs and old.is_graph_output():
+    if outputs and old.is_graph_output() and not old.is_graph_input():
         graph = old.graph
         assert graph is not None
         for index, value in enumerate(graph.outputs):

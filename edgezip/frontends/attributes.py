@@ -30,6 +30,8 @@ WINDOW_OPS = {
     "MaxUnpool",
     "DeformConv",
 }
+RESHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"}  # as many elements out as in
+MAX_STEP = (1 << 31) - 1
 AXIS_OPS = {
     "ArgMax",
     "ArgMin",
@@ -70,6 +72,12 @@ def check_against_shapes(model: Model, where: str) -> None:
             _check_axis(node, place)
         if node.op_type == "Transpose":
             _check_perm_length(node, place)
+        if node.op_type in RESHAPES:
+            _check_elements(node, place)
+        if node.op_type == "Gemm":
+            _check_product(node, place)
+        if node.op_type in {"QuantizeLinear", "DequantizeLinear"}:
+            _check_scales(node, place)
 
 
 def _refuse(place: str, field: str, expected: str, got: Any) -> NoReturn:
@@ -90,8 +98,9 @@ def _check_range(node: Node, place: str, field: str, low: int, high: int = MAX_W
 def _check_window(node: Node, place: str) -> None:
     for field in ("kernel_shape", "strides", "dilations"):
         _check_range(node, place, field, 1)
-    for field in ("pads", "output_padding", "output_shape"):
+    for field in ("pads", "output_padding"):
         _check_range(node, place, field, 0)
+    _check_range(node, place, "output_shape", 1)
     if graph.attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID", ""):
         _refuse(place, "auto_pad", "NOTSET, SAME_UPPER, SAME_LOWER or VALID", graph.attribute(node, "auto_pad"))
     kernel = _kernel_of(node, place)
@@ -106,6 +115,17 @@ def _check_window(node: Node, place: str) -> None:
         held = graph.attribute(node, field)
         if held is not None and len(held) != length:
             _refuse(place, field, f"{length} numbers for a kernel of {len(kernel)} dimensions", list(held))
+    _check_output_padding(node, len(kernel), place)
+
+
+def _check_output_padding(node: Node, axes: int, place: str) -> None:
+    """Padding as wide as the stride and the dilation would be rows that no input reaches."""
+    padding = graph.attribute(node, "output_padding") or (0,) * axes
+    strides = graph.attribute(node, "strides") or (1,) * axes
+    dilations = graph.attribute(node, "dilations") or (1,) * axes
+    for number, *steps in zip(padding, strides, dilations, strict=False):
+        if number >= max(steps) > 0 and number:
+            _refuse(place, "output_padding", f"less than the stride or dilation, {max(steps)}", list(padding))
 
 
 def _kernel_of(node: Node, place: str) -> tuple[int, ...] | None:
@@ -163,9 +183,12 @@ def _check_quantization(node: Node, place: str) -> None:
     if scale is None:
         return
     wide = np.asarray(scale, np.float32)
-    if not (np.isfinite(wide).all() and (wide > 0).all()):
-        _refuse(place, "scale", "finite and positive", wide.reshape(-1)[:8].tolist())
+    if not (np.isfinite(wide).all() and (wide >= np.finfo(np.float32).tiny).all()):
+        _refuse(place, "scale", "finite, positive and not denormal", wide.reshape(-1)[:8].tolist())
     zero = node.inputs[2] if len(node.inputs) > 2 else None
+    held = graph.constant(zero)
+    if held is not None and held.dtype == np.int32 and held.any():
+        _refuse(place, "zero_point", "0, as ONNX says of int32", held.reshape(-1)[:8].tolist())
     single = scale.size == 1 and zero is not None and graph.has_static_shape(zero) and np.prod(graph.shape(zero)) == 1
     if single:  # () beside (1,): one value either way, and onnxruntime's own quantiser writes it
         return
@@ -189,13 +212,26 @@ def _check_split(node: Node, place: str) -> None:
     _check_range(node, place, "num_outputs", 1)
 
 
+def _check_gemm(node: Node, place: str) -> None:
+    for field in ("transA", "transB"):
+        _check_range(node, place, field, 0, 1)
+
+
+def _check_slice(node: Node, place: str) -> None:
+    steps = graph.constant(node.inputs[4]) if len(node.inputs) > 4 else None
+    if steps is not None and not ((steps != 0) & (np.abs(steps.astype(np.float64)) <= MAX_STEP)).all():
+        _refuse(place, "steps", f"{-MAX_STEP} to {MAX_STEP}, not 0", steps.tolist()[:8])
+
+
 _RULES: dict[str, Callable[[Node, str], None]] = {
     "BatchNormalization": _check_batch_norm,
     "DepthToSpace": _check_block,
     "DequantizeLinear": _check_quantization,
+    "Gemm": _check_gemm,
     "LRN": _check_lrn,
     "QuantizeLinear": _check_quantization,
     "Resize": _check_resize,
+    "Slice": _check_slice,
     "SpaceToDepth": _check_block,
     "Split": _check_split,
     "Transpose": _check_transpose,
@@ -212,12 +248,57 @@ def _check_channels(node: Node, place: str) -> None:
     expected = kernel[1] * group if node.op_type == "Conv" else kernel[0]
     if dims[1] != expected:
         _refuse(place, "X", f"{expected} channels as the weight says", f"{dims[1]} in shape {list(dims)}")
+    made = graph.shape(node.outputs[0])
+    if len(made) != len(dims):
+        _refuse(place, "Y", f"{len(dims)} dimensions as the input", list(made))
+
+
+def _check_product(node: Node, place: str) -> None:
+    """ONNX's inference looks at no inner dimension of a Gemm, nor at C: a wrong ``--shape`` came through to here."""
+    a, b = (graph.shape(value)[::step] for value, step in zip(node.inputs[:2], _turns(node), strict=True) if value is not None)
+    if a[1] != b[0]:
+        _refuse(place, "A", f"{b[0]} columns as B has rows; check --shape", f"{a[1]} in shape {list(a)}")
+    added = node.inputs[2] if len(node.inputs) > 2 else None
+    if added is not None:
+        dims = (1,) * (2 - len(graph.shape(added))) + graph.shape(added)
+        if len(dims) != 2 or any(have not in (1, made) for have, made in zip(dims, (a[0], b[1]), strict=True)):
+            _refuse(place, "C", f"a shape that broadcasts to {[a[0], b[1]]}", list(graph.shape(added)))
+
+
+def _turns(node: Node) -> tuple[int, int]:
+    """-1 where an operand is transposed, 1 where it is not."""
+    return -1 if graph.attribute(node, "transA", 0) else 1, -1 if graph.attribute(node, "transB", 0) else 1
 
 
 def _check_perm_length(node: Node, place: str) -> None:
     perm, data = graph.attribute(node, "perm"), node.inputs[0]
     if perm is not None and data is not None and len(perm) != len(graph.shape(data)):
         _refuse(place, "perm", f"{len(graph.shape(data))} numbers", list(perm))
+
+
+def _check_elements(node: Node, place: str) -> None:
+    """ONNX's own inference takes a Reshape of 200 elements to 240: whoever believed it would read what lies behind."""
+    data, result = node.inputs[0], node.outputs[0]
+    if data is None or not (graph.has_static_shape(data) and graph.has_static_shape(result)):
+        return
+    have, made = math.prod(graph.shape(data)), math.prod(graph.shape(result))
+    if have != made:
+        _refuse(place, "shape", f"{have} elements, as the input has", f"{made} in {list(graph.shape(result))}")
+
+
+def _check_scales(node: Node, place: str) -> None:
+    """One scale for each index of the axis, or for each block of it."""
+    data, scale = node.inputs[0], node.inputs[1]
+    if data is None or scale is None or math.prod(graph.shape(scale)) == 1:
+        return
+    dims, held = graph.shape(data), graph.shape(scale)
+    axis, block = graph.attribute(node, "axis", 1), graph.attribute(node, "block_size", 0)
+    if not -len(dims) <= axis < len(dims):
+        _refuse(place, "axis", f"{-len(dims)} to {len(dims) - 1}", axis)
+    axis %= len(dims)
+    expected = (dims[axis],) if not block else (*dims[:axis], -(-dims[axis] // block), *dims[axis + 1 :])
+    if held != expected:
+        _refuse(place, "scale", f"shape {expected} for axis {axis} of {list(dims)}", list(held))
 
 
 def _check_axis(node: Node, place: str) -> None:

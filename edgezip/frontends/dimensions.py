@@ -226,3 +226,23 @@ def check_outputs(model: Model, declared: Mapping[str, Any], where: str) -> None
             raise InvalidModelError(
                 f"output '{value.name}' has another type than declared", where=where, expected=str(wanted), got=str(value.dtype)
             )
+
+
+def check_sizes(model: Model, where: str) -> None:
+    """Raises UnsupportedModelError that names every node whose result has no elements: the runtime holds no such tensor."""
+    empty = [
+        f"node '{node.name}' ({node.op_type}) makes '{value.name}' of shape {_written_exactly(value)}"
+        for node in graph.nodes(model)
+        for value in node.outputs
+        if value.name and 0 in graph.shape(value)
+    ]
+    if empty:
+        raise UnsupportedModelError(
+            f"{len(empty)} tensors have no elements: {'; '.join(empty[:8])}",
+            where=where,
+            hint="check --shape: is the input large enough? or cut these nodes off and export again",
+        )
+
+
+def _written_exactly(value: Value) -> str:
+    return "x".join(map(str, graph.shape(value)))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgezip import graph
 from edgezip.errors import InvalidModelError
-from edgezip.frontends import attributes, dimensions, external, fold, functions, parse, simplify, structure, transposes
+from edgezip.frontends import attributes, dimensions, external, fold, functions, parse, rewrite, simplify, structure, transposes
 
 if TYPE_CHECKING:
     import onnx
@@ -83,8 +83,10 @@ def _simplified(proto: onnx.ModelProto, where: str, given: dict[str, tuple[int, 
     dimensions.learn_missing(model, where)
     dimensions.check_outputs(model, declared, where)
     attributes.check_against_shapes(model, where)
+    rewrite.run(model)
     transposes.sink(model)
     simplify.run(model)
+    dimensions.check_sizes(model, where)
     _run_checker(graph.to_proto(model), where)
     return model
 

@@ -45,6 +45,10 @@ class Unsupported(Exception):  # noqa: N818  (internal: collected, never seen by
     """A rule cannot lower this node; the text says why."""
 
 
+class NoKernel(Unsupported):
+    """The node itself is the reason, whatever its inputs are: it is listed even behind another that cannot run."""
+
+
 @dataclass(slots=True)
 class Context:
     """State of one lowering."""

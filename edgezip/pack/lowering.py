@@ -10,7 +10,7 @@ from edgezip import graph
 from edgezip.errors import UnsupportedModelError
 from edgezip.pack import fuse, tables
 from edgezip.pack.builder import Builder, Ref, channels_last, plain
-from edgezip.pack.context import Context, QParams, Unsupported, constant_of, dtype_of, qparams_of
+from edgezip.pack.context import Context, NoKernel, QParams, Unsupported, constant_of, dtype_of, qparams_of
 from edgezip.pack.lower import FLOAT, INT8
 from edgezip.pack.lower.registry import Target8
 from edgezip.pack.plan_graph import GraphPlan, Kind, QPlan, analyse
@@ -71,7 +71,7 @@ class Lowering:
             self._node(node)
         except Unsupported as error:
             names = [value.name for value in node.inputs if value is not None]
-            if not any(name in self.lost for name in names):
+            if isinstance(error, NoKernel) or not any(name in self.lost for name in names):
                 self.complaints[node.name or node.op_type] = f"{node.name} ({node.op_type}): {error}"
             self.lost |= {value.name or "" for value in node.outputs}
 
@@ -151,7 +151,7 @@ class Lowering:
     def _float(self, node: Node) -> None:
         rule = FLOAT.get(node.op_type) if not node.domain else None
         if rule is None:
-            raise Unsupported("has no kernel")
+            raise NoKernel("has no kernel")
         mark = len(self.context.builder.forms)
         rule(self.context, node)
         if self.plan.q:
@@ -171,16 +171,20 @@ class Lowering:
         if source is None or graph.constant(source) is not None:
             return
         if (output.name or "") not in self.plan.int8_values:
-            raise Unsupported("has parameters per axis, or of a type other than int8 and uint8")
-        if source.name in self.stored:
-            self.context.int8s[output.name or ""] = self.stored[source.name]
-        else:
-            raise Unsupported(f"reads '{source.name}', which is not the result of a QuantizeLinear")
+            raise NoKernel("has parameters per axis, or of a type other than int8 and uint8")
+        stored, own = self.stored.get(source.name or ""), qparams_of(node)
+        if stored is None or own is None:
+            maker = graph.producer(source)
+            raise Unsupported(
+                f"reads '{source.name}', made by {maker.op_type if maker else 'no node'} and not by a QuantizeLinear"
+            )
+        same = own == QParams(stored.scale, stored.zero_point)
+        self.context.int8s[output.name or ""] = stored if same else self.context.rescaled(stored, own)
 
     def _quantize(self, node: Node) -> None:
         decided = self.plan.q.get(node.name or "")
         if decided is None:
-            raise Unsupported("has parameters per axis, or of a type other than int8 and uint8")
+            raise NoKernel("has parameters per axis, or of a type other than int8 and uint8")
         output = node.outputs[0]
         self.stored[output.name or ""] = self._quantized(node, decided)
 

@@ -114,9 +114,11 @@ def _root(value: Value | None, plan: GraphPlan) -> str | None:
 
 def _note_dequantized(node: Node, plan: GraphPlan) -> None:
     if graph.constant(node.inputs[0]) is None and qparams_of(node) is not None:
-        source = node.inputs[0]
+        source, name = node.inputs[0], node.outputs[0].name or ""
         assert source is not None
-        plan.int8_values[node.outputs[0].name or ""] = source.name or ""
+        maker = graph.producer(source)
+        paired = maker is None or maker.op_type != "QuantizeLinear" or qparams_of(maker) == qparams_of(node)
+        plan.int8_values[name] = source.name or "" if paired else name  # other parameters: an int8 form of its own
 
 
 def _decide(node: Node, q: QParams, plan: GraphPlan, int8_rules: set[str]) -> QPlan:

@@ -141,7 +141,7 @@ def _fitting(array: Array, item: Input, where: str) -> Array:
         raise ShapeError(
             "sample has another type", where=f"{where}, input '{item.name}'", expected=str(item.dtype), got=str(array.dtype)
         )
-    array = np.ascontiguousarray(array, item.dtype)
+    array = np.asarray(array, item.dtype, order="C")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise CalibrationError(

@@ -154,6 +154,9 @@ def _is_quantisable(node: Node, keep: tuple[str, ...], found: Placement) -> bool
         if mode not in ("nearest", "linear"):
             found.kept[name] = f"{node.op_type} of mode {mode} has no int8 kernel: runs in float"
         return mode in ("nearest", "linear")
+    if node.op_type == "AveragePool" and max(graph.attribute(node, "dilations", (1,))) > 1:
+        found.kept[name] = "ONNX Runtime refuses AveragePool with dilations in int8: runs in float"
+        return False
     known = node.op_type in ARITHMETIC | SAME_SCALE | MOVEMENT | ELEMENTWISE
     if not known:
         found.kept[name] = f"{node.op_type} has no int8 kernel: runs in float"

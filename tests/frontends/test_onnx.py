@@ -61,7 +61,7 @@ def test_numbers_and_shapes_equal_the_original(family: str, opset: int) -> None:
     build = graphs.FAMILIES[family] if family in graphs.FAMILIES else graphs.SINCE[family][1]
     proto = build(opset)
     model = front.load(proto.SerializeToString())
-    assert graph.opset(model) == opset
+    assert graph.opset(model) == (13 if (family, opset) == ("softmax", 11) else opset)  # raised where a form needs it
     assert_every_shape_is_known(model)
     onnx.checker.check_model(graph.to_proto(model), full_check=True)
     assert_same_numbers(proto, model)
@@ -282,3 +282,47 @@ def test_one_zero_point_may_be_a_scalar_beside_a_scale_of_one_element() -> None:
     )
     model.ir_version = 8
     assert [n.op_type for n in graph.nodes(front.load(model.SerializeToString()))] == ["QuantizeLinear", "DequantizeLinear"]
+
+
+def _vec(name: str, *dims: int) -> onnx.TensorProto:
+    return graphs.weights(name, *dims)
+
+
+GEMM = [graphs.node("Gemm", ["x", "w", "c"], alpha=0.5, beta=2.0)]
+OTHER_WORDS = {
+    "softmax over several axes": graphs.model([graphs.node("Softmax", ["x"], axis=1)], opset=11),
+    "softmax of opset 12 by its default": graphs.model([graphs.node("Softmax", ["x"])], opset=12),
+    "gemm of a transposed first operand": graphs.model(
+        [graphs.node("Gemm", ["x", "w"], transA=1)], [_vec("w", 5, 3)], x=(5, 2)
+    ),
+    "gemm adds a matrix": graphs.model(GEMM, [_vec("w", 5, 3), _vec("c", 2, 3)], x=(2, 5)),
+    "gemm adds a column": graphs.model(GEMM, [_vec("w", 5, 3), _vec("c", 2, 1)], x=(2, 5)),
+    "gemm adds a column as long as a row": graphs.model(GEMM, [_vec("w", 5, 3), _vec("c", 3, 1)], x=(3, 5)),
+    "gemm adds what is computed": graphs.model(
+        [graphs.node("ReduceMean", ["x"], "c", axes=[1]), *GEMM], [_vec("w", 5, 3)], x=(2, 5), opset=13
+    ),
+    "sum of three": graphs.model([graphs.node("Sum", ["x", "a", "b"])], [_vec("a", 8), _vec("b", 4, 1, 1)]),
+    "sum of one": graphs.model([graphs.node("Relu", ["x"], "r"), graphs.node("Sum", ["r"])]),
+    "concat with a part of nothing": graphs.model(
+        [graphs.node("Slice", ["x", "five", "five", "axis"], "none"), graphs.node("Concat", ["none", "x", "a", "x"], axis=2)],
+        [
+            graphs.tensor("five", np.array([5])), graphs.tensor("axis", np.array([2])),
+            graphs.tensor("a", np.zeros((1, 4, 0, 8), np.float32)),
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OTHER_WORDS)
+def test_forms_that_the_runtime_has_in_other_words_give_the_same_numbers_and_run(case: str) -> None:
+    from edgezip import pack
+    from edgezip.runtime.session import Session
+
+    proto = OTHER_WORDS[case]
+    model = front.load(proto.SerializeToString())
+    assert_same_numbers(proto, model)
+    assert_every_shape_is_known(model)
+    feeds = feeds_of(model)
+    want, got = original(proto, feeds)[0], Session(pack.compile(model)).run(feeds)["y"]
+    assert got.shape == want.shape
+    assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()

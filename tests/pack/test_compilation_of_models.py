@@ -20,10 +20,12 @@ from pack_graphs import (
     weights,
 )
 
+import edgezip
 from edgezip import graph, pack
 from edgezip.errors import NumericsError, TargetError, UnsupportedModelError
 from edgezip.pack.weights import ACCUMULATOR_LIMIT, reach
 from edgezip.program import Layout, Op, Place, read
+from edgezip.runtime.session import Session
 from edgezip.target import list_targets, load_target
 
 
@@ -94,6 +96,35 @@ def test_every_unsupported_node_is_named_at_once_with_a_reason() -> None:
     assert "3 node(s)" in text, "nodes behind an unsupported one are not counted again"
     assert "Relu" not in text
     assert caught.value.exit_code == 5
+
+
+def test_a_node_without_a_kernel_is_named_even_behind_another() -> None:
+    """Whoever mends the first must not find the second on the next try."""
+    model = build([node("LRN", ["x"], "a", size=3), node("Relu", ["a"], "b"), node("Celu", ["b"])])
+    with pytest.raises(UnsupportedModelError, match=r"2 node.*LRN_a.*Celu_y") as caught:
+        pack.compile(model)
+    assert "Relu" not in str(caught.value)
+
+
+def test_a_scalar_goes_in_and_comes_out() -> None:
+    model = build([node("Add", ["x", "one"])], {"one": np.float32(1)}, {"x": ()})
+    program = edgezip.compile(model)
+    assert [array.shape for array in program.vectors[0]] == [(), ()]
+    assert Session(program).run({"x": np.array(2, np.float32)})["y"] == 3
+
+
+def test_a_dequantize_with_parameters_of_its_own_is_not_taken_for_the_pair_of_its_quantize() -> None:
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "z"], "q"), node("DequantizeLinear", ["q", "t", "u"], "d"),
+        node("Relu", ["d"], "r"), node("QuantizeLinear", ["r", "t", "u"], "q2"), node("DequantizeLinear", ["q2", "s", "z"]),
+    ]  # fmt: skip
+    numbers = {"s": np.float32(0.02), "z": np.int8(3), "t": np.float32(0.05), "u": np.int8(-20)}
+    model = build(nodes, numbers)
+    feeds = feeds_for(model)
+    _, got = run_everywhere(model, feeds)
+    expected = graph.run(model, feeds, optimize=False)["y"]
+    assert np.abs(got["y"] - expected).max() <= 0.02 * 1.001, "one step, where the two round a tie in their own ways"
+    assert np.count_nonzero(got["y"] != expected) <= 2
 
 
 REFUSED = {

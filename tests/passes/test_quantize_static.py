@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import small_nets as models
+from onnx import TensorProto, helper
 
 from edgezip import graph
 from edgezip.compression import compress
 from edgezip.errors import UsageError
+from edgezip.frontends import onnx as front
 from edgezip.passes.correct_bias import correct_bias
 from edgezip.passes.place_qdq import parameters, place
 from edgezip.passes.quantize_static import BIAS_LIMIT, quantize_weights
@@ -247,3 +249,32 @@ def test_long_rows_stay_within_the_accumulator() -> None:
     stored, scale = quantize_weights(np.ones((2, 70_000), np.float32), 0)
     assert np.abs(stored.astype(np.int64)).sum(axis=1).max() * 255 + BIAS_LIMIT < 2**31
     np.testing.assert_allclose(stored * scale[:, None], 1, atol=0.01)
+
+
+def test_a_pool_that_onnx_runtime_has_not_in_int8_stays_in_float() -> None:
+    """QLinearAveragePool with dilations makes ONNX Runtime refuse the whole model."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"], name="r"),
+        helper.make_node("AveragePool", ["r"], ["y"], name="p", kernel_shape=[2, 2], dilations=[2, 2]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in (("x", [1, 3, 8, 8]), ("y", None))]
+    proto = helper.make_model(
+        helper.make_graph(nodes, "g", ends[:1], ends[1:]), opset_imports=[helper.make_opsetid("", 19)], ir_version=9
+    )
+    feeds = [{"x": np.random.default_rng(k).standard_normal((1, 3, 8, 8)).astype(np.float32)} for k in range(4)]
+    small = compress(front.load(proto.SerializeToString()), calibration=feeds)
+    assert next(row for row in small.report.layers if row.name == "p").form == "float32"
+    assert np.isfinite(graph.run(small.model, feeds[0])["y"]).all()
+
+
+def test_an_input_that_is_an_output_too_keeps_its_name() -> None:
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in ("x", "y")]
+    proto = helper.make_model(
+        helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], [ends[1], ends[0]]),
+        opset_imports=[helper.make_opsetid("", 17)], ir_version=8,
+    )  # fmt: skip
+    feeds = [{"x": np.random.default_rng(k).standard_normal((1, 4)).astype(np.float32)} for k in range(4)]
+    small = compress(front.load(proto.SerializeToString()), calibration=feeds).model
+    assert [v.name for v in graph.input_values(small)] == ["x"]
+    assert [v.name for v in graph.output_values(small)] == ["y", "x"]
+    assert (graph.run(small, feeds[0])["x"] == feeds[0]["x"]).all()
