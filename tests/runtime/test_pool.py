@@ -79,7 +79,7 @@ def feeds(channels: int, seed: int = 5) -> dict[str, np.ndarray]:
 def test_one_to_eight_threads_give_the_same_bits(layout: Layout, act_sign: int) -> None:
     for channels in (4, 33, 120):
         program = small_program(layout, act_sign, channels=channels)
-        program.scratch_bytes = 1 << 16
+        program.scratch_bytes = 1 << 20
         one = Session(program).run(feeds(channels))
         for threads in range(1, 9):
             for solo_us in (0, None):
@@ -106,7 +106,7 @@ def test_short_steps_stay_on_one_thread_and_all_are_shared_on_request() -> None:
 
 def test_longer_steps_get_more_threads() -> None:
     program = small_program(channels=120)  # its 3x3 convolution makes 4.7 million products
-    program.scratch_bytes = 1 << 16
+    program.scratch_bytes = 1 << 20
     session = Session(program, threads=8, isa="portable")
     by_op = dict(zip((step.op.name for step in program.steps), session.step_threads(), strict=True))
     assert by_op["CONV"] == 8
