@@ -20,7 +20,7 @@ FAMILIES = {
     ("avxvnni", "float32"): "avx2_f32",
     ("avx2", "float32"): "avx2_f32",
 }
-MILLISECONDS = 6
+MILLISECONDS = 12
 
 
 def build(folder: Path) -> Path:

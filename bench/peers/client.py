@@ -36,6 +36,7 @@ class Worker:
         self.candidate = candidate
         self.failure = ""
         self.facts: dict[str, Any] = {}
+        self.round_least_us: list[float] = []  # processor time
         self._wall_us: list[float] = []
         self._processor_us: list[float] = []
         self._process: subprocess.Popen[str] | None = None
@@ -74,6 +75,7 @@ class Worker:
         if answer:
             self._wall_us += answer["wall_us"]
             self._processor_us += answer["processor_us"]
+            self.round_least_us.append(min(answer["processor_us"]))
 
     def latency(self) -> Latency | None:
         """All its times so far."""
