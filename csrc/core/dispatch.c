@@ -11,6 +11,9 @@ extern const ez_isa ez_isa_portable;
 #ifdef EZ_HAVE_AVX2
 extern const ez_isa ez_isa_avx2;
 #endif
+#ifdef EZ_HAVE_AVXVNNI
+extern const ez_isa ez_isa_avxvnni;
+#endif
 #ifdef EZ_HAVE_AVX512VNNI
 extern const ez_isa ez_isa_avx512vnni;
 #endif
@@ -27,6 +30,9 @@ extern const ez_isa ez_isa_dotprod;
 static const ez_isa *const tables[] = {
 #ifdef EZ_HAVE_AVX512VNNI
     &ez_isa_avx512vnni,
+#endif
+#ifdef EZ_HAVE_AVXVNNI
+    &ez_isa_avxvnni,
 #endif
 #ifdef EZ_HAVE_AVX2
     &ez_isa_avx2,

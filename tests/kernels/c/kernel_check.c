@@ -207,7 +207,7 @@ static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, ca
   oracle_s8(&p, a, 1, a_stride, 0, sign, want);
   p.small_sums = sums_are_small(&p, p.channels, sign);
   plant_fault(&p, 0);
-  const ez_gemm_s8_args args = {.a = a, .a_stride = a_stride, .row_step = even ? p.a_pixel : 0, .small_mult = mults_are_small(&p), .rows = p.rows, .columns = p.columns, .taps = p.taps, .channels = p.channels,
+  const ez_gemm_s8_args args = {.a = a, .a_stride = a_stride, .row_step = even ? p.a_pixel : 0, .small_mult = draw() % 2 && mults_are_small(&p), .rows = p.rows, .columns = p.columns, .taps = p.taps, .channels = p.channels,
                                 .w = (const int8_t *)p.w.at, .panel_bytes = panel_bytes, .bias = (const int32_t *)(const void *)p.bias.at,
                                 .mult = (const float *)(const void *)p.mult.at, .y = p.y.at, .y_stride = p.y_stride, .lo = p.lo, .hi = p.hi,
                                 .zero_point = p.zero_point, .small_sums = p.small_sums, .layout = layout, .act_sign = sign};
