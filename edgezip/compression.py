@@ -120,8 +120,9 @@ def compress(
 def _feeds(model: Model, calibration: Calibration, limit: int, mean: float, std: float) -> Iterable[Mapping[str, Array]]:
     from edgezip import graph
     from edgezip.passes import calibration_data as data
+    from edgezip.samples import Input
 
-    inputs = [data.Input(v.name or "", graph.dtype(v), graph.shape(v)) for v in graph.input_values(model)]
+    inputs = [Input(v.name or "", graph.dtype(v), graph.shape(v)) for v in graph.input_values(model)]
     if isinstance(calibration, (str, os.PathLike)):
         return data.read(os.fspath(calibration), inputs, limit=limit, mean=mean, std=std)
     return data.checked(calibration, inputs, limit)

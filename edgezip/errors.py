@@ -57,8 +57,12 @@ class ShapeError(EdgeZipError, ValueError):
     """A shape or a dtype does not fit."""
 
 
-class CalibrationError(EdgeZipError, ValueError):
-    """Calibration data is empty, not finite or of the wrong form."""
+class SampleError(EdgeZipError, ValueError):
+    """A file of input arrays cannot be read, is empty or lacks an input."""
+
+
+class CalibrationError(SampleError):
+    """Calibration data is empty or not finite."""
 
 
 class NumericsError(EdgeZipError, ArithmeticError):

@@ -12,10 +12,14 @@ from edgezip.cli import context, feeds
 from edgezip.cli.shapes import parse_shape
 from edgezip.errors import MissingFileError, UsageError
 from edgezip.program import Program, read
+from edgezip.samples import Array
 
 if TYPE_CHECKING:
     from edgezip.measure.device import Device
     from edgezip.measure.places import Place
+
+
+MODELS = (".onnx", ".tflite")
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,13 @@ def open_program(
     if host and emulate:
         raise UsageError("a device is either real or emulated", where="--host, --emulate", hint="leave one out")
     if not path.is_file():
-        raise MissingFileError("no such model", where=str(path), expected="a .ez or .onnx file")
+        raise MissingFileError("no such model", where=str(path), expected="a .ez, .onnx or .tflite file")
     if path.suffix == ".ez":
         if shapes:
             raise UsageError("a program's shapes are fixed", where="--shape", hint="compile the ONNX model again")
         return _opened(path, read(path), target)
-    if path.suffix != ".onnx":
-        raise UsageError("the model is neither a program nor ONNX", where=str(path), expected=".ez or .onnx")
+    if path.suffix not in MODELS:
+        raise UsageError("neither a program nor a model", where=str(path), expected=", ".join((".ez", *MODELS)))
     if target is None and (host or emulate):
         raise UsageError(
             "which kind of device?", where="--target", hint="name it, for example --target rpi4; see: edgezip targets list"
@@ -79,7 +83,7 @@ def check_packing(path: Path, program: Program, target: str) -> None:
         )
 
 
-def sample_feeds(program: Program, inputs: Path | None, limit: int = 0) -> list[dict[str, feeds.Array]]:
+def sample_feeds(program: Program, inputs: Path | None, limit: int = 0) -> list[dict[str, Array]]:
     """Samples of ``inputs``; without it the bundled test vectors' inputs, else two feeds of seeded noise."""
     if inputs is not None:
         return feeds.read_samples(inputs, feeds.wanted_by(program), limit)

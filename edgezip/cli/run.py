@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from edgezip.cli.feeds import Array
+    from edgezip.samples import Array
 
 COLUMNS = ("output", "dtype", "shape", "min", "max", "argmax", "file")
 

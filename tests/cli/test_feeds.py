@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from edgezip.cli import feeds
-from edgezip.errors import MissingFileError, ShapeError, UsageError
+from edgezip.errors import MissingFileError, SampleError, ShapeError, UsageError
+from edgezip.samples import Input
 
-IMAGE = feeds.Wanted("image", np.dtype("<f4"), (1, 2, 3))
-TOKENS = feeds.Wanted("tokens", np.dtype("<i8"), (1, 4))
+IMAGE = Input("image", np.dtype("<f4"), (1, 2, 3))
+TOKENS = Input("tokens", np.dtype("<i8"), (1, 4))
 
 
 def saved(folder: Path, name: str, **arrays: Any) -> Path:
@@ -54,8 +55,8 @@ def test_one_input_takes_the_only_array_whatever_its_name(tmp_path: Path) -> Non
     [
         ({"image": np.zeros((3, 2), np.float32)}, ShapeError),
         ({"image": np.zeros((1, 2, 3), np.uint8)}, ShapeError),
-        ({"a": np.zeros((1, 2, 3)), "b": np.zeros(1)}, UsageError),
-        ({"image": np.zeros((0, 2, 3), np.float32)}, UsageError),
+        ({"a": np.zeros((1, 2, 3)), "b": np.zeros(1)}, SampleError),
+        ({"image": np.zeros((0, 2, 3), np.float32)}, SampleError),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, arrays: dict[str, Any], error: type[Exception]) -> None:
@@ -70,7 +71,7 @@ def test_different_numbers_of_samples_are_refused(tmp_path: Path) -> None:
 
 
 def test_whole_numbers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    small = feeds.Wanted("x", np.dtype("i1"), (2,))
+    small = Input("x", np.dtype("i1"), (2,))
     with pytest.raises(ShapeError, match="another type"):
         feeds.read_samples(saved(tmp_path, "x.npy", array=np.array([1, 300])), [small])
 
@@ -78,13 +79,13 @@ def test_whole_numbers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x93NUMPY\x01"])
 def test_a_file_that_is_no_array_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.npy").write_bytes(content)
-    with pytest.raises(UsageError, match="not an array file"):
+    with pytest.raises(SampleError, match="cannot read"):
         feeds.read_samples(tmp_path / "x.npy", [IMAGE])
 
 
 def test_pickled_objects_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(UsageError, match="not an array file"):
+    with pytest.raises(SampleError, match="cannot read"):
         feeds.read_samples(tmp_path / "x.npy", [IMAGE])
 
 
@@ -109,3 +110,17 @@ def test_name_may_be_left_out_of_the_only_input(tmp_path: Path) -> None:
         feeds.read_named([str(path)], [IMAGE, TOKENS])
     with pytest.raises(UsageError, match="--input tokens=FILE"):
         feeds.read_named([f"image={path}"], [IMAGE, TOKENS])
+
+
+def test_an_equals_sign_may_stand_in_names_and_paths(tmp_path: Path) -> None:
+    (tmp_path / "a=b").mkdir()
+    path = saved(tmp_path / "a=b", "x.npy", array=np.ones((1, 2, 3), np.float32))
+    assert "image" in feeds.read_named([str(path)], [IMAGE])
+    assert "image" in feeds.read_named([f"image={path}"], [IMAGE])
+    odd = Input("in=put", np.dtype("<f4"), (1, 2, 3))
+    assert "in=put" in feeds.read_named([f"in=put={path}"], [odd, IMAGE][:1])
+
+
+def test_a_scalar_input_is_read(tmp_path: Path) -> None:
+    sample = feeds.read_samples(saved(tmp_path, "x.npy", array=np.float32(3)), [Input("x", np.dtype("<f4"), ())])[0]
+    assert sample["x"].shape == ()

@@ -8,7 +8,7 @@ import small_nets as models
 
 from edgezip import graph
 from edgezip.compression import compress
-from edgezip.errors import CalibrationError, ShapeError, UsageError
+from edgezip.errors import CalibrationError, SampleError, ShapeError, UsageError
 
 
 def test_nan_in_a_sample_is_named(tmp_path) -> None:
@@ -38,7 +38,7 @@ def test_wrong_shape_names_file_input_and_both_shapes(tmp_path, shape: tuple[int
 
 def test_pickled_arrays_are_never_loaded(tmp_path) -> None:
     np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(CalibrationError, match=r"a\.npy"):
+    with pytest.raises(SampleError, match=r"a\.npy"):
         compress(models.conv_net(), calibration=tmp_path)
 
 
@@ -61,7 +61,7 @@ def test_pictures_are_scaled_to_the_input(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["object", "cut", "bit"])
-def test_damaged_npz_is_a_calibration_error(tmp_path, damage: str) -> None:
+def test_damaged_npz_is_named(tmp_path, damage: str) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, x=np.array([{}], object) if damage == "object" else np.zeros((4, 3, 12, 12), np.float32))
     data = bytearray(path.read_bytes())
@@ -70,7 +70,7 @@ def test_damaged_npz_is_a_calibration_error(tmp_path, damage: str) -> None:
     if damage == "bit":
         data[400] ^= 1
         path.write_bytes(data)
-    with pytest.raises(CalibrationError, match=r"a\.npz"):
+    with pytest.raises(SampleError, match=r"a\.npz"):
         compress(models.conv_net(), calibration=path)
 
 
@@ -91,4 +91,11 @@ def test_pictures_are_not_divided_by_nonsense(tmp_path, mean: float, std: float)
 def test_damaged_picture_is_a_calibration_error(tmp_path, data: bytes) -> None:
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(CalibrationError, match=r"a\.png"):
+        compress(models.conv_net(), calibration=tmp_path)
+
+
+def test_whole_numbers_are_never_taken_for_floats(tmp_path) -> None:
+    """Bytes of pictures where the network was taught on 0 to 1 would calibrate every range wrongly, without a word."""
+    np.save(tmp_path / "a.npy", np.ones((1, 3, 12, 12), np.uint8))
+    with pytest.raises(ShapeError, match=r"another type.*uint8.*as in training"):
         compress(models.conv_net(), calibration=tmp_path)
