@@ -137,7 +137,10 @@ def _quantize(model: Model, options: Int8, calibration: Calibration, mean: float
     _check_quantisable(model, options)
     placement = place(model, options.keep)
     if not placement.points:
-        raise UsageError("nothing in this model can run in int8", hint="see `edgezip inspect`; is everything in --keep?")
+        raise UsageError(
+            "nothing in this model can run in int8",
+            hint="see `edgezip inspect MODEL`; is everything in --keep? compile or deploy it as it is, in float",
+        )
     probe: list[Mapping[str, Array]] = []
 
     def watched() -> Iterable[Mapping[str, Array]]:
@@ -193,7 +196,7 @@ def _check_quantisable(model: Model, options: Int8) -> None:
             where="--keep",
             expected="names or operators of nodes, or patterns of them",
             got=", ".join(idle),
-            hint="see the names with `edgezip inspect --ops`",
+            hint="see the names with `edgezip inspect MODEL`",
         )
 
 

@@ -453,6 +453,13 @@ def _sections(data: bytes, where: str) -> tuple[Any, dict[str, bytes]]:
     return header, bodies
 
 
+def section_bytes(data: bytes) -> dict[str, int]:
+    """Bytes of every section of a program file that was read before, the header among them."""
+    header = np.frombuffer(data, HEADER, 1)[0]
+    sizes = {name: int(section["bytes"]) for name, section in zip(SECTIONS, header["sections"], strict=True)}
+    return {"header": HEADER.itemsize, **sizes}
+
+
 def _parse(header: Any, bodies: dict[str, bytes], where: str) -> Program:
     text = bodies["strings"]
 

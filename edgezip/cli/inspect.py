@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from edgezip import __version__
 from edgezip.cli.shapes import parse_shape
+from edgezip.errors import UsageError
 
 if TYPE_CHECKING:
     from edgezip.cost import LayerCost
@@ -21,34 +21,58 @@ Table = list[list[str]]
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="model file (.onnx)", metavar="MODEL")],
+    model: Annotated[Path | None, typer.Argument(help="model (.onnx, .tflite) or program (.ez)", metavar="MODEL")] = None,
     shape: Annotated[list[str] | None, typer.Option(help="fix an input's dimensions, NAME=1x3x224x224; repeatable")] = None,
     target: Annotated[str | None, typer.Option(help="predict time on this kind of device")] = None,
-    ops: Annotated[bool, typer.Option("--ops", help="operators instead of layers")] = False,
+    ops: Annotated[bool, typer.Option("--ops", help="operators instead of layers; without MODEL, all that EdgeZip runs")] = False,
     weights: Annotated[bool, typer.Option("--weights", help="weight tensors instead of layers")] = False,
     sparsity: Annotated[bool, typer.Option("--sparsity", help="share of zeros in every weight")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
 ) -> None:
     """Operators, shapes, parameters, MACs and bytes of a model; predicted time and memory with --target."""
-    from edgezip import frontends
+    from edgezip.cli import context, operators
+    from edgezip.report import schema
 
-    shapes = dict(parse_shape(text) for text in shape or [])
-    loaded = frontends.load(model, shapes=shapes)
+    if model is None:
+        if not ops:
+            raise UsageError("Missing argument 'MODEL'.", hint="see: edgezip inspect --help; or give --ops alone")
+        rows = operators.supported()
+        if json:
+            context.print_json(schema.dumps({"edgezip": __version__, "verb": "inspect", "operators": rows}))
+        else:
+            operators.show(rows)
+    elif model.suffix == ".ez":
+        _inspect_program(model, json)
+    else:
+        _inspect_model(model, dict(map(parse_shape, shape or [])), target, ops, weights or sparsity, json)
+
+
+def _inspect_program(path: Path, json: bool) -> None:
+    from edgezip.cli import context, inspect_program
+    from edgezip.report import schema
+
+    facts = inspect_program.describe(path)
+    if json:
+        context.print_json(schema.dumps(schema.document(__version__, "inspect", path, facts)))
+    else:
+        inspect_program.show(path, facts)
+
+
+def _inspect_model(
+    path: Path, shapes: dict[str, tuple[int, ...]], target: str | None, ops: bool, weights: bool, json: bool
+) -> None:
+    from edgezip import frontends
+    from edgezip.cli import context
+    from edgezip.report import schema
+
+    loaded = frontends.load(path, shapes=shapes)
     facts = describe(loaded, _profile(target))
-    if weights or sparsity:
+    if weights:
         facts["weights"] = describe_weights(loaded)
     if json:
-        import json as encoder
-
-        head = {
-            "edgezip": __version__,
-            "verb": "inspect",
-            "model": {"path": str(model), "sha256": _sha256(model)},
-            "target": target,
-        }
-        print(encoder.dumps({**head, **facts}))
-        return
-    _print(model, facts, "weights" if weights or sparsity else "ops" if ops else "layers")
+        context.print_json(schema.dumps(schema.document(__version__, "inspect", path, {"target": target, **facts})))
+    else:
+        _print(path, facts, "weights" if weights else "ops" if ops else "layers")
 
 
 def _profile(name: str | None) -> Any:
@@ -57,11 +81,6 @@ def _profile(name: str | None) -> Any:
     from edgezip.target import load_target
 
     return load_target(name)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def describe(model: Model, profile: Any = None) -> dict[str, Any]:

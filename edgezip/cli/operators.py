@@ -1,0 +1,32 @@
+"""``edgezip inspect --ops`` without a model: the operators that the compiler takes, from its own registries."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Any
+
+STRUCTURE = ("QuantizeLinear", "DequantizeLinear", "Constant")
+
+
+def supported() -> list[dict[str, Any]]:
+    """One row an ONNX operator: has it a float32 rule, and is it int8 by a kernel, as a table, by moving bytes, or not at all."""
+    from edgezip.pack import tables
+    from edgezip.pack.lower import FLOAT, INT8
+    from edgezip.pack.plan_graph import MOVEMENT
+
+    def int8(name: str) -> str | None:
+        forms: dict[str, Container[str]] = {"kernel": INT8, "table": tables.FUNCTIONS, "moved": MOVEMENT, "itself": STRUCTURE}
+        return next((form for form, names in forms.items() if name in names), None)
+
+    names = sorted({*FLOAT, *INT8, *tables.FUNCTIONS, *STRUCTURE})
+    return [{"operator": name, "float32": name in FLOAT or name in STRUCTURE, "int8": int8(name)} for name in names]
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """A table, and what it means."""
+    from edgezip.report import text
+
+    cells = [(row["operator"], "yes" if row["float32"] else None, row["int8"]) for row in rows]
+    print(text.table(("operator", "float32", "int8"), cells))
+    print(f"\n{len(rows)} operators; table: elementwise on int8 through 256 entries, exact to the step")
+    print("BatchNormalization folds into the layer before it, Sum becomes Add; shapes, constants and copies are gone before that")

@@ -1,0 +1,74 @@
+"""``edgezip inspect`` of models, of programs, and of what EdgeZip runs at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgezip import compilation
+from edgezip.cli.main import main
+from edgezip.data import DEMO_MODEL
+from edgezip.pack.lower import FLOAT, INT8
+from edgezip.program import HEADER
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("inspect") / "demo.ez"
+    compilation.compile(str(DEMO_MODEL), "host").save(path)
+    return path
+
+
+def inspect(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main(["inspect", *map(str, arguments)])
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+def test_a_model_shows_its_layers(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = inspect(capsys, DEMO_MODEL)
+    assert code == 0
+    assert "Conv" in out
+    assert "inputs: image float32 1x1x28x28" in out
+
+
+def test_a_program_shows_header_sections_steps_and_kernels(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = inspect(capsys, program, "--json")
+    facts: dict[str, Any] = json.loads(out)
+    assert (code, facts["target"], facts["vectors"]) == (0, "host", 2)
+    assert facts["file_bytes"] == program.stat().st_size
+    assert facts["sections"]["header"] == HEADER.itemsize
+    assert sum(facts["sections"].values()) <= facts["file_bytes"]
+    assert facts["memory"]["arena_bytes"] > 0
+    assert all(step["kernel_here"] for step in facts["steps"])
+    assert sum(step["macs"] for step in facts["steps"]) > 1_000_000
+    assert [tensor["name"] for tensor in facts["inputs"]] == ["image"]
+    code, out, _ = inspect(capsys, program)
+    assert code == 0
+    for step in facts["steps"]:
+        assert step["name"] in out
+    assert "packing k4n16" in out or "packing k8n16" in out
+
+
+def test_a_damaged_program_is_refused(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(program.read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "bad.ez").write_bytes(data)
+    code, out, err = inspect(capsys, tmp_path / "bad.ez")
+    assert (code, out) == (1, "")
+    assert "damaged" in err
+
+
+def test_the_operators_of_the_runtime_need_no_model(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = inspect(capsys, "--ops", "--json")
+    rows = {row["operator"]: row for row in json.loads(out)["operators"]}
+    assert code == 0
+    assert set(rows) >= {*FLOAT, *INT8, "Gelu", "QuantizeLinear"}
+    assert (rows["Conv"]["float32"], rows["Conv"]["int8"]) == (True, "kernel")
+    assert rows["Sigmoid"]["int8"] == "table"
+    assert rows["Transpose"]["int8"] is not None
+    assert "Conv" in inspect(capsys, "--ops")[1]
+    assert inspect(capsys)[0] == 2
