@@ -21,7 +21,7 @@ import numpy as np
 from edgezip.errors import MissingFileError, ProgramError, UsageError
 
 MAGIC = b"EDGEZIP\x1a"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 NUMERICS_EZN1 = 0x314E5A45
 ALIGN = 64
 OVERREAD = 64
@@ -438,7 +438,11 @@ def _sections(data: bytes, where: str) -> tuple[Any, dict[str, bytes]]:
     if header["format_version"] != FORMAT_VERSION or header["numerics"] != NUMERICS_EZN1:
         got = f"format {header['format_version']}, numerics {int(header['numerics']):#x}"
         raise ProgramError(
-            "program of another version", where=where, expected="format 1, numerics EZN1", got=got, hint="compile it again"
+            "program of another version",
+            where=where,
+            expected=f"format {FORMAT_VERSION}, numerics EZN1",
+            got=got,
+            hint="compile it again",
         )
     if int(header["file_bytes"]) != len(data):
         raise ProgramError(

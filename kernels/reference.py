@@ -78,14 +78,17 @@ def unpack_gemm_s8(packed: Array, step: int, outputs: int, count: int, elements:
     return w.transpose(0, 2, 1, 3).reshape(panels * 16, count, padded)[:outputs, :, :elements]
 
 
-def unpack_depthwise_s8(packed: Array, step: int, taps: int, channels: int) -> Array:
-    """Packed depthwise bytes -> int8 (channels, taps): step 4 is (C/16, taps/4, 16, 4), step 8 is (C/16, taps, 16)."""
-    panels = -(-channels // 16)
-    if step == 4:
-        w = packed.view(np.int8).reshape(panels, -1, 16, 4).transpose(0, 2, 1, 3).reshape(panels * 16, -1)
-    else:
-        w = packed.view(np.int8).reshape(panels, taps, 16).transpose(0, 2, 1).reshape(panels * 16, taps)
-    return w[:channels, :taps]
+def unpack_depthwise_s8(packed: Array, step: int, kernel: tuple[int, int], channels: int) -> Array:
+    """Packed depthwise bytes of a (height, width) kernel -> int8 (channels, taps).
+
+    Step 4 is (C/16, ceil(height/4), width, 16, 4), for height 1 (C/16, ceil(width/4), 16, 4); step 8 is (C/16, taps, 16).
+    """
+    panels, taps = -(-channels // 16), kernel[0] * kernel[1]
+    if step == 8:
+        return packed.view(np.int8).reshape(panels, taps, 16).transpose(0, 2, 1).reshape(panels * 16, taps)[:channels]
+    height, width = kernel if kernel[0] > 1 else (kernel[1], 1)
+    quads = packed.view(np.int8).reshape(panels, -(-height // 4), width, 16, 4).transpose(0, 3, 1, 4, 2)
+    return quads.reshape(panels * 16, -1, width)[:channels, :height].reshape(channels, taps)
 
 
 def unpack_gemm_f32(packed: Array, outputs: int, taps: int, channels: int) -> Array:

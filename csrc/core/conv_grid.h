@@ -33,11 +33,6 @@ ez_conv_grid ez_conv_grid_of(const ez_run *run);
 /* Non-zero when some tap of some pixel lies outside of x. */
 int ez_conv_grid_has_padding(const ez_conv_grid *grid);
 
-/* Pointers to what pixels [first, first + count) of a segment see: out[i * taps + tap], from channel 0. Taps outside of x point
- * to `outside`. (A product reads spans instead: conv_spans.h.) */
-void ez_conv_grid_pointers(const ez_conv_grid *grid, int32_t segment, int32_t first, int32_t count, const uint8_t *outside,
-                           const uint8_t **out);
-
 /* Address in y of a pixel, and the distance in bytes from it to the next one of its segment. */
 uint8_t *ez_conv_grid_output(const ez_conv_grid *grid, int32_t segment, int32_t pixel, size_t *stride);
 

@@ -53,11 +53,15 @@ typedef struct ez_gemm_f32_args {
   float lo, hi;
 } ez_gemm_f32_args;
 
-/* Depthwise: `pixels` output pixels of one row, all channels.
- * acc[p][c] = bias[c] + sum over taps of a[p * taps + t][c] * w(c, t). */
+/* Depthwise: `pixels` output pixels of one output row, all channels.
+ * acc[p][c] = bias[c] + sum over ky, kx of in(ky, column + p * stride + kx * dilation)[c] * w(c, ky, kx), where in(ky, ix) lies at
+ * rows[ky] + ix * steps[ky] for 0 <= ix < in_w, and is `outside` elsewhere (isa/depthwise.h). */
 typedef struct ez_depthwise_s8_args {
-  const uint8_t *const *a; /* (pixels, taps) pointers to `channels` stored bytes */
-  int32_t pixels, taps, channels;
+  const uint8_t *const *rows; /* (kernel_h) pixel 0 of an input row, or `outside` for a row that does not exist */
+  const size_t *steps;        /* (kernel_h) bytes from pixel to pixel; 0 for a row that does not exist */
+  const uint8_t *outside;     /* channels stored zero points */
+  int32_t column;             /* input column of pixel 0 at kx 0; negative in the left padding */
+  int32_t in_w, pixels, stride, dilation, kernel_h, kernel_w, channels;
   const int8_t *w; /* layout as in ez_format.h */
   const int32_t *bias;
   const float *mult;
@@ -68,9 +72,11 @@ typedef struct ez_depthwise_s8_args {
 } ez_depthwise_s8_args;
 
 typedef struct ez_depthwise_f32_args {
-  const float *const *a;
-  int32_t pixels, taps, channels;
-  const float *w; /* (C/16, taps, 16) */
+  const float *const *rows;
+  const size_t *steps; /* floats from pixel to pixel */
+  const float *outside;
+  int32_t column, in_w, pixels, stride, dilation, kernel_h, kernel_w, channels;
+  const float *w; /* (C/16, kernel_h * kernel_w, 16) */
   const float *bias;
   float *y;
   size_t y_stride; /* floats */

@@ -18,6 +18,7 @@ static ez_status check_ranges(ez_check *check, const ez_conv_params *p) {
     FAIL(-1, "params", "kernel over 4096, or stride or dilation over 65536");
   if (p->pad_top < -(1 << 24) || p->pad_top > 1 << 24 || p->pad_left < -(1 << 24) || p->pad_left > 1 << 24) FAIL(-1, "pad", "out of range");
   if ((uint64_t)p->kernel_h * (uint64_t)p->kernel_w > 1u << 20) FAIL(-1, "kernel_h", "more than 2^20 taps");
+  if ((int64_t)p->out_w * p->stride_w + (int64_t)p->kernel_w * p->dilation_w >= 1 << 30) FAIL(-1, "out_w", "the grid leaves 2^30 input columns");
   if (p->out_offset_h < 0 || p->out_offset_w < 0) FAIL(-1, "out_offset", "is negative");
   if (isnan(p->float_lo) || isnan(p->float_hi) || p->float_lo > p->float_hi) FAIL(-1, "float_lo", "clamp is empty or NaN");
   return EZ_OK;

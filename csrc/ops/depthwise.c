@@ -1,10 +1,12 @@
 /* Depthwise convolution: one filter a channel. */
 #include "core/depthwise_driver.h"
+#include "isa/depthwise.h"
 #include "ops/conv_check.h"
 
-static uint64_t packed_elements(int is_f32, uint32_t layout, uint64_t taps, uint64_t panels) {
-  if (is_f32) return panels * taps * 16;
-  return panels * 16 * (layout == EZ_LAYOUT_K8N16 ? taps : (taps + 3) / 4 * 4);
+static uint64_t packed_elements(int is_f32, uint32_t layout, const ez_conv_params *p, uint64_t panels) {
+  const uint64_t taps = (uint64_t)p->kernel_h * (uint64_t)p->kernel_w;
+  if (is_f32 || layout == EZ_LAYOUT_K8N16) return panels * taps * 16;
+  return panels * 64 * (uint64_t)ez_depthwise_groups(p->kernel_h, p->kernel_w);
 }
 
 static ez_status check_depthwise(ez_check *check) {
@@ -14,9 +16,9 @@ static ez_status check_depthwise(ez_check *check) {
   const ez_tensor *x = &check->tensors[check->step->inputs[0]], *y = &check->tensors[check->step->outputs[0]];
   if (p->groups != x->dims[3] || y->dims[3] != x->dims[3])
     return ez_check_fail(check, -1, "groups", "depthwise needs groups = inputs = outputs, got %d, %d, %d", p->groups, x->dims[3], y->dims[3]);
-  const uint64_t panels = ((uint64_t)x->dims[3] + 15) / 16, taps = (uint64_t)p->kernel_h * (uint64_t)p->kernel_w;
+  const uint64_t panels = ((uint64_t)x->dims[3] + 15) / 16;
   check->scratch_needed = ez_depthwise_scratch_bytes(p, x, ez_conv_has_residual(check->step));
-  return ez_check_conv_operands(check, packed_elements(x->dtype == EZ_DTYPE_F32, check->header->layout, taps, panels), panels * 16);
+  return ez_check_conv_operands(check, packed_elements(x->dtype == EZ_DTYPE_F32, check->header->layout, p, panels), panels * 16);
 }
 
 static const char *depthwise_kernel(const ez_step *step, const ez_tensor *tensors, const ez_kernels *kernels) {

@@ -49,12 +49,19 @@ def pack_gemm_f32(weights: Array, groups: int = 1) -> Array:
     return np.ascontiguousarray(padded.reshape(groups, -1, PANEL, taps * channels).transpose(0, 1, 3, 2)).reshape(-1)
 
 
-def pack_depthwise_s8(weights: Array, layout: Layout) -> Array:
-    """int8 (C, taps) -> uint8 bytes: K4N16 (C/16, taps/4, 16, 4), K8N16 (C/16, taps, 16)."""
-    channels, taps = weights.shape
-    if layout is Layout.K4N16:
-        return pack_gemm_s8(weights.reshape(channels, 1, taps), layout)
-    return np.ascontiguousarray(_by_tap(weights)).view(np.uint8).reshape(-1)
+def pack_depthwise_s8(weights: Array, layout: Layout, kernel: tuple[int, int]) -> Array:
+    """int8 (C, taps) of a (height, width) kernel -> uint8 bytes.
+
+    K4N16: (C/16, ceil(height/4), width, 16, 4), four vertical taps of a column together; a kernel of height 1 as (C/16, ceil(width/4),
+    16, 4). K8N16: (C/16, taps, 16).
+    """
+    if layout is not Layout.K4N16:
+        return np.ascontiguousarray(_by_tap(weights)).view(np.uint8).reshape(-1)
+    height, width = kernel if kernel[0] > 1 else (kernel[1], 1)
+    padded = np.zeros((_round_up(len(weights), PANEL), _round_up(height, 4), width), np.int8)
+    padded[: len(weights), :height] = weights.reshape(-1, height, width)
+    quads = padded.reshape(-1, PANEL, padded.shape[1] // 4, 4, width)
+    return np.ascontiguousarray(quads.transpose(0, 2, 4, 1, 3)).view(np.uint8).reshape(-1)
 
 
 def pack_depthwise_f32(weights: Array) -> Array:

@@ -8,7 +8,7 @@ from edgezip.program import ALIGN, OVERREAD, DType, Layout, Op, Step, Tensor
 
 BLOCK_PIXELS = 96  # EZ_ROW_BLOCK
 CONV_BUDGET, CONV_LEAST, ROW_LIMIT, SLOT_ALIGN = 128 * 1024, 4, 1024, 16  # core/conv_spans.c
-DEPTHWISE_BUDGET, DEPTHWISE_LEAST = 16 * 1024, 8  # core/depthwise_driver.c
+DEPTHWISE_PIXELS = 256  # core/depthwise_driver.c
 POINTER = 8
 
 
@@ -56,8 +56,7 @@ def _conv(step: Step, x: Tensor, y: Tensor, layout: Layout) -> list[int]:
 
 
 def _depthwise(step: Step, x: Tensor, y: Tensor) -> list[int]:
-    """Pointers of a block of pixels, one pixel of padding, and with a residual the block's sums."""
-    taps = step.params["kernel_h"] * step.params["kernel_w"]
-    pixels = min(max(DEPTHWISE_BUDGET // POINTER // taps, DEPTHWISE_LEAST), BLOCK_PIXELS)
-    parts = [taps * pixels * POINTER, x.dims[3] * x.dtype.numpy.itemsize + OVERREAD]
-    return [*parts, pixels * y.dims[3]] if _has_residual(step) else parts
+    """Pointers and steps of the input rows, one pixel of padding, and with a residual the sums of a piece of a row."""
+    p = step.params
+    parts = [p["kernel_h"] * 2 * POINTER, x.dims[3] * x.dtype.numpy.itemsize + OVERREAD]
+    return [*parts, min(p["out_w"], DEPTHWISE_PIXELS) * y.dims[3]] if _has_residual(step) else parts

@@ -207,7 +207,7 @@ def depthwise_weights(session: ReferenceSession, step: Step) -> Array:
     taps, channels = p["kernel_h"] * p["kernel_w"], x.dims[3]
     packed = np.ascontiguousarray(session._flat(step.inputs[1]))
     if x.dtype is DType.S8:
-        return ref.unpack_depthwise_s8(packed, session.pack_step, taps, channels)
+        return ref.unpack_depthwise_s8(packed, session.pack_step, (p["kernel_h"], p["kernel_w"]), channels)
     return packed.view(np.float32).reshape(-1, taps, 16).transpose(0, 2, 1).reshape(-1, taps)[:channels]
 
 

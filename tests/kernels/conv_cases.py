@@ -27,13 +27,20 @@ def pack_gemm_s8(w: Array, step: int) -> Array:
     return padded.reshape(-1, 16, padded[0].size // step, step).transpose(0, 2, 1, 3)
 
 
-def pack_depthwise_s8(w: Array, step: int) -> Array:
-    """int8 (channels, taps) -> (C/16, taps/4, 16, 4), or (C/16, taps, 16) for step 8."""
+def pack_depthwise_s8(w: Array, step: int, kernel: tuple[int, int]) -> Array:
+    """int8 (channels, taps) -> step 4: four vertical taps of a column together (horizontal ones in a kernel of height 1); step 8: by tap."""
     channels, taps = w.shape
-    padded = np.zeros((up(channels, 16), up(taps, 4) if step == 4 else taps), np.int8)
-    padded[:channels, :taps] = w
-    shaped = padded.reshape(-1, 16, padded.shape[1])
-    return shaped.reshape(len(shaped), 16, -1, 4).transpose(0, 2, 1, 3) if step == 4 else shaped.transpose(0, 2, 1)
+    padded = np.zeros((up(channels, 16), taps), np.int8)
+    padded[:channels] = w
+    panels = padded.reshape(-1, 16, taps)
+    if step == 8:
+        return panels.transpose(0, 2, 1)
+    height, width = kernel if kernel[0] > 1 else (kernel[1], 1)
+    out = np.zeros((len(panels), up(height, 4) // 4, width, 16, 4), np.int8)
+    for tap in range(taps):
+        ky, kx = divmod(tap, width)
+        out[:, ky // 4, kx, :, ky % 4] = panels[:, :, tap]
+    return out
 
 
 def pack_f32(w: Array) -> Array:
@@ -109,7 +116,7 @@ def conv_program(rng: np.random.Generator, op: Op, layout: Layout, act_sign: int
             -127, 128, (outputs, taps, per_group), np.int8)  # fmt: skip
         by_row = groups == 1 and p["dilation_w"] == 1  # a row of the kernel is padded once
         cut = w.reshape(outputs, p["kernel_h"], -1) if by_row else w
-        packed = pack_depthwise_s8(w[..., 0], step) if depthwise else np.concatenate(
+        packed = pack_depthwise_s8(w[..., 0], step, (p["kernel_h"], p["kernel_w"])) if depthwise else np.concatenate(
             [pack_gemm_s8(part, step).reshape(-1) for part in np.split(cut, groups)])  # fmt: skip
         inputs.append(memory.constant("w", packed, DType.U8))
         bias = rng.integers(-20000, 20000, entries, np.int32)

@@ -229,7 +229,7 @@ def step(op: str) -> int:
 
 
 CONTRADICTIONS: list[tuple[str | None, int, str, Any, str]] = [
-    (None, 0, "format_version", 2, "format_version"), (None, 0, "numerics", 0x324E5A45, "numerics"),
+    (None, 0, "format_version", 3, "format_version"), (None, 0, "numerics", 0x324E5A45, "numerics"),
     (None, 0, "layout", 3, "layout"),
     (None, 0, "act_sign", 1, "act_sign"), (None, 0, "header_bytes", 255, "file_bytes"), (None, 0, "file_bytes", 1, "file_bytes"),
     (None, 0, "arena_bytes", 2**40, "arena_bytes"), (None, 0, "arena_bytes", 65, "arena_bytes"),

@@ -1,19 +1,20 @@
 /* Depthwise, four lanes of 16 channels at a time: 64 channels of one pixel, 32 of two, or 16 of four.
  *
- * Four taps are interleaved by two rounds of byte and word unpacks, so that each dword holds the four taps of one channel: then
- * one vpdpbusd does 64 products. Unpacks work inside 128-bit lanes, so quarter q of the result holds channels 4q..4q+3 of each
- * lane; weights, bias and multipliers are brought into that order once per block of channels, and the packs of the epilogue undo
- * it for free. Bound by the 8 unpacks a tap group (port 5). Fused with requantisation, pointers included: 3x3 56x56x128 80-89 GOPS,
- * 14x14x512 85-104, 5x5 14x14x672 120-150, 3x3 112x112x32 54 (Sapphire Rapids VM, one core, 2026-11-24). */
+ * A kernel slides along the output row. Each input column is interleaved once, so that every dword holds four vertical taps of one
+ * channel, and is then multiplied into each of the outputs that see it: one vpdpbusd is 64 products. Unpacks work inside 128-bit
+ * lanes, so quarter q holds channels 4q..4q+3 of each lane; weights, bias and multipliers are brought into that order once per
+ * block of channels, and the packs of the epilogue undo it for free. Where a register holds several pixels, they are the heads of
+ * equal parts of the row, so that all of them slide alike. */
 #include <string.h>
 
 #include "isa/avx512vnni/avx512vnni.h"
+#include "isa/depthwise.h"
 #include "isa/portable/portable.h"
 
-#define MAX_GROUPS 16 /* 64 taps: an 8x8 kernel; larger ones go to portable C */
+#define MOST_GROUPS 16
 
 typedef struct channel_block {
-  __m512i w[MAX_GROUPS][4];
+  __m512i w[MOST_GROUPS][4];
   __m512i bias[4];
   __m512 mult[4];
 } channel_block;
@@ -36,108 +37,220 @@ EZ_INLINE void gather_block(const ez_depthwise_s8_args *d, int32_t panel, const 
   }
 }
 
-/* One tap of `pixels` pixels side by side; a[i] points to pixel i's taps. */
-EZ_INLINE __m512i load_lanes(const uint8_t *const *const a[4], int32_t tap, int32_t c, const int pixels) {
-  if (pixels == 1) return _mm512_loadu_si512(a[0][tap] + c);
+/* Channels from c on of `pixels` pixels side by side. */
+EZ_INLINE __m512i load_lanes(const uint8_t *const at[4], int32_t c, const int pixels) {
+  if (pixels == 1) return _mm512_loadu_si512(at[0] + c);
   if (pixels == 2)
-    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)(a[0][tap] + c))),
-                              _mm256_loadu_si256((const __m256i *)(a[1][tap] + c)), 1);
-  __m512i x = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(a[0][tap] + c)));
-  x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(a[1][tap] + c)), 1);
-  x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(a[2][tap] + c)), 2);
-  return _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(a[3][tap] + c)), 3);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)(at[0] + c))),
+                              _mm256_loadu_si256((const __m256i *)(at[1] + c)), 1);
+  __m512i x = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(at[0] + c)));
+  x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(at[1] + c)), 1);
+  x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(at[2] + c)), 2);
+  return _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(at[3] + c)), 3);
 }
 
-EZ_INLINE void accumulate(const channel_block *b, const uint8_t *const *const a[4], int32_t c, const int pixels, const int groups,
-                          int32_t taps, __m512i acc[4]) {
-  for (int q = 0; q < 4; q++) acc[q] = b->bias[q];
-  for (int g = 0; g < groups; g++) {
-    __m512i x[4];
-    for (int i = 0; i < 4; i++) /* a tap past the end has zero weights: any readable bytes do */
-      x[i] = load_lanes(a, 4 * g + i < taps ? 4 * g + i : 4 * g, c, pixels);
-    const __m512i low01 = _mm512_unpacklo_epi8(x[0], x[1]), high01 = _mm512_unpackhi_epi8(x[0], x[1]);
-    const __m512i low23 = _mm512_unpacklo_epi8(x[2], x[3]), high23 = _mm512_unpackhi_epi8(x[2], x[3]);
-    acc[0] = _mm512_dpbusd_epi32(acc[0], _mm512_unpacklo_epi16(low01, low23), b->w[g][0]);
-    acc[1] = _mm512_dpbusd_epi32(acc[1], _mm512_unpackhi_epi16(low01, low23), b->w[g][1]);
-    acc[2] = _mm512_dpbusd_epi32(acc[2], _mm512_unpacklo_epi16(high01, high23), b->w[g][2]);
-    acc[3] = _mm512_dpbusd_epi32(acc[3], _mm512_unpackhi_epi16(high01, high23), b->w[g][3]);
+/* n = 1..4 vectors of bytes -> dwords of n bytes and zeros, one a channel. */
+EZ_INLINE void interleave(const __m512i *x, const int n, __m512i quads[4]) {
+  const __m512i zero = _mm512_setzero_si512();
+  if (n == 1) { /* byte 4q + i of a lane to dword i */
+    const __m512i spread = _mm512_broadcast_i32x4(_mm_setr_epi8(0, -1, -1, -1, 1, -1, -1, -1, 2, -1, -1, -1, 3, -1, -1, -1));
+    for (int q = 0; q < 4; q++) quads[q] = _mm512_shuffle_epi8(x[0], _mm512_add_epi8(spread, _mm512_set1_epi32(4 * q)));
+    return;
   }
+  const __m512i low01 = _mm512_unpacklo_epi8(x[0], x[1]), high01 = _mm512_unpackhi_epi8(x[0], x[1]);
+  const __m512i third = n > 2 ? x[2] : zero, fourth = n > 3 ? x[3] : zero;
+  const __m512i low23 = n > 2 ? _mm512_unpacklo_epi8(third, fourth) : zero, high23 = n > 2 ? _mm512_unpackhi_epi8(third, fourth) : zero;
+  quads[0] = _mm512_unpacklo_epi16(low01, low23);
+  quads[1] = _mm512_unpackhi_epi16(low01, low23);
+  quads[2] = _mm512_unpacklo_epi16(high01, high23);
+  quads[3] = _mm512_unpackhi_epi16(high01, high23);
 }
 
-EZ_INLINE void store_lanes(const ez_depthwise_s8_args *d, int32_t pixel, int32_t c, const int pixels, __m512i bytes) {
+typedef struct finisher {
+  __m512 lo, hi;
+  __m512i shift, byte_lo, byte_hi;
+  int small;
+} finisher;
+
+EZ_INLINE finisher finisher_of(const ez_depthwise_s8_args *d) {
+  return (finisher){
+      .lo = _mm512_set1_ps((float)(d->lo - d->zero_point)),
+      .hi = _mm512_set1_ps((float)(d->hi - d->zero_point)),
+      .shift = _mm512_set1_epi16((int16_t)(d->zero_point + 128)), /* steps -> stored byte */
+      .byte_lo = _mm512_set1_epi8((char)(d->lo + 128)),
+      .byte_hi = _mm512_set1_epi8((char)(d->hi + 128)),
+      .small = d->small_sums,
+  };
+}
+
+/* Small sums need no clamp before the conversion: saturating packs and a clamp of bytes give the same. */
+EZ_INLINE __m512i finish(const finisher *f, const __m512 mult[4], const __m512i acc[4]) {
+  __m512i steps[4];
+  for (int q = 0; q < 4; q++) {
+    __m512 t = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[q]), mult[q]);
+    if (!f->small) t = _mm512_min_ps(_mm512_max_ps(t, f->lo), f->hi);
+    steps[q] = _mm512_cvtps_epi32(t);
+  }
+  const __m512i words01 = _mm512_adds_epi16(_mm512_packs_epi32(steps[0], steps[1]), f->shift);
+  const __m512i words23 = _mm512_adds_epi16(_mm512_packs_epi32(steps[2], steps[3]), f->shift);
+  return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(words01, words23), f->byte_lo), f->byte_hi);
+}
+
+/* Channels from c on of the pixels at[0..pixels). */
+EZ_INLINE void store_lanes(const ez_depthwise_s8_args *d, const int32_t at[4], int32_t c, const int pixels, __m512i bytes) {
   const int32_t left = d->channels - c;
-  uint8_t *y = d->y + (size_t)pixel * d->y_stride + c;
+  uint8_t *y = d->y + c;
   if (pixels == 1) {
-    _mm512_mask_storeu_epi8(y, left >= 64 ? ~0ull : (1ull << left) - 1, bytes);
+    _mm512_mask_storeu_epi8(y + (size_t)at[0] * d->y_stride, left >= 64 ? ~0ull : (1ull << left) - 1, bytes);
   } else if (pixels == 2) {
     const __mmask32 mask = left >= 32 ? ~0u : (1u << left) - 1;
-    _mm256_mask_storeu_epi8(y, mask, _mm512_castsi512_si256(bytes));
-    if (pixel + 1 < d->pixels) _mm256_mask_storeu_epi8(y + d->y_stride, mask, _mm512_extracti64x4_epi64(bytes, 1));
+    _mm256_mask_storeu_epi8(y + (size_t)at[0] * d->y_stride, mask, _mm512_castsi512_si256(bytes));
+    _mm256_mask_storeu_epi8(y + (size_t)at[1] * d->y_stride, mask, _mm512_extracti64x4_epi64(bytes, 1));
   } else {
     const __mmask16 mask = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
-    _mm_mask_storeu_epi8(y, mask, _mm512_castsi512_si128(bytes));
-    if (pixel + 1 < d->pixels) _mm_mask_storeu_epi8(y + d->y_stride, mask, _mm512_extracti32x4_epi32(bytes, 1));
-    if (pixel + 2 < d->pixels) _mm_mask_storeu_epi8(y + 2 * d->y_stride, mask, _mm512_extracti32x4_epi32(bytes, 2));
-    if (pixel + 3 < d->pixels) _mm_mask_storeu_epi8(y + 3 * d->y_stride, mask, _mm512_extracti32x4_epi32(bytes, 3));
+    _mm_mask_storeu_epi8(y + (size_t)at[0] * d->y_stride, mask, _mm512_castsi512_si128(bytes));
+    _mm_mask_storeu_epi8(y + (size_t)at[1] * d->y_stride, mask, _mm512_extracti32x4_epi32(bytes, 1));
+    _mm_mask_storeu_epi8(y + (size_t)at[2] * d->y_stride, mask, _mm512_extracti32x4_epi32(bytes, 2));
+    _mm_mask_storeu_epi8(y + (size_t)at[3] * d->y_stride, mask, _mm512_extracti32x4_epi32(bytes, 3));
   }
 }
 
-EZ_INLINE void block(const ez_depthwise_s8_args *d, int32_t c, const int pixels, const int groups, int32_t taps) {
+/* `pixels` equal parts of the row: the first pixel of each; parts overlap where the row does not divide. Returns their length. */
+EZ_INLINE int32_t parts_of(const ez_depthwise_s8_args *d, const int pixels, int32_t first[4]) {
+  const int32_t length = (d->pixels + pixels - 1) / pixels;
+  for (int l = 0; l < pixels; l++) first[l] = l * length < d->pixels - length ? l * length : d->pixels - length;
+  return length;
+}
+
+/* Input column ix[l] of each lane: its kernel_h bytes of a channel as one or two dwords. */
+EZ_INLINE void column(const ez_depthwise_s8_args *d, const int32_t *ix, int32_t c, const int pixels, const int KH, __m512i quads[2][4]) {
+  __m512i x[8];
+#pragma GCC unroll 8
+  for (int ky = 0; ky < KH; ky++) {
+    const uint8_t *at[4];
+    for (int l = 0; l < pixels; l++) at[l] = ez_depthwise_s8_at(d, ky, ix[l]);
+    x[ky] = load_lanes(at, c, pixels);
+  }
+  interleave(x, KH < 4 ? KH : 4, quads[0]);
+  if (KH > 4) interleave(x + 4, KH - 4, quads[1]);
+}
+
+/* Column number m of a window goes to each of the F outputs in flight that see it. */
+EZ_INLINE void spread(const channel_block *b, __m512i quads[2][4], const int m, const int KH, const int KW, const int S, const int F,
+                      __m512i acc[5][4]) {
+#pragma GCC unroll 5
+  for (int f = 0; f < F; f++) {
+    const int kx = m - f * S;
+    if (kx < 0 || kx >= KW) continue;
+#pragma GCC unroll 2
+    for (int g = 0; g < (KH + 3) / 4; g++)
+#pragma GCC unroll 4
+      for (int q = 0; q < 4; q++) acc[f][q] = _mm512_dpbusd_epi32(acc[f][q], quads[g][q], b->w[g * KW + kx][q]);
+  }
+}
+
+/* KW >= S. acc[f] belongs to output j + f. */
+EZ_INLINE void slide(const ez_depthwise_s8_args *d, int32_t c, const int pixels, const int KH, const int KW, const int S) {
+  const int F = (KW + S - 1) / S;
   channel_block b;
-  gather_block(d, c / 16, 4 / pixels, groups, &b);
-  const __m512 lo = _mm512_set1_ps((float)(d->lo - d->zero_point)), hi = _mm512_set1_ps((float)(d->hi - d->zero_point));
-  const __m512i shift = _mm512_set1_epi16((int16_t)(d->zero_point + 128)); /* steps -> stored byte */
-  for (int32_t p = 0; p < d->pixels; p += pixels) {
-    const uint8_t *const *a[4];
-    for (int i = 0; i < pixels; i++) a[i] = d->a + (size_t)(p + i < d->pixels ? p + i : p) * (size_t)taps;
-    __m512i acc[4];
-    accumulate(&b, a, c, pixels, groups, taps, acc);
-    for (int q = 0; q < 4; q++) {
-      const __m512 t = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[q]), b.mult[q]);
-      acc[q] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(t, lo), hi));
+  gather_block(d, c / 16, 4 / pixels, (KH + 3) / 4 * KW, &b);
+  const finisher end = finisher_of(d);
+  int32_t at[4], ix[4];
+  const int32_t length = parts_of(d, pixels, at);
+  for (int l = 0; l < pixels; l++) ix[l] = d->column + at[l] * S;
+  __m512i acc[5][4], quads[2][4];
+  for (int f = 0; f < F; f++)
+    for (int q = 0; q < 4; q++) acc[f][q] = b.bias[q];
+#pragma GCC unroll 4
+  for (int m = 0; m < KW - S; m++) {
+    column(d, ix, c, pixels, KH, quads);
+    spread(&b, quads, m, KH, KW, S, F, acc);
+    for (int l = 0; l < pixels; l++) ix[l]++;
+  }
+  for (int32_t j = 0; j < length; j++) {
+#pragma GCC unroll 2
+    for (int m = KW - S; m < KW; m++) {
+      column(d, ix, c, pixels, KH, quads);
+      spread(&b, quads, m, KH, KW, S, F, acc);
+      for (int l = 0; l < pixels; l++) ix[l]++;
     }
-    const __m512i words01 = _mm512_add_epi16(_mm512_packs_epi32(acc[0], acc[1]), shift);
-    const __m512i words23 = _mm512_add_epi16(_mm512_packs_epi32(acc[2], acc[3]), shift);
-    store_lanes(d, p, c, pixels, _mm512_packus_epi16(words01, words23));
+    store_lanes(d, at, c, pixels, finish(&end, b.mult, acc[0]));
+    for (int l = 0; l < pixels; l++) at[l]++;
+#pragma GCC unroll 4
+    for (int f = 0; f + 1 < F; f++)
+#pragma GCC unroll 4
+      for (int q = 0; q < 4; q++) acc[f][q] = acc[f + 1][q];
+    for (int q = 0; q < 4; q++) acc[F - 1][q] = b.bias[q];
   }
 }
 
-#define INSTANCES(NAME, GROUPS, TAPS)                                                                                \
-  static void NAME##_1(const ez_depthwise_s8_args *d, int32_t c) { block(d, c, 1, GROUPS, TAPS); }                   \
-  static void NAME##_2(const ez_depthwise_s8_args *d, int32_t c) { block(d, c, 2, GROUPS, TAPS); }                   \
-  static void NAME##_4(const ez_depthwise_s8_args *d, int32_t c) { block(d, c, 4, GROUPS, TAPS); }
-INSTANCES(taps_9, 3, 9)
-INSTANCES(taps_25, 7, 25)
-INSTANCES(taps_any, (d->taps + 3) / 4, d->taps)
+/* Any kernel of at most EZ_DEPTHWISE_MOST_TAPS: the four taps of a group are interleaved anew for every pixel. */
+EZ_INLINE void any(const ez_depthwise_s8_args *d, int32_t c, const int pixels) {
+  const int32_t taps = d->kernel_h * d->kernel_w, groups = ez_depthwise_groups(d->kernel_h, d->kernel_w);
+  channel_block b;
+  const finisher end = finisher_of(d);
+  int32_t at[4];
+  const int32_t length = parts_of(d, pixels, at);
+  gather_block(d, c / 16, 4 / pixels, groups, &b);
+  for (int32_t j = 0; j < length; j++) {
+    const uint8_t *seen[4][EZ_DEPTHWISE_MOST_TAPS + 1];
+    for (int l = 0; l < pixels; l++) {
+      ez_depthwise_s8_taps(d, at[l], seen[l]);
+      seen[l][taps] = d->outside; /* whatever stands beside a zero weight */
+    }
+    __m512i acc[4];
+    for (int q = 0; q < 4; q++) acc[q] = b.bias[q];
+    for (int32_t g = 0; g < groups; g++) {
+      __m512i x[4], quads[4];
+      for (int i = 0; i < 4; i++) {
+        const int32_t tap = ez_depthwise_tap(d->kernel_h, d->kernel_w, g, i);
+        const uint8_t *from[4];
+        for (int l = 0; l < pixels; l++) from[l] = seen[l][tap < 0 ? taps : tap];
+        x[i] = load_lanes(from, c, pixels);
+      }
+      interleave(x, 4, quads);
+      for (int q = 0; q < 4; q++) acc[q] = _mm512_dpbusd_epi32(acc[q], quads[q], b.w[g][q]);
+    }
+    store_lanes(d, at, c, pixels, finish(&end, b.mult, acc));
+    for (int l = 0; l < pixels; l++) at[l]++;
+  }
+}
+
+typedef void block_fn(const ez_depthwise_s8_args *, int32_t);
+#define SLIDING(KH, KW, S)                                                                              \
+  static void slide_##KH##KW##S##_1(const ez_depthwise_s8_args *d, int32_t c) { slide(d, c, 1, KH, KW, S); } \
+  static void slide_##KH##KW##S##_2(const ez_depthwise_s8_args *d, int32_t c) { slide(d, c, 2, KH, KW, S); } \
+  static void slide_##KH##KW##S##_4(const ez_depthwise_s8_args *d, int32_t c) { slide(d, c, 4, KH, KW, S); }
+SLIDING(3, 3, 1)
+SLIDING(3, 3, 2)
+SLIDING(5, 5, 1)
+SLIDING(5, 5, 2)
+static void any_1(const ez_depthwise_s8_args *d, int32_t c) { any(d, c, 1); }
+static void any_2(const ez_depthwise_s8_args *d, int32_t c) { any(d, c, 2); }
+static void any_4(const ez_depthwise_s8_args *d, int32_t c) { any(d, c, 4); }
+
+#define ROW(KH, KW, S) {KH, KW, S, {slide_##KH##KW##S##_1, slide_##KH##KW##S##_2, slide_##KH##KW##S##_4}}
+static const struct {
+  int32_t kernel_h, kernel_w, stride;
+  block_fn *blocks[3]; /* 64, 32, 16 channels */
+} sliding[] = {ROW(3, 3, 1), ROW(3, 3, 2), ROW(5, 5, 1), ROW(5, 5, 2)};
+
+static block_fn *const *blocks_for(const ez_depthwise_s8_args *d) {
+  static block_fn *const any_blocks[3] = {any_1, any_2, any_4};
+  for (size_t i = 0; i < sizeof sliding / sizeof *sliding; i++)
+    if (d->kernel_h == sliding[i].kernel_h && d->kernel_w == sliding[i].kernel_w && d->stride == sliding[i].stride && d->dilation == 1)
+      return sliding[i].blocks;
+  return any_blocks;
+}
 
 void ez_avx512vnni_depthwise_s8(const ez_depthwise_s8_args *d) {
-  if (d->taps > 4 * MAX_GROUPS) {
+  if (d->kernel_h * d->kernel_w > EZ_DEPTHWISE_MOST_TAPS || ez_depthwise_groups(d->kernel_h, d->kernel_w) > MOST_GROUPS) {
     ez_portable_depthwise_s8(d);
     return;
   }
-  static void (*const blocks[3][3])(const ez_depthwise_s8_args *, int32_t) = {
-      {taps_9_1, taps_9_2, taps_9_4}, {taps_25_1, taps_25_2, taps_25_4}, {taps_any_1, taps_any_2, taps_any_4}};
-  void (*const *const of_taps)(const ez_depthwise_s8_args *, int32_t) = blocks[d->taps == 9 ? 0 : d->taps == 25 ? 1 : 2];
+  block_fn *const *blocks = blocks_for(d);
   for (int32_t c = 0; c < d->channels; c += 64) {
     const int32_t left = d->channels - c;
-    of_taps[left <= 16 ? 2 : left <= 32 ? 1 : 0](d, c);
-  }
-}
-
-void ez_avx512vnni_depthwise_f32(const ez_depthwise_f32_args *d) {
-  const __m512 lo = _mm512_set1_ps(d->lo), hi = _mm512_set1_ps(d->hi);
-  for (int32_t c = 0; c < d->channels; c += 16) {
-    const float *w = d->w + (size_t)c * (size_t)d->taps;
-    const int32_t left = d->channels - c;
-    const __mmask16 mask = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
-    const __m512 bias = _mm512_loadu_ps(d->bias + c);
-    for (int32_t p = 0; p < d->pixels; p++) {
-      const float *const *a = d->a + (size_t)p * (size_t)d->taps;
-      __m512 acc = _mm512_setzero_ps();
-      for (int32_t t = 0; t < d->taps; t++)
-        acc = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, a[t] + c), _mm512_loadu_ps(w + 16 * t), acc);
-      const __m512 y = _mm512_min_ps(_mm512_max_ps(_mm512_add_ps(acc, bias), lo), hi);
-      _mm512_mask_storeu_ps(d->y + (size_t)p * d->y_stride + c, mask, y);
-    }
+    blocks[left <= 16 ? 2 : left <= 32 ? 1 : 0](d, c);
   }
 }

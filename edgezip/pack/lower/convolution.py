@@ -166,7 +166,7 @@ def emit_int8(context: Context, node: Node, x: Ref, y: Ref, f: Filter, scale: Ar
     mult = multipliers(params_of(x), scale, target.q)
     depthwise = _is_depthwise(f, x)
     packed = (
-        layouts.pack_depthwise_s8(weights[:, :, 0], builder.layout)
+        layouts.pack_depthwise_s8(weights[:, :, 0], builder.layout, f.window.kernel)
         if depthwise
         else layouts.pack_gemm_s8(_spans(weights, f), builder.layout, f.groups)
     )

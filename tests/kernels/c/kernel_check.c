@@ -218,32 +218,91 @@ static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, ca
   return wrong;
 }
 
+/* A depthwise call: rows of input behind guard pages, some of them outside, and pixels that start left or right of the image. */
+typedef struct window {
+  int32_t kernel_h, kernel_w, stride, dilation, column, in_w;
+  region rows, steps, outside;
+  const uint8_t **taps; /* (pixels, taps): where each one really lies */
+} window;
+
+static window draw_window(product *p, size_t element) {
+  static const int32_t kernels[][2] = {{1, 1}, {1, 3}, {1, 9}, {3, 1}, {9, 1}, {3, 3}, {3, 3}, {3, 3}, {5, 5}, {5, 5}, {4, 2}, {2, 5}, {7, 7}, {13, 5}};
+  const int32_t *kernel = PICK(kernels);
+  window v = {.kernel_h = kernel[0], .kernel_w = kernel[1], .stride = draw_in(0, 9) ? draw_in(1, 2) : 3, .dilation = draw_in(0, 5) ? 1 : 2,
+              .column = draw_in(-6, 3), .in_w = draw_in(1, 24)};
+  p->taps = v.kernel_h * v.kernel_w;
+  p->a_pixel = (size_t)p->columns + (draw() % 2 ? 0 : draw() % 9);
+  const size_t row = (size_t)v.in_w * p->a_pixel, all = row * (size_t)v.kernel_h - p->a_pixel + (size_t)p->columns;
+  p->a = guard(all * element, 64);
+  p->pointers = guard(sizeof(void *), 0);
+  v.outside = guard((size_t)p->columns * element, 64);
+  v.rows = guard((size_t)v.kernel_h * sizeof(void *), 0);
+  v.steps = guard((size_t)v.kernel_h * sizeof(size_t), 0);
+  const uint8_t **rows = (const uint8_t **)(void *)v.rows.at;
+  size_t *steps = (size_t *)(void *)v.steps.at;
+  for (int32_t ky = 0; ky < v.kernel_h; ky++) {
+    const int out = draw() % 5 == 0;
+    rows[ky] = out ? v.outside.at : p->a.at + (size_t)(v.kernel_h - 1 - ky) * row * element;
+    steps[ky] = out ? 0 : p->a_pixel;
+  }
+  v.taps = malloc((size_t)p->rows * (size_t)p->taps * sizeof(void *));
+  for (int32_t r = 0; r < p->rows; r++)
+    for (int32_t t = 0; t < p->taps; t++) {
+      const int32_t ky = t / v.kernel_w, ix = v.column + r * v.stride + t % v.kernel_w * v.dilation;
+      const int inside = ix >= 0 && ix < v.in_w;
+      v.taps[r * p->taps + t] = inside ? rows[ky] + (size_t)ix * steps[ky] * element : v.outside.at;
+    }
+  return v;
+}
+
+static void release_window(window *v) {
+  release(v->rows), release(v->steps), release(v->outside);
+  free((void *)v->taps);
+}
+
+/* Where the packed weight of channel c and tap t lies (ez_format.h). */
+static size_t depthwise_place(const window *v, int32_t layout, int32_t c, int32_t t) {
+  const size_t lane = (size_t)(c % 16), panel = (size_t)(c / 16);
+  if (layout == EZ_LAYOUT_K8N16) return (panel * (size_t)(v->kernel_h * v->kernel_w) + (size_t)t) * 16 + lane;
+  if (v->kernel_h == 1) return (panel * (size_t)up(v->kernel_w, 4) / 4 + (size_t)(t / 4)) * 64 + lane * 4 + (size_t)(t % 4);
+  const size_t ky = (size_t)(t / v->kernel_w), kx = (size_t)(t % v->kernel_w), groups = (size_t)up(v->kernel_h, 4) / 4;
+  return ((panel * groups + ky / 4) * (size_t)v->kernel_w + kx) * 64 + lane * 4 + ky % 4;
+}
+
+static size_t depthwise_depth(const window *v, int32_t layout) {
+  if (layout == EZ_LAYOUT_K8N16) return (size_t)(v->kernel_h * v->kernel_w);
+  return v->kernel_h == 1 ? (size_t)up(v->kernel_w, 4) : (size_t)up(v->kernel_h, 4) * (size_t)v->kernel_w;
+}
+
+static const int32_t depthwise_pixels[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 17, 23};
+static const int32_t depthwise_channels[] = {1, 3, 8, 15, 16, 17, 24, 31, 32, 33, 47, 48, 49, 63, 64, 65, 80, 96, 97, 112, 130, 144};
+
 static size_t check_depthwise_s8(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
-  static const int32_t pixels[] = {1, 2, 3, 4, 5, 7, 8, 17}, taps[] = {1, 2, 3, 4, 5, 8, 9, 9, 9, 12, 25, 25, 49, 65, 81};
-  static const int32_t channels[] = {1, 3, 8, 15, 16, 17, 24, 31, 32, 33, 47, 48, 49, 63, 64, 65, 80, 96, 97, 112, 130, 144};
-  product p = {.mode = mode, .rows = PICK(pixels), .taps = PICK(taps), .columns = PICK(channels)};
+  product p = {.mode = mode, .rows = PICK(depthwise_pixels), .columns = PICK(depthwise_channels)};
+  window v = draw_window(&p, 1);
+  for (size_t i = 0; i < p.a.bytes; i++) p.a.at[i] = draw_byte(mode);
+  memset(v.outside.at, (int)draw_byte(mode), v.outside.bytes);
   draw_product_s8(&p, 1, layout);
-  draw_activations(&p, draw_in(1, 12), 0, p.columns, (size_t)p.taps, 1, (size_t)p.taps * (size_t)p.rows, 1);
-  const size_t depth = layout == EZ_LAYOUT_K8N16 ? (size_t)p.taps : (size_t)up(p.taps, 4);
-  p.w = guard(depth * (size_t)p.padded, 64);
+  p.w = guard(depthwise_depth(&v, layout) * (size_t)p.padded, 64);
   memset(p.w.at, 0, p.w.bytes);
   for (int32_t c = 0; c < p.columns; c++)
-    for (int32_t t = 0; t < p.taps; t++) {
-      const size_t panel = (size_t)(c / 16) * depth * 16, lane = (size_t)(c % 16);
-      const size_t at = layout == EZ_LAYOUT_K8N16 ? (size_t)t * 16 + lane : (size_t)(t / 4) * 64 + lane * 4 + (size_t)(t % 4);
-      p.w.at[panel + at] = (uint8_t)p.weights[(size_t)c * (size_t)p.taps + (size_t)t];
-    }
-  const uint8_t *const *a = (const uint8_t *const *)(const void *)p.pointers.at;
+    for (int32_t t = 0; t < p.taps; t++)
+      p.w.at[depthwise_place(&v, layout, c, t)] = (uint8_t)p.weights[(size_t)c * (size_t)p.taps + (size_t)t];
   uint8_t *want = malloc((size_t)p.rows * (size_t)p.columns);
-  oracle_s8(&p, a, (size_t)p.taps, 1, 1, sign, want);
+  oracle_s8(&p, v.taps, (size_t)p.taps, 1, 1, sign, want);
   p.small_sums = sums_are_small(&p, 1, sign);
   plant_fault(&p, 0);
-  const ez_depthwise_s8_args args = {.a = a, .pixels = p.rows, .taps = p.taps, .channels = p.columns, .w = (const int8_t *)p.w.at,
-                                     .bias = (const int32_t *)(const void *)p.bias.at, .mult = (const float *)(const void *)p.mult.at, .y = p.y.at,
-                                     .y_stride = p.y_stride, .lo = p.lo, .hi = p.hi, .zero_point = p.zero_point, .small_sums = p.small_sums, .layout = layout, .act_sign = sign};
+  const ez_depthwise_s8_args args = {
+      .rows = (const uint8_t *const *)(const void *)v.rows.at, .steps = (const size_t *)(const void *)v.steps.at, .outside = v.outside.at,
+      .column = v.column, .in_w = v.in_w, .pixels = p.rows, .stride = v.stride, .dilation = v.dilation, .kernel_h = v.kernel_h,
+      .kernel_w = v.kernel_w, .channels = p.columns, .w = (const int8_t *)p.w.at, .bias = (const int32_t *)(const void *)p.bias.at,
+      .mult = (const float *)(const void *)p.mult.at, .y = p.y.at, .y_stride = p.y_stride, .lo = p.lo, .hi = p.hi,
+      .zero_point = p.zero_point, .small_sums = p.small_sums, .layout = layout, .act_sign = sign,
+  };
   isa->depthwise_s8(&args);
   const size_t wrong = differences(&p, want, 1);
   free(want);
+  release_window(&v);
   release_product(&p);
   return wrong;
 }
@@ -262,60 +321,97 @@ static void draw_clamp(float *lo, float *hi) {
   *lo = pair[0], *hi = pair[1];
 }
 
-static size_t check_f32(const ez_isa *isa, int depthwise, case_mode mode) {
-  static const int32_t rows[] = {1, 2, 3, 4, 5, 6, 7, 13}, taps[] = {1, 1, 2, 9}, columns[] = {1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 48, 50, 64};
-  static const int32_t channels[] = {1, 2, 3, 4, 5, 8, 15, 16, 33};
-  product p = {.mode = mode, .rows = PICK(rows), .taps = PICK(taps), .columns = PICK(columns), .channels = depthwise ? 1 : PICK(channels)};
-  if (!depthwise && p.columns > 16 * isa->gemm_f32_panels) p.columns = 16 * isa->gemm_f32_panels;
-  if (!depthwise && p.rows > isa->gemm_f32_rows) p.rows = isa->gemm_f32_rows;
-  p.padded = up(p.columns, 16);
-  const size_t row_step = depthwise ? (size_t)p.taps : 1, tap_step = depthwise ? 1 : (size_t)p.rows;
-  const int32_t pixel_channels = depthwise ? p.columns : p.channels;
-  draw_activations(&p, draw_in(1, 9), 0, pixel_channels, row_step, tap_step, (size_t)p.taps * (size_t)p.rows, 4);
-  float *x = (float *)(void *)p.a.at;
-  for (size_t i = 0; i < p.a.bytes / 4; i++) x[i] = draw_float(mode);
-  const size_t k = (size_t)p.taps * (size_t)p.channels;
-  p.w = guard(k * (size_t)p.padded * 4, 64);
-  p.bias = guard((size_t)p.padded * 4, 0);
-  p.mult = guard(4, 0);
-  float *w = (float *)(void *)p.w.at, *bias = (float *)(void *)p.bias.at, lo, hi;
-  for (size_t i = 0; i < k * (size_t)p.padded; i++) w[i] = draw_float(mode);
-  for (int32_t i = 0; i < p.padded; i++) bias[i] = draw_float(mode);
-  draw_clamp(&lo, &hi);
-  p.y_stride = (size_t)p.columns + (draw() % 2 ? 0 : draw() % 20);
-  p.y = guard(((size_t)(p.rows - 1) * p.y_stride + (size_t)p.columns) * 4, 0);
-  const float *const *a = (const float *const *)(const void *)p.pointers.at;
-  float *want = malloc((size_t)p.rows * (size_t)p.columns * 4);
-  for (int32_t r = 0; r < p.rows; r++)
-    for (int32_t n = 0; n < p.columns; n++) {
+/* Weights (panels, k, 16), bias and clamp of a float product, and its y. */
+static void draw_product_f32(product *p, size_t k, float *lo, float *hi) {
+  p->padded = up(p->columns, 16);
+  p->w = guard(k * (size_t)p->padded * 4, 64);
+  p->bias = guard((size_t)p->padded * 4, 0);
+  p->mult = guard(4, 0);
+  float *w = (float *)(void *)p->w.at, *bias = (float *)(void *)p->bias.at;
+  for (size_t i = 0; i < k * (size_t)p->padded; i++) w[i] = draw_float(p->mode);
+  for (int32_t i = 0; i < p->padded; i++) bias[i] = draw_float(p->mode);
+  draw_clamp(lo, hi);
+  p->y_stride = (size_t)p->columns + (draw() % 2 ? 0 : draw() % 20);
+  p->y = guard(((size_t)(p->rows - 1) * p->y_stride + (size_t)p->columns) * 4, 0);
+}
+
+static void fill_floats(region *b, case_mode mode) {
+  float *x = (float *)(void *)b->at;
+  for (size_t i = 0; i < b->bytes / 4; i++) x[i] = draw_float(mode);
+}
+
+/* a: pointers as oracle_s8 takes them. */
+static void oracle_f32(const product *p, const float *const *a, size_t row_step, size_t tap_step, int depthwise, float lo, float hi, float *want) {
+  const float *w = (const float *)(const void *)p->w.at, *bias = (const float *)(const void *)p->bias.at;
+  const size_t k = (size_t)p->taps * (size_t)p->channels;
+  for (int32_t r = 0; r < p->rows; r++)
+    for (int32_t n = 0; n < p->columns; n++) {
       const float *column = w + (size_t)(n / 16) * k * 16 + n % 16;
       float acc = 0;
-      for (int32_t t = 0; t < p.taps; t++)
-        for (int32_t c = 0; c < p.channels; c++)
-          acc = fmaf(a[(size_t)t * tap_step + (size_t)r * row_step][depthwise ? n : c], column[((size_t)t * (size_t)p.channels + (size_t)c) * 16], acc);
-      want[(size_t)r * (size_t)p.columns + (size_t)n] = ez_clamp(acc + bias[n], lo, hi);
+      for (int32_t t = 0; t < p->taps; t++)
+        for (int32_t c = 0; c < p->channels; c++)
+          acc = fmaf(a[(size_t)t * tap_step + (size_t)r * row_step][depthwise ? n : c], column[((size_t)t * (size_t)p->channels + (size_t)c) * 16], acc);
+      want[(size_t)r * (size_t)p->columns + (size_t)n] = ez_clamp(acc + bias[n], lo, hi);
     }
-  if (plant == PLANT_WEIGHT) w[0] += 3.0f;
-  if (plant == PLANT_BIAS) bias[0] += 3.0f;
-  if (depthwise) {
-    const ez_depthwise_f32_args args = {.a = a, .pixels = p.rows, .taps = p.taps, .channels = p.columns, .w = w, .bias = bias,
-                                        .y = (float *)(void *)p.y.at, .y_stride = p.y_stride, .lo = lo, .hi = hi};
-    isa->depthwise_f32(&args);
-  } else {
-    const ez_gemm_f32_args args = {.a = a, .a_stride = (size_t)p.rows, .rows = p.rows, .columns = p.columns, .taps = p.taps, .channels = p.channels,
-                                   .w = w, .panel_floats = k * 16, .bias = bias, .y = (float *)(void *)p.y.at, .y_stride = p.y_stride, .lo = lo, .hi = hi};
-    isa->gemm_f32(&args);
-  }
+}
+
+static void plant_fault_f32(const product *p) {
+  if (plant == PLANT_WEIGHT) ((float *)(void *)p->w.at)[0] += 3.0f;
+  if (plant == PLANT_BIAS) ((float *)(void *)p->bias.at)[0] += 3.0f;
+}
+
+static size_t check_gemm_f32(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
+  static const int32_t rows[] = {1, 2, 3, 4, 5, 6, 7, 13}, taps[] = {1, 1, 2, 9}, columns[] = {1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 48, 50, 64};
+  static const int32_t channels[] = {1, 2, 3, 4, 5, 8, 15, 16, 33};
+  (void)layout, (void)sign;
+  product p = {.mode = mode, .rows = PICK(rows), .taps = PICK(taps), .columns = PICK(columns), .channels = PICK(channels)};
+  if (p.columns > 16 * isa->gemm_f32_panels) p.columns = 16 * isa->gemm_f32_panels;
+  if (p.rows > isa->gemm_f32_rows) p.rows = isa->gemm_f32_rows;
+  const size_t k = (size_t)p.taps * (size_t)p.channels;
+  float lo, hi;
+  draw_activations(&p, draw_in(1, 9), 0, p.channels, 1, (size_t)p.rows, (size_t)p.taps * (size_t)p.rows, 4);
+  fill_floats(&p.a, mode);
+  draw_product_f32(&p, k, &lo, &hi);
+  const float *const *a = (const float *const *)(const void *)p.pointers.at;
+  float *want = malloc((size_t)p.rows * (size_t)p.columns * 4);
+  oracle_f32(&p, a, 1, (size_t)p.rows, 0, lo, hi, want);
+  plant_fault_f32(&p);
+  const ez_gemm_f32_args args = {.a = a, .a_stride = (size_t)p.rows, .rows = p.rows, .columns = p.columns, .taps = p.taps, .channels = p.channels,
+                                 .w = (const float *)(const void *)p.w.at, .panel_floats = k * 16, .bias = (const float *)(const void *)p.bias.at,
+                                 .y = (float *)(void *)p.y.at, .y_stride = p.y_stride, .lo = lo, .hi = hi};
+  isa->gemm_f32(&args);
   const size_t wrong = differences(&p, (const uint8_t *)want, 4);
   free(want);
   release_product(&p);
   return wrong;
 }
 
-/* --- the table of kernels --------------------------------------------------------------------------------------------------- */
+static size_t check_depthwise_f32(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
+  (void)layout, (void)sign;
+  product p = {.mode = mode, .rows = PICK(depthwise_pixels), .columns = PICK(depthwise_channels), .channels = 1};
+  window v = draw_window(&p, 4);
+  float lo, hi;
+  fill_floats(&p.a, mode);
+  memset(v.outside.at, 0, v.outside.bytes);
+  draw_product_f32(&p, (size_t)p.taps, &lo, &hi);
+  float *want = malloc((size_t)p.rows * (size_t)p.columns * 4);
+  oracle_f32(&p, (const float *const *)(const void *)v.taps, (size_t)p.taps, 1, 1, lo, hi, want);
+  plant_fault_f32(&p);
+  const ez_depthwise_f32_args args = {
+      .rows = (const float *const *)(const void *)v.rows.at, .steps = (const size_t *)(const void *)v.steps.at,
+      .outside = (const float *)(const void *)v.outside.at, .column = v.column, .in_w = v.in_w, .pixels = p.rows, .stride = v.stride,
+      .dilation = v.dilation, .kernel_h = v.kernel_h, .kernel_w = v.kernel_w, .channels = p.columns, .w = (const float *)(const void *)p.w.at,
+      .bias = (const float *)(const void *)p.bias.at, .y = (float *)(void *)p.y.at, .y_stride = p.y_stride, .lo = lo, .hi = hi,
+  };
+  isa->depthwise_f32(&args);
+  const size_t wrong = differences(&p, (const uint8_t *)want, 4);
+  free(want);
+  release_window(&v);
+  release_product(&p);
+  return wrong;
+}
 
-static size_t check_gemm_f32(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) { (void)layout, (void)sign; return check_f32(isa, 0, mode); }
-static size_t check_depthwise_f32(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) { (void)layout, (void)sign; return check_f32(isa, 1, mode); }
+/* --- the table of kernels --------------------------------------------------------------------------------------------------- */
 
 typedef size_t (*checker)(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode);
 
