@@ -52,8 +52,8 @@ def pack_gemm_f32(weights: Array, groups: int = 1) -> Array:
 def pack_depthwise_s8(weights: Array, layout: Layout, kernel: tuple[int, int]) -> Array:
     """int8 (C, taps) of a (height, width) kernel -> uint8 bytes.
 
-    K4N16: (C/16, ceil(height/4), width, 16, 4), four vertical taps of a column together; a kernel of height 1 as (C/16, ceil(width/4),
-    16, 4). K8N16: (C/16, taps, 16).
+    K4N16: (C/16, ceil(height/4), width, 16, 4), four vertical taps of a column together; a kernel of height 1 as
+    (C/16, ceil(width/4), 16, 4). K8N16: (C/16, taps, 16).
     """
     if layout is not Layout.K4N16:
         return np.ascontiguousarray(_by_tap(weights)).view(np.uint8).reshape(-1)

@@ -28,7 +28,7 @@ def pack_gemm_s8(w: Array, step: int) -> Array:
 
 
 def pack_depthwise_s8(w: Array, step: int, kernel: tuple[int, int]) -> Array:
-    """int8 (channels, taps) -> step 4: four vertical taps of a column together (horizontal ones in a kernel of height 1); step 8: by tap."""
+    """int8 (channels, taps) -> step 4: four vertical taps together (horizontal ones when the height is 1); step 8: by tap."""
     channels, taps = w.shape
     padded = np.zeros((up(channels, 16), taps), np.int8)
     padded[:channels] = w
