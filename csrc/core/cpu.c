@@ -25,6 +25,7 @@ static uint32_t ask(void) {
   if ((state & 0x06) == 0x06 && fma && (b & bit_AVX2)) features |= EZ_CPU_AVX2;
   const uint32_t avx512 = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
   if ((features & EZ_CPU_AVX2) && (state & 0xe6) == 0xe6 && (b & avx512) == avx512 && (c & bit_AVX512VNNI)) features |= EZ_CPU_AVX512VNNI;
+  if ((features & EZ_CPU_AVX512VNNI) && (c & bit_AVX512VBMI)) features |= EZ_CPU_AVX512VBMI;
   if ((features & EZ_CPU_AVX2) && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & CPUID_7_1_EAX_AVXVNNI)) features |= EZ_CPU_AVXVNNI;
   return features;
 }

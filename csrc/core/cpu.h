@@ -11,6 +11,7 @@ enum {
   EZ_CPU_NEON = 1u << 2,
   EZ_CPU_DOTPROD = 1u << 3,
   EZ_CPU_I8MM = 1u << 8,
+  EZ_CPU_AVX512VBMI = 1u << 9,
   EZ_CPU_CRC = 1u << 30 /* what core/crc32.c multiplies with: PCLMULQDQ and SSE4.1, or ARMv8's CRC32 */
 };
 

@@ -2,7 +2,7 @@
 #include "edgezip/ez_format.h"
 #include "isa/avx512vnni/avx512vnni.h"
 
-extern const ez_rows ez_rows_avx512vnni;
+extern const ez_rows ez_rows_avx512vnni, ez_rows_avx512vnni_by_hand;
 
 const ez_isa ez_isa_avx512vnni = {
     .name = "avx512vnni",
@@ -18,6 +18,7 @@ const ez_isa ez_isa_avx512vnni = {
     .gemm_f32 = ez_avx512vnni_gemm_f32,
     .depthwise_s8 = ez_avx512vnni_depthwise_s8,
     .depthwise_f32 = ez_avx512vnni_depthwise_f32,
+    .rows = &ez_rows_avx512vnni_by_hand,
     .compiled_rows = &ez_rows_avx512vnni,
     .rates = {.gemm_s8 = 200, .gemm_f32 = 60, .depthwise_s8 = 50, .depthwise_f32 = 15},
 };

@@ -411,6 +411,62 @@ static size_t check_depthwise_f32(const ez_isa *isa, int32_t layout, uint32_t si
   return wrong;
 }
 
+/* --- rows ------------------------------------------------------------------------------------------------------------------- */
+
+/* n stored bytes of each of two operands, at any alignment, and room for the result or one of them in place. */
+typedef struct row_case {
+  size_t n;
+  region a, b, own;
+  uint8_t *y;
+  uint8_t *want;
+} row_case;
+
+static row_case draw_rows(case_mode mode) {
+  static const int32_t lengths[] = {1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 191, 200, 256, 333};
+  row_case r = {.n = (size_t)PICK(lengths)};
+  r.a = guard(r.n, 0), r.b = guard(r.n, 0), r.own = guard(r.n, 0);
+  for (size_t i = 0; i < r.n; i++) r.a.at[i] = draw_byte(mode), r.b.at[i] = draw_byte(mode);
+  r.y = draw() % 2 ? r.own.at : r.a.at;
+  r.want = malloc(r.n);
+  return r;
+}
+
+static size_t release_rows(row_case *r) {
+  size_t wrong = 0;
+  for (size_t i = 0; i < r->n; i++) wrong += r->y[i] != r->want[i];
+  release(r->a), release(r->b), release(r->own);
+  free(r->want);
+  return wrong;
+}
+
+static const ez_rows *rows_under_test; /* by hand, or those of rows.inc */
+
+static size_t check_table_s8(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
+  (void)isa, (void)layout, (void)sign;
+  row_case r = draw_rows(mode);
+  region table = guard(256, 0);
+  for (int i = 0; i < 256; i++) table.at[i] = (uint8_t)draw();
+  for (size_t i = 0; i < r.n; i++) r.want[i] = table.at[r.a.at[i]];
+  if (plant != PLANT_NONE) table.at[r.a.at[r.n - 1]] ^= 0x40;
+  rows_under_test->table_s8(r.a.at, table.at, r.y, r.n);
+  release(table);
+  return release_rows(&r);
+}
+
+static size_t check_add_s8(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
+  (void)isa, (void)layout;
+  row_case r = draw_rows(mode);
+  static const float scales[] = {0.0f, 0.25f, 0.5f, 0.7f, 1.0f, 1.3f, 3e4f, 3e38f};
+  static const int32_t zeros[] = {-128, -1, 0, 3, 127};
+  const float ma = PICK(scales), mb = PICK(scales);
+  const int32_t za = PICK(zeros), zb = PICK(zeros), zy = PICK(zeros), lo = draw() % 2 ? -128 : -9, hi = draw() % 2 ? 127 : 60;
+  for (size_t i = 0; i < r.n; i++)
+    r.want[i] = ez_store(ez_to_s8(ez_centred(r.a.at[i], sign, za) * ma + ez_centred(r.b.at[i], sign, zb) * mb, lo, hi, zy), sign);
+  if (plant != PLANT_NONE) r.b.at[r.n - 1] ^= 0x40;
+  rows_under_test->add_s8(r.a.at, r.b.at, r.y, r.n, sign, za, zb, ma, mb, zy, lo, hi);
+  return release_rows(&r);
+}
+
 /* --- the table of kernels --------------------------------------------------------------------------------------------------- */
 
 typedef size_t (*checker)(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode);
@@ -436,6 +492,13 @@ static int run_table(const ez_isa *isa, int32_t cases) {
     }
   if (isa->gemm_f32) bad |= run_kernel(isa, "gemm_f32", check_gemm_f32, cases, 0, 0);
   if (isa->depthwise_f32) bad |= run_kernel(isa, "depthwise_f32", check_depthwise_f32, cases, 0, 0);
+  for (int by_hand = 0; by_hand < 2; by_hand++) {
+    rows_under_test = by_hand ? isa->rows : isa->compiled_rows;
+    if (!rows_under_test) continue;
+    if (rows_under_test->table_s8) bad |= run_kernel(isa, "table_s8", check_table_s8, cases, 0, 0);
+    for (uint32_t sign = 0; sign <= 0x80; sign += 0x80)
+      if (rows_under_test->add_s8) bad |= run_kernel(isa, "add_s8", check_add_s8, cases, 0, sign);
+  }
   return bad;
 }
 
