@@ -14,6 +14,9 @@ extern const ez_isa ez_isa_avx2;
 #ifdef EZ_HAVE_AVXVNNI
 extern const ez_isa ez_isa_avxvnni;
 #endif
+#ifdef EZ_HAVE_AVX512VBMI
+extern const ez_isa ez_isa_avx512vbmi;
+#endif
 #ifdef EZ_HAVE_AVX512VNNI
 extern const ez_isa ez_isa_avx512vnni;
 #endif
@@ -28,6 +31,9 @@ extern const ez_isa ez_isa_dotprod;
 #endif
 
 static const ez_isa *const tables[] = {
+#ifdef EZ_HAVE_AVX512VBMI
+    &ez_isa_avx512vbmi,
+#endif
 #ifdef EZ_HAVE_AVX512VNNI
     &ez_isa_avx512vnni,
 #endif

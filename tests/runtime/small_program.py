@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgezip.pack.scratch import scratch_bytes
 from edgezip.program import Binary, Convert, DType, Layout, Op, Place, Pool, Program, Reduce, Step, Tensor, Unary
 from edgezip.runtime.reference import ReferenceSession
 
@@ -151,7 +152,7 @@ def small_program(
         layout,
         act_sign,
         b.arena_bytes + 64,
-        65536,
+        scratch_bytes(b.steps, b.tensors, layout),
         b.tensors,
         b.steps,
         [x],
