@@ -287,9 +287,24 @@ def describe(model: Path, target: Target, where: str, prepared: Prepared, done: 
         "latency_us": latency,
         "peak_memory_bytes": done.bench.peak_memory_bytes if done.bench else None,
         "energy_mj": None,
+        "power_w": None,
         "power_source": "no sensor",
+        "warmup": done.bench.warmup if done.bench else None,
+        "throttled": done.throttled,
+        "environment": done.environment,
         **prepared.agreement,
     }
+
+
+def _conditions(facts: dict[str, Any]) -> str:
+    """Clock, governor, temperature, throttling: what the device told of them."""
+    said, seen = facts["environment"] or {}, facts["throttled"]
+    parts = [f"{said['clock_mhz']:.0f} MHz" if said.get("clock_mhz") else "", said.get("governor") or ""]
+    parts.append(f"{said['temperature_c']:.0f} degrees C" if said.get("temperature_c") else "")
+    parts.append(
+        {True: "THROTTLED: do not trust the times", False: "not throttled", None: "cannot tell whether it throttled"}[seen]
+    )
+    return ", ".join(part for part in parts if part)
 
 
 def show(facts: dict[str, Any], emulated: bool) -> None:
@@ -318,7 +333,10 @@ def show(facts: dict[str, Any], emulated: bool) -> None:
     if facts["latency_us"]:
         ms = {key: value / 1e3 for key, value in facts["latency_us"].items()}
         spread = f"p50 {ms['p50']:.2f}  p90 {ms['p90']:.2f}  p99 {ms['p99']:.2f} ms"
-        rows.append(("latency", f"{spread}, n {facts['latency_us']['n']}, {facts['threads']} thread(s)"))
+        rows.append(
+            ("latency", f"{spread}, n {facts['latency_us']['n']}, warm-up {facts['warmup']}, {facts['threads']} thread(s)")
+        )
+        rows.append(("conditions", _conditions(facts)))
     else:
         rows.append(("latency", "not measured: an emulated CPU tells nothing about time"))
     rows.append(("energy", "no sensor"))

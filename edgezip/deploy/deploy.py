@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from edgezip.deploy import conditions
 from edgezip.deploy.answers import BenchAnswer, VerifyAnswer
 from edgezip.deploy.build import build_runner, find_compiler
 from edgezip.deploy.bundle import make_bundle, safe_name
@@ -22,13 +24,16 @@ Stage = Callable[[str, float, str], None]  # name, seconds, what came out
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What is on the device now; ``bench`` is None under emulation, where time means nothing."""
+    """What is on the device now; ``bench`` is None under emulation, where time means nothing. ``throttled`` is None when the
+    device cannot tell."""
 
     installed: Installed
     bundle_bytes: int
     runner_bytes: int
     verify: VerifyAnswer
     bench: BenchAnswer | None
+    throttled: bool | None = None
+    environment: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,9 @@ def deploy(
     facts = {"target": target.name, "compiler": compiler.version, "steps": len(program.steps)}
     bundle = make_bundle(safe_name(name), runner, program.to_bytes(), facts)
     start = time.monotonic()
+    options = bench or BenchOptions()
+    before = conditions.ask(transport)
+    conditions.check_memory(before, program, bundle.total_bytes, options.threads, transport.name)
     installer = Installer(transport, dest, bundle.name)
     proof = _Proof(transport)
     installed = installer.install(bundle, keep=keep, prove=proof)
@@ -74,10 +82,9 @@ def deploy(
     report("send", time.monotonic() - start - proof.seconds, sent)
     verified = proof.answer
     report("verify", proof.seconds, f"{verified.passed} of {verified.vectors} vectors equal, {verified.isa}")
-    measured = None
+    measured = throttled = surroundings = None
     if not transport.is_emulated:
         start = time.monotonic()
-        options = bench or BenchOptions()
         measured = Runner(transport, installed.folder).bench(
             threads=options.threads,
             warmup=options.warmup,
@@ -86,7 +93,9 @@ def deploy(
             per_layer=options.per_layer,
         )
         report("bench", time.monotonic() - start, f"p50 {measured.latency_us.p50 / 1e3:.2f} ms")
-    return Deployment(installed, bundle.total_bytes, len(runner), verified, measured)
+        after = conditions.ask(transport)
+        throttled, surroundings = conditions.throttled(before, after), conditions.environment(after)
+    return Deployment(installed, bundle.total_bytes, len(runner), verified, measured, throttled, surroundings)
 
 
 class _Proof:

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from edgezip.deploy import conditions
 from edgezip.deploy.answers import BenchAnswer, VerifyAnswer
 from edgezip.deploy.runner import Runner
 from edgezip.deploy.transports import Transport
 from edgezip.errors import DeviceError
-from edgezip.measure import environment, protocol, step_cost
+from edgezip.measure import protocol, step_cost
 from edgezip.measure.bit_exact import PathCheck
 from edgezip.measure.step_hashes import write_hashes
 from edgezip.program import HEADER, Program, Tensor
@@ -25,7 +26,7 @@ from edgezip.runtime.reference import ReferenceSession
 
 Array = np.ndarray[Any, Any]
 NO_TIMES = "emulated: the bundled vectors were checked; a time would mean nothing, so none is given"
-UNKNOWN_ENERGY = {"energy_mj": None, "power_w": None, "power_source": "no sensor", "throttled": None}
+UNKNOWN_ENERGY = {"energy_mj": None, "power_w": None, "power_source": "no sensor"}
 
 
 def _difference_of(answer: VerifyAnswer) -> str:
@@ -44,9 +45,10 @@ class Device:
     def __init__(self, transport: Transport, runner: bytes, program: Program) -> None:
         self.name = transport.name
         self._transport, self._program = transport, program
+        data = program.to_bytes()
+        conditions.check_memory(conditions.ask(transport), program, len(data) + len(runner), 1, transport.name)
         self._folder = self._shell("mktemp -d").strip()
         self._runner = Runner(transport, self._folder)
-        data = program.to_bytes()
         self._file_bytes, self._header = len(data), data[: HEADER.itemsize]
         try:
             self._send("model.ez", data)
@@ -102,8 +104,9 @@ class Device:
             if answer.passed != answer.vectors:
                 raise DeviceError("bundled vectors differ", where=self.name, got=f"{answer.mismatched_bytes} bytes")
             empty: dict[str, Any] = {"latency_us": None, "warmup": 0, "peak_memory_bytes": None, "layers": [], "environment": {}}
-            empty["affinity"] = answer.affinity
+            empty |= {"affinity": answer.affinity, "throttled": None}
             return {**facts, **UNKNOWN_ENERGY, **empty, "vectors_passed": answer.passed, "note": NO_TIMES}
+        before = conditions.ask(self._transport)
         answered = self._runner.bench(
             threads=threads,
             warmup=plan.warmup_runs,
@@ -112,8 +115,9 @@ class Device:
             per_layer=per_layer,
             affinity=affinity,
         )
-        surroundings = environment.parse(self._shell(environment.SCRIPT))
-        return {**facts, **UNKNOWN_ENERGY, **self._figures(answered), "environment": surroundings}
+        after = conditions.ask(self._transport)
+        circumstances = {"throttled": conditions.throttled(before, after), "environment": conditions.environment(after)}
+        return {**facts, **UNKNOWN_ENERGY, **self._figures(answered), **circumstances}
 
     def _figures(self, answer: BenchAnswer) -> dict[str, Any]:
         layers = [

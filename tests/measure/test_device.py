@@ -11,6 +11,7 @@ import pytest
 from edgezip import compilation
 from edgezip.cli.context import Context
 from edgezip.data import DEMO_MODEL
+from edgezip.deploy import conditions
 from edgezip.deploy.build import build_runner
 from edgezip.deploy.transports import Reply
 from edgezip.deploy.transports.local import LocalTransport
@@ -82,10 +83,19 @@ def test_a_device_without_room_says_so_and_is_left_clean(program: Program, runne
     assert not Path(transport.folder).exists()
 
 
-def test_environment_of_a_bare_system_is_null() -> None:
-    assert set(environment.parse("cpu \ncores \nkernel \n").values()) == {None}
-    assert environment.parse("cpu  Raspberry Pi 4\nkhz 1500000\nmillidegrees 48312\n")["clock_mhz"] == 1500.0
+def test_a_device_without_memory_is_refused_before_anything_is_sent(program: Program, runner: bytes, tmp_path: Path) -> None:
+    class Small(Watched):
+        """1 MB free."""
+
+        def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 120.0) -> Reply:
+            reply = super().run(argv, stdin=stdin, timeout_s=timeout_s)
+            return Reply(0, "available_kb 1000\n", "") if argv[2] == conditions.SCRIPT else reply
+
+    transport = Small(tmp_path)
+    with pytest.raises(DeviceError, match=r"not enough memory.*got 1,000 kB"):
+        Device(transport, runner, program)
+    assert transport.folder == "", "no folder was made there"
 
 
 def test_environment_has_the_same_keys_here_and_there() -> None:
-    assert set(environment.parse("")) == set(environment.describe())
+    assert set(conditions.environment({})) == set(environment.describe())
