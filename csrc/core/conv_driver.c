@@ -1,5 +1,5 @@
 /* A work item is a block of output pixels by a range of panels. Its scratch: the block's spans (conv_spans.h) and, with a
- * residual, the block's result before the add (y may be the residual's own memory).
+ * table or residual, the block's result before them and a spare for narrow residuals.
  * Within the block a group of panels meets all rows before the next group: that part of the weights stays in L1 or L2. */
 #include "core/conv_driver.h"
 
@@ -17,7 +17,7 @@ typedef struct conv_job {
   const uint8_t *w;
   const int32_t *bias_s32;
   const float *bias_f32, *mult;
-  size_t panel_bytes;
+  size_t panel_bytes, tile_bytes;
   int32_t channels, outputs, panels; /* of one group */
   int32_t rows, blocks;              /* pixels of a block, blocks of a segment */
   int32_t chunks, chunk_panels;      /* the panels are cut into chunks */
@@ -33,10 +33,11 @@ typedef struct conv_block {
 
 static uint64_t align64(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-uint64_t ez_conv_scratch_bytes(const ez_conv_params *p, const ez_tensor *x, const ez_tensor *y, uint32_t layout, int has_residual) {
+uint64_t ez_conv_scratch_bytes(const ez_conv_params *p, const ez_tensor *x, const ez_tensor *y, uint32_t layout, int has_post_ops) {
   const ez_span_plan plan = ez_span_plan_of(p, x, layout);
   const uint64_t outputs = (uint64_t)(y->dims[3] / p->groups);
-  return plan.pointer_bytes + plan.outside_bytes + plan.copy_bytes + (has_residual ? align64((uint64_t)plan.rows * outputs) : 0);
+  const uint64_t rows = (uint64_t)plan.rows, tiles = align64(rows * outputs) + align64(rows * EZ_NARROW);
+  return plan.pointer_bytes + plan.outside_bytes + plan.copy_bytes + (has_post_ops ? tiles : 0);
 }
 
 static void product_s8(const conv_job *job, const conv_block *block, int32_t group, int32_t panel, int32_t columns, uint8_t *y,
@@ -78,7 +79,7 @@ static void product_f32(const conv_job *job, const conv_block *block, int32_t gr
   }
 }
 
-/* Panels [panel, end) of one group. */
+/* Panels [panel, end) of one group. What follows the product works on a tile of back-to-back rows, or in y where y is that. */
 static void block_group(const conv_job *job, const conv_block *block, int32_t group, int32_t panel, int32_t end, uint8_t *tile) {
   const ez_conv_grid *grid = &job->grid;
   const int is_f32 = grid->element_bytes == 4;
@@ -86,7 +87,8 @@ static void block_group(const conv_job *job, const conv_block *block, int32_t gr
   const int32_t column = panel * 16, last = end * 16 < job->outputs ? end * 16 : job->outputs;
   size_t stride = 0;
   uint8_t *to = ez_conv_grid_output(grid, block->segment, block->first, &stride) + (size_t)(group * job->outputs + column) * grid->element_bytes;
-  if (grid->residual) {
+  const int in_tile = grid->residual || (grid->table && stride != (size_t)(last - column));
+  if (in_tile) {
     to = tile;
     stride = (size_t)(last - column);
   }
@@ -99,7 +101,8 @@ static void block_group(const conv_job *job, const conv_block *block, int32_t gr
       product_s8(job, block, group, q, n1 - n0, part, stride);
   }
   if (grid->table || grid->residual)
-    ez_conv_grid_finish(grid, block->segment, block->first, block->rows, group * job->outputs + column, last - column, to, stride);
+    ez_conv_grid_finish(grid, block->segment, block->first, block->rows, group * job->outputs + column, last - column,
+                        in_tile ? tile : NULL, tile + job->tile_bytes);
 }
 
 static void item(void *context, int32_t index, int32_t thread) {
@@ -155,6 +158,7 @@ void ez_conv_run(const ez_run *run) {
   job.channels = grid->in_channels / p->groups;
   job.outputs = grid->out_channels / p->groups;
   job.panels = (job.outputs + 15) / 16;
+  job.tile_bytes = (size_t)align64((uint64_t)job.spans.rows * (uint64_t)job.outputs);
   job.panel_bytes = ez_packed_panel_bytes(p, x, run->kernels->layout);
   if (!is_f32) {
     job.mult = (const float *)(const void *)run->data[step->inputs[3]];

@@ -62,27 +62,62 @@ uint8_t *ez_conv_grid_output(const ez_conv_grid *grid, int32_t segment, int32_t 
   return grid->y + ((image * (size_t)grid->y_h + row) * (size_t)grid->y_w + column) * grid->pixel_bytes_y;
 }
 
-void ez_conv_grid_finish(const ez_conv_grid *grid, int32_t segment, int32_t first, int32_t count, int32_t column, int32_t columns,
-                         uint8_t *from, size_t stride) {
+/* Rows of `columns` bytes, 16 at a time: most are 16 to 64 bytes long, where a call of memcpy costs more than its copy. */
+static void copy_rows(uint8_t *to, size_t to_stride, const uint8_t *from, size_t from_stride, size_t columns, int32_t count) {
+  for (int32_t i = 0; i < count; i++, to += to_stride, from += from_stride) {
+    if (columns < 16) {
+      for (size_t c = 0; c < columns; c++) to[c] = from[c];
+      continue;
+    }
+    for (size_t c = 0; c + 16 < columns; c += 16) memcpy(to + c, from + c, 16);
+    memcpy(to + columns - 16, from + columns - 16, 16);
+  }
+}
+
+/* What a tile's bytes meet: where its rows go, and the other operand of the residual add. */
+typedef struct post_op {
+  uint8_t *y;
+  const uint8_t *residual;
+  size_t y_stride, residual_stride;
+} post_op;
+
+static void add_row(const ez_conv_grid *grid, const uint8_t *a, const uint8_t *b, uint8_t *y, size_t n) {
   const ez_conv_params *p = grid->params;
-  size_t run = (size_t)columns;
-  size_t y_stride = 0;
-  uint8_t *y = ez_conv_grid_output(grid, segment, first, &y_stride) + column;
-  const uint8_t *residual =
-      grid->residual ? grid->residual + (size_t)((int64_t)segment * grid->length + first) * grid->pixel_bytes_residual + column : NULL;
-  /* Rows that lie back to back everywhere are one long row. */
-  if (stride == run && (!residual || (y_stride == run && grid->pixel_bytes_residual == run))) {
-    run *= (size_t)count;
-    count = 1;
+  grid->rows->add_s8(a, b, y, n, grid->kernels->act_sign, p->zero_point_mid_out, grid->zero_point_residual, p->scale_a, p->scale_b,
+                     grid->zero_point_y, p->add_lo, p->add_hi);
+}
+
+static void add_tile(const ez_conv_grid *grid, const post_op *post, uint8_t *tile, size_t columns, int32_t count, uint8_t *spare) {
+  if (post->y_stride == columns && post->residual_stride == columns) {
+    add_row(grid, tile, post->residual, post->y, columns * (size_t)count);
+  } else if (spare && columns < EZ_NARROW) {
+    copy_rows(spare, columns, post->residual, post->residual_stride, columns, count);
+    add_row(grid, tile, spare, tile, columns * (size_t)count);
+    copy_rows(post->y, post->y_stride, tile, columns, columns, count);
+  } else {
+    for (int32_t i = 0; i < count; i++)
+      add_row(grid, tile + (size_t)i * columns, post->residual + (size_t)i * post->residual_stride, post->y + (size_t)i * post->y_stride, columns);
   }
-  for (int32_t i = 0; i < count; i++) {
-    uint8_t *a = from + (size_t)i * stride;
-    if (grid->table) grid->rows->table_s8(a, grid->table, a, run);
-    if (residual)
-      grid->rows->add_s8(a, residual + (size_t)i * grid->pixel_bytes_residual, y + (size_t)i * y_stride, run, grid->kernels->act_sign,
-                         p->zero_point_mid_out, grid->zero_point_residual, p->scale_a, p->scale_b, grid->zero_point_y, p->add_lo,
-                         p->add_hi);
+}
+
+void ez_conv_grid_finish(const ez_conv_grid *grid, int32_t segment, int32_t first, int32_t count, int32_t column, int32_t columns,
+                         uint8_t *tile, uint8_t *spare) {
+  const size_t width = (size_t)columns;
+  post_op post = {.residual_stride = grid->pixel_bytes_residual};
+  post.y = ez_conv_grid_output(grid, segment, first, &post.y_stride) + column;
+  if (!tile) { /* the product went to y */
+    const int together = post.y_stride == width;
+    for (int32_t i = 0; i < (together ? 1 : count); i++)
+      grid->rows->table_s8(post.y + (size_t)i * post.y_stride, grid->table, post.y + (size_t)i * post.y_stride, together ? width * (size_t)count : width);
+    return;
   }
+  if (grid->table) grid->rows->table_s8(tile, grid->table, tile, width * (size_t)count);
+  if (!grid->residual) {
+    copy_rows(post.y, post.y_stride, tile, width, width, count);
+    return;
+  }
+  post.residual = grid->residual + (size_t)((int64_t)segment * grid->length + first) * grid->pixel_bytes_residual + column;
+  add_tile(grid, &post, tile, width, count, spare);
 }
 
 int32_t ez_conv_grid_block(const ez_conv_grid *grid, int32_t most, int32_t step, int32_t threads) {

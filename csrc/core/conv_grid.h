@@ -36,10 +36,12 @@ int ez_conv_grid_has_padding(const ez_conv_grid *grid);
 /* Address in y of a pixel, and the distance in bytes from it to the next one of its segment. */
 uint8_t *ez_conv_grid_output(const ez_conv_grid *grid, int32_t segment, int32_t pixel, size_t *stride);
 
-/* Post-ops of `count` pixels by `columns` stored bytes that the product left at `from` (stride apart): table in place, then the
- * residual add into y. Without a residual, `from` is y itself. */
+/* Post-ops of `count` pixels by `columns` stored bytes: table, then the residual add into y. The product left them at `tile`, rows back
+ * to back (y may be the residual's own memory), or, with tile NULL, at y, where only a table can follow. `spare`: room for count *
+ * min(columns, EZ_NARROW) bytes, or NULL; with it narrow rows that lie apart are added in one go. */
+#define EZ_NARROW 64
 void ez_conv_grid_finish(const ez_conv_grid *grid, int32_t segment, int32_t first, int32_t count, int32_t column, int32_t columns,
-                         uint8_t *from, size_t stride);
+                         uint8_t *tile, uint8_t *spare);
 
 /* Pixels that one work item takes: at most `most`, even blocks, a multiple of `step`, and enough items for every thread. */
 int32_t ez_conv_grid_block(const ez_conv_grid *grid, int32_t most, int32_t step, int32_t threads);

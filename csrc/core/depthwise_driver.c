@@ -90,7 +90,8 @@ static void one_piece(const depthwise_job *job, int32_t line, int32_t first, pie
     at->y_stride = (size_t)grid->in_channels;
   }
   product(job, at);
-  if (grid->table || grid->residual) ez_conv_grid_finish(grid, segment, pixel, at->pixels, 0, grid->in_channels, at->y, at->y_stride);
+  if (grid->table || grid->residual)
+    ez_conv_grid_finish(grid, segment, pixel, at->pixels, 0, grid->in_channels, grid->residual ? tile : NULL, NULL);
 }
 
 static void item(void *context, int32_t index, int32_t thread) {

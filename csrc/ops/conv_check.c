@@ -88,3 +88,7 @@ ez_status ez_check_conv_operands(ez_check *check, uint64_t weights, uint64_t pad
 }
 
 int ez_conv_has_residual(const ez_step *step) { return step->n_inputs > RESIDUAL && step->inputs[RESIDUAL] >= 0; }
+
+int ez_conv_has_post_ops(const ez_step *step) {
+  return ez_conv_has_residual(step) || (step->n_inputs > TABLE && step->inputs[TABLE] >= 0);
+}

@@ -7,7 +7,7 @@ from edgezip.pack.layouts import k_step
 from edgezip.program import ALIGN, OVERREAD, DType, Layout, Op, Step, Tensor
 
 BLOCK_PIXELS = 96  # EZ_ROW_BLOCK
-CONV_BUDGET, CONV_LEAST, ROW_LIMIT, SLOT_ALIGN = 128 * 1024, 4, 1024, 16  # core/conv_spans.c
+CONV_BUDGET, CONV_LEAST, ROW_LIMIT, SLOT_ALIGN, NARROW = 128 * 1024, 4, 1024, 16, 64  # core/conv_spans.c
 DEPTHWISE_PIXELS = 256  # core/depthwise_driver.c
 POINTER = 8
 
@@ -34,12 +34,13 @@ def _parts(step: Step, tensors: list[Tensor], layout: Layout) -> list[int]:
     return []
 
 
-def _has_residual(step: Step) -> bool:
-    return len(step.inputs) > 4 and step.inputs[4] >= 0
+def _has(step: Step, position: int) -> bool:
+    """Whether an optional input is there: 4 is the residual, 5 the table."""
+    return len(step.inputs) > position and step.inputs[position] >= 0
 
 
 def _conv(step: Step, x: Tensor, y: Tensor, layout: Layout) -> list[int]:
-    """Pointers to the spans of a block of pixels, a span of padding, copied spans, and with a residual the block's sums."""
+    """Pointers to the spans of a block of pixels, a span of padding, copied spans; with post-ops the sums and a spare."""
     p, element, groups = step.params, x.dtype.numpy.itemsize, step.params["groups"]
     channels, back_to_back = x.dims[3] // groups, x.row_stride == x.dims[3]
     count, elements, slot = p["kernel_h"] * p["kernel_w"], channels, 0
@@ -52,11 +53,11 @@ def _conv(step: Step, x: Tensor, y: Tensor, layout: Layout) -> list[int]:
     pixels = min(max(CONV_BUDGET // (count * (POINTER + slot)), CONV_LEAST), BLOCK_PIXELS)
     parts = [count * pixels * POINTER, elements * element + OVERREAD]
     parts += [count * pixels * slot + OVERREAD] if slot else []
-    return [*parts, pixels * (y.dims[3] // groups)] if _has_residual(step) else parts
+    return [*parts, pixels * (y.dims[3] // groups), pixels * NARROW] if _has(step, 4) or _has(step, 5) else parts
 
 
 def _depthwise(step: Step, x: Tensor, y: Tensor) -> list[int]:
     """Pointers and steps of the input rows, one pixel of padding, and with a residual the sums of a piece of a row."""
     p = step.params
     parts = [p["kernel_h"] * 2 * POINTER, x.dims[3] * x.dtype.numpy.itemsize + OVERREAD]
-    return [*parts, min(p["out_w"], DEPTHWISE_PIXELS) * y.dims[3]] if _has_residual(step) else parts
+    return [*parts, min(p["out_w"], DEPTHWISE_PIXELS) * y.dims[3]] if _has(step, 4) else parts
