@@ -49,8 +49,17 @@ static void fill_same(const uint8_t **out, const uint8_t *at, int64_t n) {
   for (int64_t i = 0; i < n; i++) out[i] = at;
 }
 
+/* Four chains of additions: one would cost a cycle a pointer, a product each costs more. */
 static void fill_steps(const uint8_t **out, const uint8_t *at, size_t step, int64_t n) {
-  for (int64_t i = 0; i < n; i++) out[i] = at + (size_t)i * step;
+  uintptr_t next[4];
+  for (size_t i = 0; i < 4; i++) next[i] = (uintptr_t)at + i * step;
+  int64_t i = 0;
+  for (; i + 4 <= n; i += 4)
+    for (size_t k = 0; k < 4; k++) {
+      out[i + (int64_t)k] = (const uint8_t *)next[k];
+      next[k] += 4 * step;
+    }
+  for (size_t k = 0; i < n; i++, k++) out[i] = (const uint8_t *)next[k];
 }
 
 static int64_t within(int64_t value, int64_t low, int64_t high) { return value < low ? low : value > high ? high : value; }
@@ -68,6 +77,16 @@ static void inside_columns(const ez_conv_grid *grid, int64_t shift, int32_t widt
   *to = within(room > 0 ? steps_to_cover(room, stride) : 0, *from, j1);
 }
 
+/* No calls for what is mostly a few dozen bytes (7x7 stem of ResNet-18: 481 -> 456 us). */
+static void copy_bytes(uint8_t *to, const uint8_t *from, size_t n) {
+  for (; n >= 8; n -= 8, to += 8, from += 8) memcpy(to, from, 8);
+  if (n >= 4) {
+    memcpy(to, from, 4);
+    n -= 4, to += 4, from += 4;
+  }
+  for (; n; n--) *to++ = *from++;
+}
+
 /* Copies of the rows of taps of columns [j0, j1), padding filled in; `row` is the input row. */
 static void copy_spans(const ez_conv_grid *grid, const ez_span_plan *plan, const uint8_t *row, int64_t j0, int64_t j1,
                        const uint8_t **out, uint8_t *slot) {
@@ -76,15 +95,14 @@ static void copy_spans(const ez_conv_grid *grid, const ez_span_plan *plan, const
   for (int64_t j = j0; j < j1; j++, slot += plan->slot_bytes) {
     const int64_t ix = j * p->stride_w - p->pad_left;
     const int64_t left = within(-ix, 0, p->kernel_w), right = within(grid->in_w - ix, left, p->kernel_w);
-    memset(slot, grid->outside_value, (size_t)left * pixel);
-    memset(slot + (size_t)right * pixel, grid->outside_value, (size_t)(p->kernel_w - right) * pixel);
+    for (size_t i = 0; i < plan->slot_bytes; i += SLOT_ALIGN) memset(slot + i, grid->outside_value, SLOT_ALIGN);
     *out++ = slot;
     if (left == right) continue;
     const uint8_t *from = row + (size_t)(ix + left) * grid->pixel_bytes_x;
     if (pixel == grid->pixel_bytes_x) {
-      memcpy(slot + (size_t)left * pixel, from, (size_t)(right - left) * pixel);
+      copy_bytes(slot + (size_t)left * pixel, from, (size_t)(right - left) * pixel);
     } else {
-      for (int64_t k = left; k < right; k++, from += grid->pixel_bytes_x) memcpy(slot + (size_t)k * pixel, from, pixel);
+      for (int64_t k = left; k < right; k++, from += grid->pixel_bytes_x) copy_bytes(slot + (size_t)k * pixel, from, pixel);
     }
   }
 }
