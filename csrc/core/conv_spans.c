@@ -49,17 +49,9 @@ static void fill_same(const uint8_t **out, const uint8_t *at, int64_t n) {
   for (int64_t i = 0; i < n; i++) out[i] = at;
 }
 
-/* Four chains of additions: one would cost a cycle a pointer, a product each costs more. */
 static void fill_steps(const uint8_t **out, const uint8_t *at, size_t step, int64_t n) {
-  uintptr_t next[4];
-  for (size_t i = 0; i < 4; i++) next[i] = (uintptr_t)at + i * step;
-  int64_t i = 0;
-  for (; i + 4 <= n; i += 4)
-    for (size_t k = 0; k < 4; k++) {
-      out[i + (int64_t)k] = (const uint8_t *)next[k];
-      next[k] += 4 * step;
-    }
-  for (size_t k = 0; i < n; i++, k++) out[i] = (const uint8_t *)next[k];
+  uintptr_t next = (uintptr_t)at;
+  for (int64_t i = 0; i < n; i++, next += step) out[i] = (const uint8_t *)next;
 }
 
 static int64_t within(int64_t value, int64_t low, int64_t high) { return value < low ? low : value > high ? high : value; }
