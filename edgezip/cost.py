@@ -25,6 +25,9 @@ class CostModel(Protocol):
 
     s8_gmacs: float  # 1e9 multiply-accumulates a second, int8
     f32_gmacs: float
+    depthwise_s8_gmacs: float | None  # None: as the other products
+    depthwise_f32_gmacs: float | None
+    elementwise_gbs: float | None  # 1e9 bytes a second of steps without products; None: as from memory
     stream_gbs: float  # 1e9 bytes a second from memory
     overhead_us: float  # of one step
 
@@ -50,6 +53,7 @@ class LayerCost:
     params: int
     weight_bytes: int
     activation_bytes: int  # read and written
+    is_depthwise: bool = False
 
 
 def layer_costs(model: Model) -> list[LayerCost]:
@@ -71,7 +75,14 @@ def layer_cost(node: Node) -> LayerCost:
         params=sum(math.prod(graph.shape(value)) for value in weights if _is_parameter(value)),
         weight_bytes=sum(map(stored_bytes, weights)),
         activation_bytes=traffic,
+        is_depthwise=_is_depthwise(node),
     )
+
+
+def _is_depthwise(node: Node) -> bool:
+    """A convolution in which every output sees one input channel."""
+    weight = node.inputs[1] if node.op_type == "Conv" else None
+    return weight is not None and graph.shape(weight)[1] == 1 and int(graph.attribute(node, "group", 1)) > 1
 
 
 def _used(values: Sequence[Value]) -> list[Value]:
@@ -149,10 +160,17 @@ def predict_us(layer: LayerCost, target: HasCost) -> float:
     if layer.op in VIEWS:
         return 0.0
     cost = target.cost
-    rate = cost.s8_gmacs if layer.form == "int8" else cost.f32_gmacs
-    arithmetic_us = layer.macs / (rate * 1e3)
-    traffic_us = (layer.weight_bytes + layer.activation_bytes) / (cost.stream_gbs * 1e3)
+    arithmetic_us = layer.macs / (_gmacs(layer, cost) * 1e3)
+    elementwise_gbs = cost.stream_gbs if layer.macs else cost.elementwise_gbs or cost.stream_gbs
+    traffic_us = layer.weight_bytes / (cost.stream_gbs * 1e3) + layer.activation_bytes / (elementwise_gbs * 1e3)
     return max(arithmetic_us, traffic_us) + cost.overhead_us
+
+
+def _gmacs(layer: LayerCost, cost: CostModel) -> float:
+    products, depthwise = (
+        (cost.s8_gmacs, cost.depthwise_s8_gmacs) if layer.form == "int8" else (cost.f32_gmacs, cost.depthwise_f32_gmacs)
+    )
+    return depthwise or products if layer.is_depthwise else products
 
 
 def peak_activation_bytes(model: Model) -> int:

@@ -161,7 +161,8 @@ HEADER = np.dtype(
         ("magic", "S8"), ("format_version", "<u4"), ("numerics", "<u4"), ("header_bytes", "<u4"), ("layout", "<u4"),
         ("file_bytes", "<u8"), ("arena_bytes", "<u8"), ("scratch_bytes", "<u8"), ("act_sign", "<u4"),
         ("n_steps", "<u4"), ("n_tensors", "<u4"), ("n_inputs", "<u4"), ("n_outputs", "<u4"), ("n_vectors", "<u4"),
-        ("sections", SECTION, (len(SECTIONS),)), ("reserved", "<u4", (3,)), ("crc32", "<u4"),
+        ("sections", SECTION, (len(SECTIONS),)), ("solo_us", "<i4"), ("spin_us", "<i4"),
+        ("reserved", "<u4"), ("crc32", "<u4"),
     ]
 )  # fmt: skip
 TENSOR = np.dtype(
@@ -278,6 +279,8 @@ class Program:
     weights: bytes = b""
     metadata: dict[str, Any] = field(default_factory=dict)
     vectors: list[list[np.ndarray[Any, Any]]] = field(default_factory=list)
+    solo_us: int = 0  # see ez_format.h: 0 the runtime's default, -1 none
+    spin_us: int = 0
 
     def to_bytes(self) -> bytes:
         """The file, byte for byte reproducible from the same program."""
@@ -401,6 +404,7 @@ def _write(program: Program) -> bytes:
     header["magic"], header["format_version"], header["numerics"] = MAGIC, FORMAT_VERSION, NUMERICS_EZN1
     header["header_bytes"], header["layout"], header["act_sign"] = HEADER.itemsize, program.layout, program.act_sign
     header["arena_bytes"], header["scratch_bytes"] = program.arena_bytes, program.scratch_bytes
+    header["solo_us"], header["spin_us"] = program.solo_us, program.spin_us
     header["n_steps"], header["n_tensors"] = len(program.steps), len(program.tensors)
     header["n_inputs"], header["n_outputs"], header["n_vectors"] = len(program.inputs), len(program.outputs), len(program.vectors)
     out = bytearray(HEADER.itemsize)
@@ -484,7 +488,7 @@ def _parse(header: Any, bodies: dict[str, bytes], where: str) -> Program:
         raise ProgramError(f"contradictory records: {error}", where=where, hint="compile the model again") from error
     return Program(
         layout, int(header["act_sign"]), int(header["arena_bytes"]), int(header["scratch_bytes"]),
-        tensors, steps, inputs, outputs, bodies["weights"], metadata, vectors,
+        tensors, steps, inputs, outputs, bodies["weights"], metadata, vectors, int(header["solo_us"]), int(header["spin_us"]),
     )  # fmt: skip
 
 

@@ -8,6 +8,12 @@ import shutil
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_measured_targets(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a developer measured on his machine changes no test."""
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
+
+
 def require(*programs: str) -> None:
     """Skip when a program is not installed; fail instead where EDGEZIP_REQUIRE_TOOLS is set (CI)."""
     missing = [program for program in programs if shutil.which(program) is None]

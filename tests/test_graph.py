@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -228,13 +229,28 @@ def test_prediction_is_the_larger_of_arithmetic_and_traffic_plus_overhead() -> N
     class Target:
         class Cost:
             s8_gmacs, f32_gmacs, stream_gbs, overhead_us = 20.0, 10.0, 4.0, 2.0
+            depthwise_s8_gmacs, depthwise_f32_gmacs, elementwise_gbs = None, 5.0, 8.0
 
         cost: Any = Cost()
 
     layer = cost.LayerCost("n", "Conv", "float32", (1,), macs=10**7, params=0, weight_bytes=4000, activation_bytes=4000)
     assert cost.predict_us(layer, Target()) == pytest.approx(1000 + 2)
     slow = cost.LayerCost("n", "Relu", "float32", (1,), macs=0, params=0, weight_bytes=0, activation_bytes=8_000_000)
-    assert cost.predict_us(slow, Target()) == pytest.approx(2000 + 2)
+    assert cost.predict_us(slow, Target()) == pytest.approx(1000 + 2)  # at the rate of elementwise steps
+    assert cost.predict_us(replace(layer, is_depthwise=True), Target()) == pytest.approx(2000 + 2)
+    int8 = replace(layer, form="int8")
+    assert cost.predict_us(replace(int8, is_depthwise=True), Target()) == cost.predict_us(int8, Target())  # not measured
+
+
+def test_only_a_convolution_of_one_channel_a_group_is_depthwise() -> None:
+    def layer(outputs: int, group: int) -> cost.LayerCost:
+        nodes = [helper.make_node("Conv", ["x", "w"], ["y"], name="c", group=group)]
+        w = numpy_helper.from_array(np.ones((outputs, 4 // group, 1, 1), np.float32), "w")
+        x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, c, 2, 2]) for n, c in (("x", 4), ("y", outputs)))
+        made = helper.make_model(helper.make_graph(nodes, "g", [x], [y], [w]), opset_imports=[helper.make_opsetid("", 21)])
+        return cost.layer_cost(graph.find_node(graph.from_proto(made), "c"))
+
+    assert [layer(8, group).is_depthwise for group in (1, 2, 4)] == [False, False, True]
 
 
 def test_peak_counts_what_is_alive_together() -> None:

@@ -103,8 +103,11 @@ static void plan_steps(ez_session *s, double solo_us) {
   }
 }
 
-/* Options by value: 0 means the default, a negative number means none. */
-static int32_t chosen(int32_t option, int32_t usual) { return option < 0 ? 0 : option ? option : usual; }
+/* 0 leaves the choice to the next: option, program, default. A negative number means none. */
+static int32_t chosen(int32_t option, int32_t program, int32_t usual) {
+  const int32_t stated = option ? option : program ? program : usual;
+  return stated < 0 ? 0 : stated;
+}
 
 static ez_status fill(ez_session *s, const ez_session_options *o, ez_error *error) {
   const ez_header *h = s->program->header;
@@ -112,9 +115,9 @@ static ez_status fill(ez_session *s, const ez_session_options *o, ez_error *erro
   const ez_cpu_set allowed = ez_cpus_allowed();
   if (!status) status = ez_affinity_resolve(o->affinity, "", &allowed, &s->affinity, error);
   if (status) return status;
-  if (!allocate(s, chosen(o->spin_us, EZ_SPIN_US), o->profile)) return refuse(error, EZ_NO_MEMORY, "arena", "out of memory, or of threads");
+  if (!allocate(s, chosen(o->spin_us, h->spin_us, EZ_SPIN_US), o->profile)) return refuse(error, EZ_NO_MEMORY, "arena", "out of memory, or of threads");
   place_tensors(s);
-  plan_steps(s, chosen(o->solo_us, EZ_SOLO_US));
+  plan_steps(s, chosen(o->solo_us, h->solo_us, EZ_SOLO_US));
   return EZ_OK;
 }
 
@@ -123,7 +126,7 @@ ez_status ez_session_create(const ez_program *program, const ez_session_options 
   *out = NULL;
   const ez_session_options usual = {.threads = 1}, *o = options ? options : &usual;
   if (o->threads < 0 || o->threads > EZ_MAX_THREADS) return refuse(error, EZ_BAD_ARGUMENT, "threads", "must be 1 to 64");
-  if (o->spin_us > 1000000 || o->solo_us > 1000000) return refuse(error, EZ_BAD_ARGUMENT, "spin_us", "spin_us and solo_us are at most a second");
+  if (o->spin_us > EZ_MAX_WAIT_US || o->solo_us > EZ_MAX_WAIT_US) return refuse(error, EZ_BAD_ARGUMENT, "spin_us", "spin_us and solo_us are at most a second");
   if (fegetround() != FE_TONEAREST) return refuse(error, EZ_BAD_ENVIRONMENT, "rounding", "the rounding mode is not to-nearest (EZ-N1 rule 5)");
   ez_session *s = calloc(1, sizeof *s);
   if (!s) return refuse(error, EZ_NO_MEMORY, "session", "out of memory");

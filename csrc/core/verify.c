@@ -59,7 +59,8 @@ static ez_status check_header(const uint8_t *bytes, size_t size, ez_error *error
   if (!h->n_steps || h->n_steps > MAX_COUNT || !h->n_tensors || h->n_tensors > MAX_COUNT || !h->n_inputs || h->n_inputs > h->n_tensors || h->n_inputs > MAX_IO || !h->n_outputs ||
       h->n_outputs > h->n_tensors || h->n_outputs > MAX_IO || h->n_vectors > MAX_COUNT)
     BAD(-1, -1, "counts", "out of range");
-  if (!all_zero((const uint8_t *)h->reserved, sizeof h->reserved)) BAD(-1, -1, "reserved", "is not zero");
+  if (h->solo_us < -1 || h->solo_us > EZ_MAX_WAIT_US || h->spin_us < -1 || h->spin_us > EZ_MAX_WAIT_US) BAD(-1, -1, "solo_us", "solo_us and spin_us are -1 to a second");
+  if (h->reserved) BAD(-1, -1, "reserved", "is not zero");
   return EZ_OK;
 }
 

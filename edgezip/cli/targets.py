@@ -1,8 +1,9 @@
-"""``edgezip targets list|show|detect``: the device profiles."""
+"""``edgezip targets list|show|detect|calibrate``: the device profiles."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -49,6 +50,44 @@ def detect() -> None:
     from edgezip.target import detect_host
 
     _show("detect", detect_host())
+
+
+@app.command()
+def calibrate(
+    target: Annotated[str, typer.Option(help="Profile whose coefficients are measured.")] = "host",
+    host: Annotated[str | None, typer.Option(help="Measure on user@address.")] = None,
+    emulate: Annotated[bool, typer.Option("--emulate", help="Try the way under an emulator; its figures mean nothing.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="File to write; default: the user's folder, which load_target reads.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Measure the cost coefficients of a device, for predictions and for choices at compile time."""
+    from edgezip.cli import calibration
+    from edgezip.errors import UsageError
+    from edgezip.target import Measured, load_target, measured_path, write_measured
+
+    if host and emulate:
+        raise UsageError("a device is either real or emulated", where="--host, --emulate", hint="leave one out")
+    if target == "host" and (host or emulate):
+        raise UsageError("which kind of device?", where="--target", hint="name it, for example --target rpi4")
+    profile = load_target(target)
+    if profile.name != "host" and not (host or emulate):
+        raise UsageError("where is that device?", where="--target", hint="give --host user@address, or --emulate to try the way")
+    tuning = calibration.tune(profile, host, emulate)
+    path = output or (None if emulate else measured_path(profile.name))
+    if path is not None:
+        write_measured(Measured(target=profile.name, cost=tuning.after), path)
+    before, after = tuning.before.model_dump(), tuning.after.model_dump()
+    if json or context.current.json:
+        written = str(path) if path else None
+        _print_json("calibrate", target=profile.name, path=written, before=before, after=after, steps=tuning.steps)
+        return
+    from edgezip.report import text
+
+    rows = [(key, before[key], value) for key, value in after.items() if key != "source"]
+    typer.echo(text.table(("coefficient", "before", "measured"), rows))
+    typer.echo(f"\n{tuning.after.source}\n{'written to ' + str(path) if path else 'not written: give --output FILE'}")
 
 
 def _show(verb: str, target: Target) -> None:

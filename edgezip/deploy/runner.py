@@ -45,9 +45,11 @@ class Runner:
         min_time_s: float = 0.0,
         per_layer: bool = False,
         affinity: str | None = None,
+        shares_all: bool = False,
     ) -> BenchAnswer:
-        """Latency there."""
-        extra = [*(["--per-layer"] if per_layer else []), *(["--affinity", affinity] if affinity else [])]
+        """Latency there; with ``shares_all`` also the shortest steps run on all threads."""
+        extra = ["--solo-us", "-1"] if shares_all else []
+        extra += [*(["--per-layer"] if per_layer else []), *(["--affinity", affinity] if affinity else [])]
         flags = ["--threads", str(threads), "--warmup", str(warmup), "--runs", str(runs), "--min-time", str(min_time_s), *extra]
         return self._ask(BenchAnswer, "bench", *flags, timeout_s=600 + 20 * min_time_s)[0]
 

@@ -26,6 +26,7 @@ from edgezip.runtime.reference import ReferenceSession
 
 Array = np.ndarray[Any, Any]
 NO_TIMES = "emulated: the bundled vectors were checked; a time would mean nothing, so none is given"
+STEP_ROUNDS, STEP_RUNS = 3, 10  # the round that was disturbed least counts
 UNKNOWN_ENERGY = {"energy_mj": None, "power_w": None, "power_source": "no sensor"}
 
 
@@ -118,6 +119,20 @@ class Device:
         after = conditions.ask(self._transport)
         circumstances = {"throttled": conditions.throttled(before, after), "environment": conditions.environment(after)}
         return {**facts, **UNKNOWN_ENERGY, **self._figures(answered), **circumstances}
+
+    def step_times(self, threads: int) -> list[float]:
+        """Microseconds of each step there, every step shared among the threads; under an emulator they mean nothing."""
+        count, warmup, runs = (1, 0, 1) if self._transport.is_emulated else (STEP_ROUNDS, 1, STEP_RUNS)
+        rounds = []
+        for _ in range(count):
+            answer = self._runner.bench(threads=threads, warmup=warmup, runs=runs, per_layer=True, shares_all=True)
+            rounds.append([layer.us for layer in answer.layers or []])
+        return [float(us) for us in np.min(rounds, axis=0)]
+
+    def processors(self) -> int:
+        """Processors that a program may use there."""
+        said = self._shell("nproc 2>/dev/null || echo 1").strip()
+        return int(said) if said.isdigit() else 1
 
     def _figures(self, answer: BenchAnswer) -> dict[str, Any]:
         layers = [

@@ -36,4 +36,11 @@ def compile(model: Model, target: Target | str = "host") -> Program:
         "source_sha256": hashlib.sha256(graph.to_bytes(model)).hexdigest(),
         "notes": sorted(set(lowering.context.notes)),
     }
-    return builder.finish(metadata)
+    program = builder.finish(metadata)
+    program.solo_us, program.spin_us = (_or_none(value) for value in (target.cost.solo_us, target.spin_us))
+    return program
+
+
+def _or_none(value: int | None) -> int:
+    """As the file has it: 0 is the runtime's own choice, -1 stands for 0."""
+    return 0 if value is None else value or -1

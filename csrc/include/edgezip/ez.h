@@ -83,8 +83,8 @@ typedef struct ez_session_options {
    * thread. A named choice also binds the thread that calls ez_session_run, while it is in there. NULL: the workers keep to the big cores
    * where cores differ, the caller is left alone. */
   const char *affinity;
-  int32_t spin_us;     /* how long an idle worker looks for work before it sleeps; 0: 50; negative: it sleeps at once (batteries) */
-  int32_t solo_us;     /* a step of less estimated work runs on one thread; 0: 10; negative: none does */
+  int32_t spin_us;     /* how long an idle worker looks for work before it sleeps; 0: the program's, else 50; negative: it sleeps at once (batteries) */
+  int32_t solo_us;     /* a step of less estimated work runs on one thread; 0: the program's, else 10; negative: none does */
 } ez_session_options;
 
 const char *ez_version(void);

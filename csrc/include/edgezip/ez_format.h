@@ -22,6 +22,7 @@
 /* Kernels may read this many bytes past the end of an arena tensor or a packed weight tensor (never write). The planner
  * keeps that much room at the end of the arena, the writer keeps it at the end of the weights section. */
 #define EZ_OVERREAD 64u
+#define EZ_MAX_WAIT_US 1000000 /* spin_us and solo_us */
 #define EZ_MAX_RANK 8
 #define EZ_MAX_NAME 4096 /* bytes of a name */
 #define EZ_MAX_STEP_INPUTS 8
@@ -62,7 +63,8 @@ typedef struct ez_header { /* 256 bytes */
   uint32_t act_sign;
   uint32_t n_steps, n_tensors, n_inputs, n_outputs, n_vectors;
   ez_section sections[EZ_SECTION_COUNT];
-  uint32_t reserved[3];
+  int32_t solo_us, spin_us; /* the target's, for sessions whose options leave them 0; the same convention: 0 the default, -1 none */
+  uint32_t reserved;
   uint32_t crc32; /* of the 252 bytes before */
 } ez_header;
 
