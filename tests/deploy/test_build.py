@@ -23,6 +23,32 @@ BEYOND_A72 = re.compile(
 )
 
 
+# LLVM's names of the features that a profile calls absent
+FEATURES = {
+    "crypto": "aes,-sha2", "dotprod": "dotprod", "fp16": "fullfp16", "lse": "lse", "i8mm": "i8mm", "sve": "sve", "bf16": "bf16",
+}  # fmt: skip
+# Links our objects alone into one, without the compiler's libraries.
+ALONE = (
+    'for word; do case "$word" in *.o) set -- "$@" "$word";; esac; out=$word; shift; done; aarch64-linux-gnu-ld -r "$@" -o "$out"'
+)
+
+
+def foreign_to(target: Target, path: Path) -> dict[str, int]:
+    """Functions of a binary that hold instructions which the target's CPU lacks, and how many: LLVM decodes for that very CPU."""
+    lacks = ",".join(f"-{FEATURES[name]}" for name in target.absent)
+    command = ["llvm-objdump", "-d", f"--mcpu={target.zig_cpu.replace('_', '-')}", f"--mattr={lacks}", path]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found: dict[str, int] = {}
+    function = ""
+    for line in text.splitlines():
+        if heading := re.match(r"[0-9a-f]+ <(.*)>:", line):
+            function = heading.group(1)
+        elif "<unknown>" in line:
+            found[function] = found.get(function, 0) + 1
+    assert function, "nothing was decoded"
+    return found
+
+
 def disassemble(path: Path) -> str:
     return subprocess.run(["aarch64-linux-gnu-objdump", "-d", path], capture_output=True, text=True, check=True).stdout
 
@@ -46,17 +72,18 @@ def test_the_second_build_is_taken_from_the_cache(monkeypatch: pytest.MonkeyPatc
 def test_other_flags_compiler_or_isas_are_another_build(monkeypatch: pytest.MonkeyPatch) -> None:
     target = load_target("rpi4")
     compiler = Compiler(("cc", "-mcpu=a"), ("cc",), "gcc", "1")
-    seen = {build._digest(target, compiler)}
+    link = build.LINK
+    seen = {build._digest(target, compiler, link), build._digest(target, compiler, (*link, "-s"))}
     for other in (
         Compiler(("cc", "-mcpu=b"), ("cc",), "gcc", "1"),
         Compiler(("cc", "-mcpu=a"), ("cc", "-x"), "gcc", "1"),
         Compiler(("cc", "-mcpu=a"), ("cc",), "gcc", "2"),
     ):
-        seen.add(build._digest(target, other))
-    seen.add(build._digest(target.model_copy(update={"isa": ("portable",)}), compiler))
+        seen.add(build._digest(target, other, link))
+    seen.add(build._digest(target.model_copy(update={"isa": ("portable",)}), compiler, link))
     monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-g"))
-    seen.add(build._digest(target, compiler))
-    assert len(seen) == 6
+    seen.add(build._digest(target, compiler, link))
+    assert len(seen) == 7
 
 
 def test_without_a_compiler_the_message_names_both_ways_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +150,56 @@ def test_runner_of_the_raspberry_pi_4_is_small_static_and_has_no_instruction_bey
     code = disassemble(runner)
     assert "smull" in code, "the NEON kernels are there"
     assert BEYOND_A72.findall(code) == []
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("cross")
+@pytest.mark.parametrize("name", ["rpi4", "rpi5"])
+def test_the_whole_runner_of_zig_holds_no_instruction_beyond_the_cpu(require_tools, name: str) -> None:
+    require_tools("llvm-objdump")
+    target = load_target(name)
+    runner = build_runner(target, cache_dir=context.current.cache_dir, compiler=find_compiler(target, "zig"))
+    assert foreign_to(target, runner) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("cross")
+def test_all_that_gcc_makes_of_our_sources_holds_no_instruction_beyond_the_cpu(require_tools) -> None:
+    """Of our sources alone: glibc brings memcpy for SVE and atomics of ARMv8.1 beside the plain ones, and asks the kernel."""
+    require_tools("llvm-objdump", "aarch64-linux-gnu-ld", "aarch64-linux-gnu-gcc")
+    target = load_target("rpi4")
+    gcc = find_compiler(target, "gcc")
+    ours = Compiler(gcc.command, ("sh", "-c", ALONE, "sh"), "gcc", gcc.version)
+    binary = build_runner(target, cache_dir=context.current.cache_dir, compiler=ours)
+    assert "ez_session_run" in subprocess.run(["aarch64-linux-gnu-nm", binary], capture_output=True, text=True, check=True).stdout
+    assert foreign_to(target, binary) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("cross")
+def test_an_instruction_beyond_the_cpu_is_seen_by_that_search(require_tools, tmp_path: Path) -> None:
+    """The planted faults: a dot product, an atomic of ARMv8.1, half precision, AES; an A76 has the first three."""
+    require_tools("llvm-objdump", "aarch64-linux-gnu-gcc")
+    words = ("sdot v0.4s, v1.16b, v2.16b", "ldadd w0, w1, [x2]", "fadd v0.8h, v1.8h, v2.8h", "aese v0.16b, v1.16b")
+    body = "".join(f'__asm__("{word}");' for word in words)
+    (tmp_path / "x.c").write_text(f'void planted(void) {{ {body} }} void innocent(void) {{ __asm__("mul w0, w1, w2"); }}')
+    flags = ["-march=armv8.2-a+dotprod+lse+fp16+aes", "-c", tmp_path / "x.c", "-o", tmp_path / "x.o"]
+    subprocess.run(["aarch64-linux-gnu-gcc", *flags], check=True)
+    assert foreign_to(load_target("rpi4"), tmp_path / "x.o") == {"planted": 4}
+    assert foreign_to(load_target("rpi5"), tmp_path / "x.o") == {}
+
+
+@pytest.mark.slow
+@pytest.mark.emulated
+@pytest.mark.xdist_group("cross")
+def test_the_runner_that_gcc_makes_runs_under_the_emulated_raspberry_pi_4(demo_programs, tmp_path: Path, require_tools) -> None:
+    require_tools("qemu-aarch64", "aarch64-linux-gnu-gcc")
+    target = load_target("rpi4")
+    (tmp_path / "model.ez").write_bytes(demo_programs("rpi4").to_bytes())
+    runner = build_runner(target, cache_dir=context.current.cache_dir, compiler=find_compiler(target, "gcc"))
+    command = ["qemu-aarch64", "-cpu", "cortex-a72", runner, "verify", tmp_path / "model.ez"]
+    answer = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert (answer["isa"], answer["passed"], answer["mismatched_bytes"]) == ("neon", answer["vectors"], 0)
 
 
 @pytest.mark.slow
