@@ -92,6 +92,7 @@ typedef struct ez_rows {
   void (*mul_s8)(const uint8_t *a, const uint8_t *b, uint8_t *y, size_t n, uint32_t act_sign, int32_t za, int32_t zb, float m, int32_t zy, int32_t lo, int32_t hi);
   void (*table_s8)(const uint8_t *x, const uint8_t *table, uint8_t *y, size_t n);
   void (*quantize)(const float *x, uint8_t *y, size_t n, uint32_t act_sign, float scale, int32_t zy, int32_t lo, int32_t hi);
+  void (*quantize_planes)(const float *const planes[3], uint8_t *y, size_t n, uint32_t act_sign, float scale, int32_t zy, int32_t lo, int32_t hi); /* to n pixels of three */
   void (*dequantize)(const uint8_t *x, float *y, size_t n, uint32_t act_sign, float scale, int32_t zx);
   void (*requantize)(const uint8_t *x, uint8_t *y, size_t n, uint32_t act_sign, float m, int32_t zx, int32_t zy, int32_t lo, int32_t hi);
   void (*max_s8)(const uint8_t *const *x, int32_t taps, uint8_t *y, size_t n, uint32_t act_sign);                       /* max over taps rows */

@@ -1,8 +1,24 @@
 #include "core/cpu.h"
 #include "edgezip/ez_format.h"
 #include "isa/avx512vnni/avx512vnni.h"
+#include "isa/avx512vnni/rows.h"
 
-extern const ez_rows ez_rows_avx512vnni, ez_rows_avx512vnni_by_hand;
+extern const ez_rows ez_rows_avx512vnni;
+
+static const ez_rows own_rows = {
+    .add_s8 = ez_avx512vnni_add_s8,
+    .sub_s8 = ez_avx512vnni_sub_s8,
+    .mul_s8 = ez_avx512vnni_mul_s8,
+    .quantize = ez_avx512vnni_quantize,
+    .quantize_planes = ez_avx512vnni_quantize_planes,
+    .dequantize = ez_avx512vnni_dequantize,
+    .requantize = ez_avx512vnni_requantize,
+    .max_s8 = ez_avx512vnni_max_s8,
+    .sum_s8 = ez_avx512vnni_sum_s8,
+    .scale_s32 = ez_avx512vnni_scale_s32,
+    .prelu_s8 = ez_avx512vnni_prelu_s8,
+    .lerp_s8 = ez_avx512vnni_lerp_s8,
+};
 
 const ez_isa ez_isa_avx512vnni = {
     .name = "avx512vnni",
@@ -18,7 +34,7 @@ const ez_isa ez_isa_avx512vnni = {
     .gemm_f32 = ez_avx512vnni_gemm_f32,
     .depthwise_s8 = ez_avx512vnni_depthwise_s8,
     .depthwise_f32 = ez_avx512vnni_depthwise_f32,
-    .rows = &ez_rows_avx512vnni_by_hand,
+    .rows = &own_rows,
     .compiled_rows = &ez_rows_avx512vnni,
     .rates = {.gemm_s8 = 200, .gemm_f32 = 60, .depthwise_s8 = 50, .depthwise_f32 = 15},
 };
