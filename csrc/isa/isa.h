@@ -106,6 +106,8 @@ typedef struct ez_rows {
   void (*prelu_f32)(const float *x, const float *slope, float *y, size_t n);
   void (*lerp_f32)(const float *const corner[4], float across, float down, float *y, size_t n);
   void (*softmax_f32)(const float *x, float *y, size_t n);
+  void (*turn_8)(const uint8_t *in, size_t in_step, uint8_t *out, size_t out_step, size_t rows, size_t columns);  /* out[c * out_step + r] = in[r * in_step + c] */
+  void (*turn_32)(const void *in, size_t in_step, void *out, size_t out_step, size_t rows, size_t columns);      /* the same of 4-byte elements */
   void (*max_f32)(const float *const *x, int32_t taps, float *y, size_t n);
   void (*sum_f32)(const float *const *x, int32_t taps, float *sums, size_t n); /* sums[i] += ascending taps */
 } ez_rows;

@@ -13,6 +13,9 @@ typedef struct ez_converter {
   int32_t zx, zy, lo, hi;
 } ez_converter;
 
+/* Whether bytes change on the way at all. */
+static inline int ez_converts(const ez_converter *converter) { return converter->convert != EZ_CONVERT_NONE || converter->x_sign != converter->y_sign; }
+
 /* n contiguous elements of x into y. x and y do not overlap. */
 void ez_convert_run(const ez_converter *converter, const uint8_t *x, uint8_t *y, size_t n);
 /* EZ_CONVERT_CAST: f32, s32, s64, u8, bool. */

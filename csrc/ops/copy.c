@@ -1,8 +1,9 @@
 /* Strided copy with conversion: transpose, slice, part of a concat, expand, pad, quantise, dequantise, cast.
  *
- * Three ways. Where the innermost axis is contiguous on both sides, whole runs are converted. Where another axis is contiguous
- * in x (NCHW <-> NHWC), tiles are turned through a buffer that stays in the first-level cache, converted on the side where they
- * are contiguous. Everything else goes through gathered blocks. */
+ * Three ways. Where the innermost axis is contiguous on both sides, rows are moved; where something is converted on the way, short
+ * rows are brought together first (parts of a concat have 16 to 96 channels, a call for each costs more than the work). Where
+ * another axis is contiguous in x (NCHW <-> NHWC), tiles are turned through a buffer that stays in the first-level cache,
+ * converted on the side where they are contiguous. Everything else goes through gathered blocks. */
 #include <math.h>
 #include <string.h>
 
@@ -11,6 +12,9 @@
 
 #define BLOCK 256 /* elements gathered at once */
 #define TILE 64   /* edge of a turned tile: 64 kinds of line in flight, 4 kB of bytes */
+#define GATHERED 2048 /* elements of short rows brought together for one conversion */
+#define LONG_ROW 256  /* bytes, or elements, from which a row is worth a call of its own */
+#define OVERREAD_WORDS (EZ_OVERREAD / 8)
 
 static ez_status check_conversion(ez_check *check, const ez_copy_params *p) {
   const int32_t in = check->step->inputs[0], out = check->step->outputs[0];
@@ -104,7 +108,7 @@ static int32_t contiguous_axis(const walk *w, const int64_t *strides) {
 typedef struct job {
   ez_converter converter;
   walk w;
-  int32_t inner; /* axes at the end that one call of `move` takes: 1 or 2 */
+  int32_t inner; /* axes at the end that one call of `move` takes: 1 to 3 */
   void (*move)(const struct job *j, const uint8_t *x, uint8_t *y, const int64_t *sizes);
   const uint8_t *x;
   uint8_t *y;
@@ -112,7 +116,65 @@ typedef struct job {
   int32_t axis, pieces; /* the axis that is cut among threads */
 } job;
 
-static void move_run(const job *j, const uint8_t *x, uint8_t *y, const int64_t *sizes) { ez_convert_run(&j->converter, x, y, (size_t)sizes[0]); }
+/* --- rows ------------------------------------------------------------------------------------------------------------------ */
+
+/* One row; sixteen bytes at a time, the last ones laid over what was written: no tail loop, no call for the lengths that occur. */
+static inline void copy_row(const uint8_t *x, uint8_t *y, int64_t bytes) {
+  if (bytes >= LONG_ROW) {
+    memcpy(y, x, (size_t)bytes);
+  } else if (bytes >= 16) {
+    for (int64_t i = 0; i + 16 < bytes; i += 16) memcpy(y + i, x + i, 16);
+    memcpy(y + bytes - 16, x + bytes - 16, 16);
+  } else if (bytes >= 8) {
+    memcpy(y, x, 8);
+    memcpy(y + bytes - 8, x + bytes - 8, 8);
+  } else if (bytes >= 4) {
+    memcpy(y, x, 4);
+    memcpy(y + bytes - 4, x + bytes - 4, 4);
+  } else {
+    for (int64_t i = 0; i < bytes; i++) y[i] = x[i];
+  }
+}
+
+/* Steps in bytes. */
+static void copy_rows(const uint8_t *x, int64_t x_step, uint8_t *y, int64_t y_step, int64_t rows, int64_t bytes) {
+  for (int64_t r = 0; r < rows; r++) copy_row(x + r * x_step, y + r * y_step, bytes);
+}
+
+/* rows x columns, converted. Short rows are gathered before and scattered after one conversion of all of them. */
+static void convert_rows(const job *j, const uint8_t *x, int64_t x_step, uint8_t *y, int64_t y_step, int64_t rows, int64_t columns) {
+  uint64_t from[GATHERED + OVERREAD_WORDS], to[GATHERED];
+  const int64_t x_row = columns * j->x_bytes, y_row = columns * j->y_bytes;
+  const int x_flat = x_step == x_row, y_flat = y_step == y_row;
+  if (x_flat && y_flat) {
+    ez_convert_run(&j->converter, x, y, (size_t)(rows * columns));
+    return;
+  }
+  const int64_t together = columns < LONG_ROW ? GATHERED / columns : 1;
+  for (int64_t r = 0; r < rows; r += together) {
+    const int64_t count = rows - r < together ? rows - r : together;
+    const int direct_x = x_flat || count == 1, direct_y = y_flat || count == 1;
+    const uint8_t *source = direct_x ? x + r * x_step : (const uint8_t *)from;
+    uint8_t *target = direct_y ? y + r * y_step : (uint8_t *)to;
+    if (!direct_x) copy_rows(x + r * x_step, x_step, (uint8_t *)from, x_row, count, x_row);
+    ez_convert_run(&j->converter, source, target, (size_t)(count * columns));
+    if (!direct_y) copy_rows((const uint8_t *)to, y_row, y + r * y_step, y_step, count, y_row);
+  }
+}
+
+/* The last three axes, the last one contiguous on both sides. */
+static void move_rows(const job *j, const uint8_t *x, uint8_t *y, const int64_t *sizes) {
+  const int32_t rows = j->w.rank - 2, planes = j->w.rank - 3;
+  const int64_t x_step = j->w.x[rows] * j->x_bytes, y_step = j->w.y[rows] * j->y_bytes;
+  for (int64_t i = 0; i < sizes[0]; i++) {
+    const uint8_t *from = x + i * j->w.x[planes] * j->x_bytes;
+    uint8_t *to = y + i * j->w.y[planes] * j->y_bytes;
+    if (ez_converts(&j->converter)) convert_rows(j, from, x_step, to, y_step, sizes[1], sizes[2]);
+    else copy_rows(from, x_step, to, y_step, sizes[1], sizes[2] * j->x_bytes);
+  }
+}
+
+/* --- no common contiguous axis --------------------------------------------------------------------------------------------- */
 
 static void gather(const uint8_t *x, int64_t step, int64_t bytes, uint8_t *out, int64_t n) {
   switch (bytes) {
@@ -143,66 +205,35 @@ static void move_strided(const job *j, const uint8_t *x, uint8_t *y, const int64
 
 /* --- turned tiles ---------------------------------------------------------------------------------------------------------- */
 
-/* out[c * out_step + r] = in[r * in_step + c]; steps in elements. */
-#define TURN(name, type)                                                                                                \
-  static void name(const type *in, int64_t in_step, type *out, int64_t out_step, int64_t rows, int64_t columns) {        \
-    for (int64_t i = 0; i < columns; i++)                                                                                \
-      for (int64_t r = 0; r < rows; r++) out[i * out_step + r] = in[r * in_step + i];                                    \
-  }
-TURN(turn8, ez_word8)
-TURN(turn32, ez_word32)
-TURN(turn64, ez_word64)
-
-/* Halves that stand crosswise in two rows change places: `bits` apart in a word, those of `mask`. */
-static void swap_halves(uint64_t *a, uint64_t *b, int bits, uint64_t mask) {
-  const uint64_t crossed = (*a >> bits ^ *b) & mask;
-  *b ^= crossed;
-  *a ^= crossed << bits;
+static void turn_64(const ez_word64 *in, int64_t in_step, ez_word64 *out, int64_t out_step, int64_t rows, int64_t columns) {
+  for (int64_t i = 0; i < columns; i++)
+    for (int64_t r = 0; r < rows; r++) out[i * out_step + r] = in[r * in_step + i];
 }
 
-/* 8 x 8 bytes in eight words: 4x4 blocks, then 2x2, then single bytes change places. */
-static void turn_block(const uint8_t *in, int64_t in_step, uint8_t *out, int64_t out_step) {
-  uint64_t rows[8];
-  for (int r = 0; r < 8; r++) memcpy(&rows[r], in + r * in_step, 8);
-  for (int r = 0; r < 4; r++) swap_halves(&rows[r], &rows[r + 4], 32, 0x00000000ffffffffu);
-  for (int r = 0; r < 8; r += r % 4 ? 3 : 1) swap_halves(&rows[r], &rows[r + 2], 16, 0x0000ffff0000ffffu);
-  for (int r = 0; r < 8; r += 2) swap_halves(&rows[r], &rows[r + 1], 8, 0x00ff00ff00ff00ffu);
-  for (int r = 0; r < 8; r++) memcpy(out + r * out_step, &rows[r], 8);
-}
-
-static void turn_bytes(const uint8_t *in, int64_t in_step, uint8_t *out, int64_t out_step, int64_t rows, int64_t columns) {
-  const int64_t whole_rows = rows & ~(int64_t)7, whole_columns = columns & ~(int64_t)7;
-  for (int64_t r = 0; r < whole_rows; r += 8)
-    for (int64_t c = 0; c < whole_columns; c += 8) turn_block(in + r * in_step + c, in_step, out + c * out_step + r, out_step);
-  turn8(in + whole_columns, in_step, out + whole_columns * out_step, out_step, whole_rows, columns - whole_columns);
-  turn8(in + whole_rows * in_step, in_step, out + whole_rows, out_step, rows - whole_rows, columns);
-}
-
-/* Three planes of bytes to pixels: a word a pixel, whose fourth byte the next pixel overwrites; the last one is written exactly. */
-static void turn_picture(const uint8_t *in, int64_t in_step, uint8_t *out, int64_t columns) {
-  const uint8_t *a = in, *b = in + in_step, *c = b + in_step;
-  for (int64_t i = 0; i + 1 < columns; i++) {
-    const uint32_t pixel = a[i] | (uint32_t)b[i] << 8 | (uint32_t)c[i] << 16;
-    memcpy(out + 3 * i, &pixel, 4);
-  }
-  const int64_t last = columns - 1;
-  out[3 * last] = a[last], out[3 * last + 1] = b[last], out[3 * last + 2] = c[last];
-}
-
-static void turn(int64_t bytes, const uint8_t *in, int64_t in_step, uint8_t *out, int64_t out_step, int64_t rows, int64_t columns) {
+static void turn(const job *j, int64_t bytes, const uint8_t *in, int64_t in_step, uint8_t *out, int64_t out_step, int64_t rows, int64_t columns) {
+  const ez_rows *kernels = j->converter.rows;
   const void *from = in;
   void *to = out;
-  if (bytes == 1 && rows == 3 && out_step == 3) turn_picture(in, in_step, out, columns);
-  else if (bytes == 1) turn_bytes(in, in_step, out, out_step, rows, columns);
-  else if (bytes == 4) turn32(from, in_step, to, out_step, rows, columns);
-  else turn64(from, in_step, to, out_step, rows, columns);
+  if (bytes == 1) kernels->turn_8(in, (size_t)in_step, out, (size_t)out_step, (size_t)rows, (size_t)columns);
+  else if (bytes == 4) kernels->turn_32(from, (size_t)in_step, to, (size_t)out_step, (size_t)rows, (size_t)columns);
+  else turn_64(from, in_step, to, out_step, rows, columns);
+}
+
+/* Three planes of a float picture to quantised pixels, in one go. */
+static void move_picture(const job *j, const uint8_t *x, uint8_t *y, const int64_t *sizes) {
+  const ez_converter *c = &j->converter;
+  const float *first = (const float *)(const void *)x;
+  const int64_t step = j->w.x[j->w.rank - 1];
+  const float *planes[3] = {first, first + step, first + 2 * step};
+  c->rows->quantize_planes(planes, y, (size_t)sizes[0], c->y_sign, c->scale, c->zy, c->lo, c->hi);
 }
 
 /* The last two axes: the one before the last is contiguous in x, the last in y. The narrower of the two element types is turned. */
 static void move_turned(const job *j, const uint8_t *x, uint8_t *y, const int64_t *sizes) {
   const int32_t last = j->w.rank - 1;
   const int64_t x_step = j->w.x[last], y_step = j->w.y[last - 1], xb = j->x_bytes, yb = j->y_bytes;
-  const int64_t tall = sizes[1] < TILE ? sizes[1] : TILE, wide = TILE * TILE / tall; /* few rows: long ones */
+  const int64_t most = yb > xb ? 4 * TILE : TILE; /* converted after the turn: runs worth a call */
+  const int64_t tall = sizes[1] < most ? sizes[1] : most, wide = TILE * TILE / tall; /* few rows: long ones */
   uint64_t tile[TILE * TILE];
   uint8_t *buffer = (uint8_t *)tile;
   for (int64_t c = 0; c < sizes[0]; c += wide) {
@@ -213,9 +244,9 @@ static void move_turned(const job *j, const uint8_t *x, uint8_t *y, const int64_
       uint8_t *to = y + (c * y_step + r) * yb;
       if (yb <= xb) {
         for (int64_t i = 0; i < rows; i++) ez_convert_run(&j->converter, from + i * x_step * xb, buffer + i * wide * yb, (size_t)columns);
-        turn(yb, buffer, wide, to, y_step, rows, columns);
+        turn(j, yb, buffer, wide, to, y_step, rows, columns);
       } else {
-        turn(xb, from, x_step, buffer, tall, rows, columns);
+        turn(j, xb, from, x_step, buffer, tall, rows, columns);
         for (int64_t i = 0; i < columns; i++) ez_convert_run(&j->converter, buffer + i * tall * xb, to + i * y_step * yb, (size_t)rows);
       }
     }
@@ -224,21 +255,44 @@ static void move_turned(const job *j, const uint8_t *x, uint8_t *y, const int64_
 
 /* --- run ------------------------------------------------------------------------------------------------------------------- */
 
+/* An axis of size 1 in front. */
+static void widen(walk *w) {
+  for (int32_t i = w->rank; i > 0; i--) w->dims[i] = w->dims[i - 1], w->x[i] = w->x[i - 1], w->y[i] = w->y[i - 1];
+  w->dims[0] = 1, w->x[0] = w->y[0] = 0;
+  w->rank++;
+}
+
+static int is_picture(const job *j) {
+  const walk *w = &j->w;
+  return j->converter.convert == EZ_CONVERT_QUANTIZE && w->dims[w->rank - 1] == 3 && w->y[w->rank - 2] == 3;
+}
+
 static void choose(job *j) {
   walk *w = &j->w;
   const int32_t x_axis = contiguous_axis(w, w->x), y_axis = contiguous_axis(w, w->y);
-  j->inner = 1;
   if (x_axis >= 0 && x_axis == y_axis) {
     move_to_end(w, x_axis);
-    j->move = move_run;
+    while (w->rank < 3) widen(w);
+    j->inner = 3;
+    j->move = move_rows;
   } else if (x_axis >= 0 && y_axis >= 0) {
     move_to_end(w, x_axis);
     move_to_end(w, x_axis < y_axis ? y_axis - 1 : y_axis);
     j->inner = 2;
-    j->move = move_turned;
+    j->move = is_picture(j) ? move_picture : move_turned;
   } else {
+    j->inner = 1;
     j->move = move_strided;
   }
+}
+
+/* The longest axis, but for the three planes of a picture and the runs within rows. */
+static int32_t axis_to_cut(const job *j) {
+  const int32_t last = j->w.rank - 1;
+  int32_t axis = 0;
+  for (int32_t i = 1; i < j->w.rank; i++)
+    if (j->w.dims[i] > j->w.dims[axis] && !(j->move == move_picture && i == last)) axis = i;
+  return axis;
 }
 
 static void run_piece(void *context, int32_t piece, int32_t thread) {
@@ -246,7 +300,7 @@ static void run_piece(void *context, int32_t piece, int32_t thread) {
   const job *j = context;
   const walk *w = &j->w;
   const int32_t outer = w->rank - j->inner;
-  int64_t index[EZ_MAX_RANK] = {0}, start[EZ_MAX_RANK] = {0}, end[EZ_MAX_RANK], sizes[2] = {1, 1};
+  int64_t index[EZ_MAX_RANK] = {0}, start[EZ_MAX_RANK] = {0}, end[EZ_MAX_RANK], sizes[3] = {1, 1, 1};
   for (int32_t i = 0; i < w->rank; i++) end[i] = w->dims[i];
   start[j->axis] = ez_piece_start(w->dims[j->axis], j->pieces, piece);
   end[j->axis] = ez_piece_start(w->dims[j->axis], j->pieces, piece + 1);
@@ -282,10 +336,8 @@ static void run_copy(const ez_run *run) {
   if (p->fill) fill(p, y, j.converter.y_sign, run->data[s->outputs[0]]);
   choose(&j);
   int64_t total = 1;
-  for (int32_t i = 0; i < j.w.rank; i++) {
-    total *= j.w.dims[i];
-    if (j.w.dims[i] > j.w.dims[j.axis]) j.axis = i;
-  }
+  for (int32_t i = 0; i < j.w.rank; i++) total *= j.w.dims[i];
+  j.axis = axis_to_cut(&j);
   j.pieces = ez_pieces(run, total, 1 << 14);
   if (j.pieces > j.w.dims[j.axis]) j.pieces = (int32_t)j.w.dims[j.axis];
   ez_pool_run(run->pool, j.pieces, run_piece, &j);

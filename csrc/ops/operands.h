@@ -3,11 +3,11 @@
 #define EDGEZIP_OPERANDS_H
 
 #include "core/pool.h"
+#include "isa/turn.h"
 #include "ops/op.h"
 
 /* Elements of any type, moved unchanged. */
 typedef uint8_t ez_word8;
-typedef uint32_t __attribute__((may_alias)) ez_word32;
 typedef uint64_t __attribute__((may_alias)) ez_word64;
 
 /* Input `which` of the step, or NULL when it is absent. */

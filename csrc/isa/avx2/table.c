@@ -1,8 +1,14 @@
 #include "core/cpu.h"
 #include "edgezip/ez_format.h"
 #include "isa/avx2/avx2.h"
+#include "isa/avx2/rows.h"
 
 extern const ez_rows ez_rows_avx2;
+
+static const ez_rows own_rows = {
+    .turn_8 = ez_avx2_turn_8,
+    .turn_32 = ez_avx2_turn_32,
+};
 
 const ez_isa ez_isa_avx2 = {
     .name = "avx2",
@@ -18,6 +24,7 @@ const ez_isa ez_isa_avx2 = {
     .gemm_f32 = ez_avx2_gemm_f32,
     .depthwise_s8 = ez_avx2_depthwise_s8,
     .depthwise_f32 = ez_avx2_depthwise_f32,
+    .rows = &own_rows,
     .compiled_rows = &ez_rows_avx2,
     .rates = {.gemm_s8 = 50, .gemm_f32 = 30, .depthwise_s8 = 20, .depthwise_f32 = 10},
 };

@@ -1,5 +1,6 @@
 #include "core/cpu.h"
 #include "edgezip/ez_format.h"
+#include "isa/avx2/rows.h"
 #include "isa/avx512vnni/avx512vnni.h"
 #include "isa/avx512vnni/rows.h"
 
@@ -18,6 +19,8 @@ static const ez_rows own_rows = {
     .scale_s32 = ez_avx512vnni_scale_s32,
     .prelu_s8 = ez_avx512vnni_prelu_s8,
     .lerp_s8 = ez_avx512vnni_lerp_s8,
+    .turn_8 = ez_avx2_turn_8,
+    .turn_32 = ez_avx2_turn_32,
 };
 
 const ez_isa ez_isa_avx512vnni = {
