@@ -95,7 +95,7 @@ typedef struct ez_rows {
   void (*quantize_planes)(const float *const planes[3], uint8_t *y, size_t n, uint32_t act_sign, float scale, int32_t zy, int32_t lo, int32_t hi); /* to n pixels of three */
   void (*dequantize)(const uint8_t *x, float *y, size_t n, uint32_t act_sign, float scale, int32_t zx);
   void (*requantize)(const uint8_t *x, uint8_t *y, size_t n, uint32_t act_sign, float m, int32_t zx, int32_t zy, int32_t lo, int32_t hi);
-  void (*max_s8)(const uint8_t *const *x, int32_t taps, uint8_t *y, size_t n, uint32_t act_sign);                       /* max over taps rows */
+  void (*max_s8)(const uint8_t *const *x, int32_t taps, uint8_t *y, size_t n, size_t pixels, size_t step_x, size_t step_y, uint32_t act_sign); /* y[p * step_y + i] = max over taps of x[t][p * step_x + i]; one pixel: y may be x[0] */
   void (*sum_s8)(const uint8_t *const *x, int32_t taps, int32_t *sums, size_t n, uint32_t act_sign, int32_t zx);        /* sums[i] += over taps of (x - zx) */
   void (*scale_s32)(const int32_t *sums, uint8_t *y, size_t n, uint32_t act_sign, float count, float m, int32_t zy, int32_t lo, int32_t hi);
   void (*prelu_s8)(const uint8_t *x, const float *positive, const float *negative, uint8_t *y, size_t n, uint32_t act_sign, int32_t zx, int32_t zy, int32_t lo, int32_t hi);
@@ -108,7 +108,7 @@ typedef struct ez_rows {
   void (*softmax_f32)(const float *x, float *y, size_t n);
   void (*turn_8)(const uint8_t *in, size_t in_step, uint8_t *out, size_t out_step, size_t rows, size_t columns);  /* out[c * out_step + r] = in[r * in_step + c] */
   void (*turn_32)(const void *in, size_t in_step, void *out, size_t out_step, size_t rows, size_t columns);      /* the same of 4-byte elements */
-  void (*max_f32)(const float *const *x, int32_t taps, float *y, size_t n);
+  void (*max_f32)(const float *const *x, int32_t taps, float *y, size_t n, size_t pixels, size_t step_x, size_t step_y); /* the same; numbers that are none may win or lose */
   void (*sum_f32)(const float *const *x, int32_t taps, float *sums, size_t n); /* sums[i] += ascending taps */
 } ez_rows;
 

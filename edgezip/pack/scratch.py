@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from edgezip.kernels.reference import spans
 from edgezip.pack.layouts import k_step
-from edgezip.program import ALIGN, OVERREAD, DType, Layout, Op, Step, Tensor
+from edgezip.program import ALIGN, OVERREAD, DType, Layout, Op, Pool, Step, Tensor
 
 BLOCK_PIXELS = 96  # EZ_ROW_BLOCK
 CONV_BUDGET, CONV_LEAST, ROW_LIMIT, SLOT_ALIGN, NARROW = 128 * 1024, 4, 1024, 16, 64  # core/conv_spans.c
 DEPTHWISE_PIXELS = 256  # core/depthwise_driver.c
+POOL_TAPS = 64  # TAPS of ops/pool.c
 POINTER = 8
 
 
@@ -29,9 +30,17 @@ def _parts(step: Step, tensors: list[Tensor], layout: Layout) -> list[int]:
         return _depthwise(step, x, y)
     if step.op is Op.MATMUL:
         return [(step.params["K"] * 16 + 16) * 4 + ALIGN]
-    if step.op in (Op.POOL, Op.REDUCE, Op.SOFTMAX, Op.RESIZE):
-        return [(x.dims[-1] if x.dims else 1) * 8 + 16384]
+    if step.op is Op.POOL and _goes_down_first(step):
+        return [x.dims[2] * x.dims[3] * x.dtype.numpy.itemsize + OVERREAD]
     return []
+
+
+def _goes_down_first(step: Step) -> bool:
+    """Whether maxima are taken down into a line and then across (csrc/ops/pool.c)."""
+    p = step.params
+    height, width = p["kernel_h"], p["kernel_w"]
+    apart = (height + 1) * p["stride_w"] + width
+    return p["kind"] == Pool.MAX and 1 < height <= POOL_TAPS and 1 < width < POOL_TAPS and height * width > apart
 
 
 def _has(step: Step, position: int) -> bool:

@@ -13,7 +13,8 @@ void ez_avx512vnni_prelu_s8(const uint8_t *x, const float *positive, const float
 void ez_avx512vnni_quantize(const float *x, uint8_t *y, size_t n, uint32_t act_sign, float scale, int32_t zy, int32_t lo, int32_t hi);
 void ez_avx512vnni_quantize_planes(const float *const planes[3], uint8_t *y, size_t n, uint32_t act_sign, float scale, int32_t zy, int32_t lo, int32_t hi);
 void ez_avx512vnni_dequantize(const uint8_t *x, float *y, size_t n, uint32_t act_sign, float scale, int32_t zx);
-void ez_avx512vnni_max_s8(const uint8_t *const *x, int32_t taps, uint8_t *y, size_t n, uint32_t act_sign);
+void ez_avx512vnni_max_s8(const uint8_t *const *x, int32_t taps, uint8_t *y, size_t n, size_t pixels, size_t step_x, size_t step_y, uint32_t act_sign);
+void ez_avx512vnni_max_f32(const float *const *x, int32_t taps, float *y, size_t n, size_t pixels, size_t step_x, size_t step_y);
 void ez_avx512vnni_sum_s8(const uint8_t *const *x, int32_t taps, int32_t *sums, size_t n, uint32_t act_sign, int32_t zx);
 void ez_avx512vnni_scale_s32(const int32_t *sums, uint8_t *y, size_t n, uint32_t act_sign, float count, float m, int32_t zy, int32_t lo, int32_t hi);
 

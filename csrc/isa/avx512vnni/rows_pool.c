@@ -2,18 +2,46 @@
 #include "isa/avx512vnni/bytes.h"
 #include "isa/avx512vnni/rows.h"
 
-/* Column blocks outside, taps inside: the result stays in a register. */
-#define EACH_MAXIMUM(larger)                                                                                     \
-  for (size_t i = 0; i < n; i += 64) {                                                                           \
-    const __mmask64 rest = mask_64(n - i);                                                                       \
-    __m512i most = _mm512_maskz_loadu_epi8(rest, x[0] + i);                                                      \
-    for (int32_t t = 1; t < taps; t++) most = larger(most, _mm512_maskz_loadu_epi8(rest, x[t] + i));             \
-    _mm512_mask_storeu_epi8(y + i, rest, most);                                                                  \
+/* Columns outside, taps inside: the result stays in registers, two of them at once where there are that many. */
+#define MAXIMA(larger)                                                                                                    \
+  for (size_t p = 0; p < pixels; p++, at += step_x, y += step_y) {                                                        \
+    size_t i = 0;                                                                                                         \
+    for (; i + 128 <= n; i += 128) {                                                                                      \
+      __m512i left = _mm512_loadu_si512(x[0] + at + i), right = _mm512_loadu_si512(x[0] + at + i + 64);                   \
+      for (int32_t t = 1; t < taps; t++) {                                                                                \
+        left = larger(left, _mm512_loadu_si512(x[t] + at + i));                                                           \
+        right = larger(right, _mm512_loadu_si512(x[t] + at + i + 64));                                                    \
+      }                                                                                                                   \
+      _mm512_storeu_si512(y + i, left);                                                                                   \
+      _mm512_storeu_si512(y + i + 64, right);                                                                             \
+    }                                                                                                                     \
+    for (; i < n; i += 64) {                                                                                              \
+      const __mmask64 rest = mask_64(n - i);                                                                              \
+      __m512i most = _mm512_maskz_loadu_epi8(rest, x[0] + at + i);                                                        \
+      for (int32_t t = 1; t < taps; t++) most = larger(most, _mm512_maskz_loadu_epi8(rest, x[t] + at + i));               \
+      _mm512_mask_storeu_epi8(y + i, rest, most);                                                                         \
+    }                                                                                                                     \
   }
 
-void ez_avx512vnni_max_s8(const uint8_t *const *x, int32_t taps, uint8_t *y, size_t n, uint32_t act_sign) {
-  if (act_sign) EACH_MAXIMUM(_mm512_max_epu8)
-  else EACH_MAXIMUM(_mm512_max_epi8)
+void ez_avx512vnni_max_s8(const uint8_t *const *x, int32_t taps, uint8_t *y, size_t n, size_t pixels, size_t step_x, size_t step_y,
+                          uint32_t act_sign) {
+  size_t at = 0;
+  if (act_sign) {
+    MAXIMA(_mm512_max_epu8)
+  } else {
+    MAXIMA(_mm512_max_epi8)
+  }
+}
+
+/* vmaxps gives its second operand when one is not a number: the first of larger_f32, b > a ? b : a. */
+void ez_avx512vnni_max_f32(const float *const *x, int32_t taps, float *y, size_t n, size_t pixels, size_t step_x, size_t step_y) {
+  for (size_t p = 0, at = 0; p < pixels; p++, at += step_x, y += step_y)
+    for (size_t i = 0; i < n; i += 16) {
+      const __mmask16 rest = mask_16(n - i);
+      __m512 most = _mm512_maskz_loadu_ps(rest, x[0] + at + i);
+      for (int32_t t = 1; t < taps; t++) most = _mm512_max_ps(_mm512_maskz_loadu_ps(rest, x[t] + at + i), most);
+      _mm512_mask_storeu_ps(y + i, rest, most);
+    }
 }
 
 /* Two rows at a time, their bytes side by side: vpmaddubsw adds pairs, words hold 128 of such sums. */

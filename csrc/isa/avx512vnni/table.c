@@ -19,6 +19,7 @@ static const ez_rows own_rows = {
     .scale_s32 = ez_avx512vnni_scale_s32,
     .prelu_s8 = ez_avx512vnni_prelu_s8,
     .lerp_s8 = ez_avx512vnni_lerp_s8,
+    .max_f32 = ez_avx512vnni_max_f32,
     .turn_8 = ez_avx2_turn_8,
     .turn_32 = ez_avx2_turn_32,
 };
