@@ -40,7 +40,7 @@ def _goes_down_first(step: Step) -> bool:
     p = step.params
     height, width = p["kernel_h"], p["kernel_w"]
     apart = (height + 1) * p["stride_w"] + width
-    return p["kind"] == Pool.MAX and 1 < height <= POOL_TAPS and 1 < width < POOL_TAPS and height * width > apart
+    return bool(p["kind"] == Pool.MAX and 1 < height <= POOL_TAPS and 1 < width < POOL_TAPS and height * width > apart)
 
 
 def _has(step: Step, position: int) -> bool:
