@@ -1,5 +1,7 @@
 #include "core/conv_grid.h"
 
+#include <string.h>
+
 static const uint8_t *optional(const ez_run *run, int position) {
   if (position >= run->step->n_inputs || run->step->inputs[position] < 0) return NULL;
   return run->data[run->step->inputs[position]];
