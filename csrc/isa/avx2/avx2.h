@@ -1,5 +1,5 @@
-/* Kernels of this folder. Activations are unsigned bytes (act_sign 0x80), weights K4N16. Products are formed exactly in 16 bits
- * (vpmaddwd after widening): vpmaddubsw would saturate. */
+/* Kernels of this folder. Activations are unsigned bytes (act_sign 0x80), weights K4N16. vpmaddubsw is used
+ * only where it cannot saturate (gemm_s8.c, gemm_s8_few.c), else products are formed in 16 bits (vpmaddwd after widening). */
 #ifndef EDGEZIP_AVX2_H
 #define EDGEZIP_AVX2_H
 

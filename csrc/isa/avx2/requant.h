@@ -67,7 +67,7 @@ EZ_INLINE void ez_store_row(uint8_t *y, __m128i bytes, int32_t columns) {
 /* R rows of one panel: acc[r] holds columns 0-7 and 8-15. */
 EZ_INLINE void ez_store_panel(const ez_requant_rows *q, __m256i acc[][2], uint8_t *y, size_t y_stride, int32_t columns, const int R,
                               const int small) {
-#pragma GCC unroll 6
+#pragma GCC unroll 8
   for (int r = 0; r < R; r += 2) {
     const int second = r + 1 < R ? r + 1 : r;
     const __m256i row0 = ez_requant_row(q, acc[r][0], acc[r][1], small);

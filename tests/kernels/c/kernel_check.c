@@ -64,11 +64,14 @@ static int32_t up(int32_t n, int32_t step) { return (n + step - 1) / step * step
 
 static uint8_t draw_byte(case_mode mode) {
   static const uint8_t ends[] = {0, 255, 127, 128, 255};
-  return mode == MODE_EXTREME ? PICK(ends) : (uint8_t)draw();
+  return mode == MODE_EXTREME || (mode == MODE_TIES && draw() % 4) ? PICK(ends) : (uint8_t)draw();
 }
 
 static int8_t draw_weight(case_mode mode) {
+  /* Pairs around the last that vpmaddubsw can add without saturating (64 + 64, times 255), in steps with and without a worse one. */
+  static const int8_t edge[] = {64, 64, 64, 64, -64, -64, -64, 63, -63, 1};
   if (mode == MODE_EXTREME) return draw() % 8 ? 127 : -127;
+  if (mode == MODE_TIES) return draw() % 40 ? PICK(edge) : draw() % 2 ? 65 : -65;
   return (int8_t)draw_in(-127, 127);
 }
 
@@ -361,8 +364,8 @@ static void plant_fault_f32(const product *p) {
 }
 
 static size_t check_gemm_f32(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
-  static const int32_t rows[] = {1, 2, 3, 4, 5, 6, 7, 13}, taps[] = {1, 1, 2, 9}, columns[] = {1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 48, 50, 64};
-  static const int32_t channels[] = {1, 2, 3, 4, 5, 8, 15, 16, 33};
+  static const int32_t rows[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 25, 96}, taps[] = {1, 1, 2, 9}, columns[] = {1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 48, 50, 64};
+  static const int32_t channels[] = {1, 2, 3, 4, 5, 8, 15, 16, 33, 65, 257};
   (void)layout, (void)sign;
   product p = {.mode = mode, .rows = PICK(rows), .taps = PICK(taps), .columns = PICK(columns), .channels = PICK(channels)};
   if (p.columns > 16 * isa->gemm_f32_panels) p.columns = 16 * isa->gemm_f32_panels;
