@@ -6,7 +6,7 @@ from edgezip.kernels.reference import spans
 from edgezip.pack.layouts import k_step
 from edgezip.program import ALIGN, OVERREAD, DType, Layout, Op, Pool, Step, Tensor
 
-BLOCK_PIXELS = 96  # EZ_ROW_BLOCK
+BLOCK_PIXELS = 192  # EZ_ROW_BLOCK
 CONV_BUDGET, CONV_LEAST, ROW_LIMIT, SLOT_ALIGN, NARROW = 128 * 1024, 4, 1024, 16, 64  # core/conv_spans.c
 DEPTHWISE_PIXELS = 256  # core/depthwise_driver.c
 POOL_TAPS = 64  # TAPS of ops/pool.c

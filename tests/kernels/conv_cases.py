@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -73,13 +74,15 @@ class _Memory:
         return len(self.tensors) - 1
 
 
-def _geometry(rng: np.random.Generator, depthwise: bool, channels: int) -> dict[str, Any]:
+def _geometry(rng: np.random.Generator, depthwise: bool, channels: int, plain: bool) -> dict[str, Any]:
     pick = lambda *values: int(rng.choice(values))  # noqa: E731
     p: dict[str, Any] = {f"{name}_{axis}": 1 for name in ("kernel", "stride", "dilation", "out_step") for axis in "hw"}
     p |= {"pad_top": 0, "pad_left": 0, "out_offset_h": 0, "out_offset_w": 0}
+    if plain:
+        return p | {"groups": 1}
     if depthwise or rng.random() < 0.7:
         for axis, pad in (("h", "pad_top"), ("w", "pad_left")):
-            p[f"kernel_{axis}"] = pick(1, 2, 3, 3, 5)
+            p[f"kernel_{axis}"] = pick(1, 2, 3, 3, 5, 7)
             p[f"stride_{axis}"] = pick(1, 1, 2, 3)
             p[f"dilation_{axis}"] = pick(1, 1, 2)
             p[pad] = pick(-1, 0, 0, 1, 1, 2, 4)
@@ -87,17 +90,30 @@ def _geometry(rng: np.random.Generator, depthwise: bool, channels: int) -> dict[
     return p
 
 
-def conv_program(rng: np.random.Generator, op: Op, layout: Layout, act_sign: int, quantised: bool) -> Program:
+@dataclass(frozen=True)
+class ConvSizes:
+    """A 1x1 convolution of a given size, where a random one would be too small."""
+
+    channels: int
+    outputs: int
+    grid: tuple[int, int]
+
+
+def conv_program(
+    rng: np.random.Generator, op: Op, layout: Layout, act_sign: int, quantised: bool, sizes: ConvSizes | None = None
+) -> Program:
     """One convolution with random geometry, views, post-ops and extremes."""
     pick = lambda *values: int(rng.choice(values))  # noqa: E731
     depthwise, step = op is Op.DEPTHWISE, 4 if layout is Layout.K4N16 else 8
-    channels = pick(1, 2, 3, 4, 5, 8, 12, 15, 16, 17, 31, 33, 48, 64, 66, 80)
-    p = _geometry(rng, depthwise, channels)
+    channels = pick(1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 31, 33, 48, 64, 66, 80)
+    channels = sizes.channels if sizes else channels
+    p = _geometry(rng, depthwise, channels, sizes is not None)
     groups = p["groups"]
-    outputs = channels if depthwise else groups * pick(1, 2, 3, 7, 8, 15, 16, 17, 33, 47, 64, 65)
-    outputs = outputs if outputs < 700 else groups
-    p["out_h"], p["out_w"] = pick(1, 2, 3, 5, 7, 11), pick(1, 2, 3, 5, 8, 13)
-    phase = rng.random() < 0.2
+    outputs = channels if depthwise else groups * pick(1, 2, 3, 7, 8, 15, 16, 17, 24, 33, 47, 64, 65, 96)
+    outputs = sizes.outputs if sizes else outputs if outputs < 700 else groups
+    p["out_h"], p["out_w"] = pick(1, 2, 3, 5, 7, 11), pick(1, 2, 3, 5, 8, 13, 17, 19)
+    p["out_h"], p["out_w"] = sizes.grid if sizes else (p["out_h"], p["out_w"])
+    phase = rng.random() < 0.2 and not sizes
     if phase:
         p |= {"out_step_h": pick(1, 2), "out_step_w": pick(1, 2, 3), "out_offset_h": pick(0, 1), "out_offset_w": pick(0, 1, 2)}
     y_h = p["out_offset_h"] + (p["out_h"] - 1) * p["out_step_h"] + 1 + (pick(0, 1) if phase else 0)
@@ -106,7 +122,8 @@ def conv_program(rng: np.random.Generator, op: Op, layout: Layout, act_sign: int
     memory, dtype = _Memory(), DType.S8 if quantised else DType.F32
     zero = lambda: pick(-128, -3, 0, 17, 127)  # noqa: E731
     view = lambda: pick(0, 0, 5, 64)  # noqa: E731
-    x = memory.activation("x", (batch, pick(1, 2, 5, 9), pick(1, 3, 6, 10), channels), dtype, zero(), view())
+    image = sizes.grid if sizes else (pick(1, 2, 5, 9), pick(1, 3, 6, 10))
+    x = memory.activation("x", (batch, *image, channels), dtype, zero(), view())
     per_group, entries = channels // groups, up(outputs // groups, 16) * groups
     if depthwise:
         per_group, entries = 1, up(channels, 16)
@@ -121,7 +138,8 @@ def conv_program(rng: np.random.Generator, op: Op, layout: Layout, act_sign: int
         inputs.append(memory.constant("w", packed, DType.U8))
         bias = rng.integers(-20000, 20000, entries, np.int32)
         inputs.append(memory.constant("bias", bias, DType.S32))
-        mult = np.full(entries, 0.5, np.float32) if rng.random() < 0.2 else rng.uniform(1e-4, 4e-3, entries).astype(np.float32)
+        most = 4.0 if rng.random() < 0.1 else 4e-3  # from 1 on the clamp comes before the conversion
+        mult = np.full(entries, 0.5, np.float32) if rng.random() < 0.2 else rng.uniform(1e-4, most, entries).astype(np.float32)
         inputs.append(memory.constant("mult", mult, DType.F32))
         p |= {"lo": pick(-128, -128, -5), "hi": pick(127, 127, 60), "zero_point_mid": zero(), "zero_point_mid_out": zero()}
         largest = np.abs(bias.astype(np.int64)).max() + 255 * np.abs(w.astype(np.int64)).sum(axis=(1, 2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conv_cases import FORMATS, by_kernels, by_reference, conv_program, random_arena, records
+from conv_cases import FORMATS, ConvSizes, by_kernels, by_reference, conv_program, random_arena, records
 
 from edgezip.errors import ProgramError, UsageError
 from edgezip.kernels import native
@@ -39,10 +39,22 @@ def test_any_thread_count_gives_the_same_bytes(op: Op) -> None:
             np.testing.assert_array_equal(by_kernels(program, arena, "portable", threads=threads), one)
 
 
+@pytest.mark.parametrize("quantised", [True, False], ids=["s8", "f32"])
+def test_blocks_of_more_rows_for_large_weights(quantised: bool) -> None:
+    """More than half a megabyte of weights: the driver takes 192 rows at a time instead of 96."""
+    rng = np.random.default_rng(17)
+    program = conv_program(rng, Op.CONV, Layout.K4N16, 0x80, quantised, sizes=ConvSizes(250, 1100, (1, 200)))
+    arena = random_arena(rng, program)
+    want = by_reference(program, arena)
+    for isa in native.supported_isas():
+        for threads in (1, 3):
+            np.testing.assert_array_equal(by_kernels(program, arena, isa, threads=threads), want, isa)
+
+
 def test_a_changed_weight_is_seen() -> None:
     rng = np.random.default_rng(3)
     seen = 0
-    for _ in range(10):
+    for _ in range(30):
         program = conv_program(rng, Op.CONV, Layout.K4N16, 0x80, True)
         arena = random_arena(rng, program)
         want = by_reference(program, arena)
@@ -51,7 +63,7 @@ def test_a_changed_weight_is_seen() -> None:
         damaged[bias.offset + 1] ^= 0x40  # 16384 steps of the accumulator of output 0
         program.weights = bytes(damaged)
         seen += not np.array_equal(by_kernels(program, arena, "avx2" if "avx2" in native.supported_isas() else "portable"), want)
-    assert seen >= 5  # a clamp may hide it in some
+    assert seen >= 10  # a clamp may hide it in some
 
 
 BAD_PARAMS = [
