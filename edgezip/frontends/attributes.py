@@ -32,6 +32,7 @@ WINDOW_OPS = {
 }
 RESHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"}  # as many elements out as in
 MAX_STEP = (1 << 31) - 1
+MIN_SCALE = 2.0**-60  # of activations: the ratio of any two must be a finite float32
 AXIS_OPS = {
     "ArgMax",
     "ArgMin",
@@ -185,6 +186,8 @@ def _check_quantization(node: Node, place: str) -> None:
     wide = np.asarray(scale, np.float32)
     if not (np.isfinite(wide).all() and (wide >= np.finfo(np.float32).tiny).all()):
         _refuse(place, "scale", "finite, positive and not denormal", wide.reshape(-1)[:8].tolist())
+    if node.op_type == "QuantizeLinear" and not (wide.min() >= MIN_SCALE and wide.max() <= 1 / MIN_SCALE):
+        _refuse(place, "scale", "2^-60 to 2^60", wide.reshape(-1)[:8].tolist())
     zero = node.inputs[2] if len(node.inputs) > 2 else None
     held = graph.constant(zero)
     if held is not None and held.dtype == np.int32 and held.any():

@@ -224,6 +224,14 @@ BAD_ATTRIBUTES: dict[str, tuple[onnx.ModelProto, str]] = {
         ),
         "scale",
     ),
+    "activations of astronomic scale": (
+        graphs.model(
+            [graphs.node("QuantizeLinear", ["x", "s", "z"], name="c1")],
+            [graphs.tensor("s", np.float32(1e38)), graphs.tensor("z", np.int8(0))],
+            out_kind=TensorProto.INT8,
+        ),
+        "scale",
+    ),
     "output padding without end": (
         graphs.model(
             [graphs.node("ConvTranspose", ["x", "w"], name="c1", strides=[2, 2], output_padding=[0, 100000])],
