@@ -5,8 +5,6 @@
  * lanes, so quarter q holds channels 4q..4q+3 of each lane; weights, bias and multipliers are brought into that order once per
  * block of channels, and the packs of the epilogue undo it for free. Where a register holds several pixels, they are the heads of
  * equal parts of the row, so that all of them slide alike. */
-#include <string.h>
-
 #include "isa/avx512vnni/avx512vnni.h"
 #include "isa/depthwise.h"
 #include "isa/portable/portable.h"
@@ -19,22 +17,31 @@ typedef struct channel_block {
   __m512 mult[4];
 } channel_block;
 
-/* Lane l of quarter q: 4 channels of panel `panel + l % panels`; a panel that does not exist is zero. */
+/* 16 bytes from each of `panels` panels, `step` bytes apart, repeated to four lanes; those of panels that do not exist are zero.
+ * Built by inserts: wide loads behind narrow stores would wait for the stores to leave the core. */
+EZ_INLINE __m512i lanes_of(const void *at, size_t step, const int panels, int32_t exist) {
+  const char *from = at;
+  const __m128i first = _mm_loadu_si128((const __m128i *)from), zero = _mm_setzero_si128();
+  if (panels == 1) return _mm512_broadcast_i32x4(first);
+  const __m128i second = exist > 1 ? _mm_loadu_si128((const __m128i *)(from + step)) : zero;
+  const __m512i two = _mm512_inserti32x4(_mm512_castsi128_si512(first), second, 1);
+  if (panels == 2) return _mm512_shuffle_i64x2(two, two, 0x44);
+  const __m128i third = exist > 2 ? _mm_loadu_si128((const __m128i *)(from + 2 * step)) : zero;
+  const __m128i fourth = exist > 3 ? _mm_loadu_si128((const __m128i *)(from + 3 * step)) : zero;
+  return _mm512_inserti32x4(_mm512_inserti32x4(two, third, 2), fourth, 3);
+}
+
+/* Lane l of quarter q: 4 channels of panel `panel + l % panels`. */
 EZ_INLINE void gather_block(const ez_depthwise_s8_args *d, int32_t panel, const int panels, int32_t groups, channel_block *out) {
-  const int32_t all = (d->channels + 15) / 16;
-  memset(out->bias, 0, sizeof out->bias);
-  memset(out->mult, 0, sizeof out->mult);
-  memset(out->w, 0, (size_t)groups * sizeof out->w[0]);
-  for (int lane = 0; lane < 4; lane++) {
-    const int32_t from = panel + lane % panels;
-    if (from >= all) continue;
-    for (int q = 0; q < 4; q++) {
-      memcpy((char *)&out->bias[q] + 16 * lane, d->bias + 16 * from + 4 * q, 16);
-      memcpy((char *)&out->mult[q] + 16 * lane, d->mult + 16 * from + 4 * q, 16);
-      for (int32_t g = 0; g < groups; g++)
-        memcpy((char *)&out->w[g][q] + 16 * lane, d->w + ((size_t)from * (size_t)groups + (size_t)g) * 64 + 16 * q, 16);
-    }
+  const int32_t exist = (d->channels + 15) / 16 - panel;
+  for (int q = 0; q < 4; q++) {
+    out->bias[q] = lanes_of(d->bias + 16 * panel + 4 * q, 64, panels, exist);
+    out->mult[q] = _mm512_castsi512_ps(lanes_of(d->mult + 16 * panel + 4 * q, 64, panels, exist));
   }
+  const size_t panel_bytes = (size_t)groups * 64;
+  for (int32_t g = 0; g < groups; g++)
+    for (int q = 0; q < 4; q++)
+      out->w[g][q] = lanes_of(d->w + (size_t)panel * panel_bytes + (size_t)g * 64 + 16 * q, panel_bytes, panels, exist);
 }
 
 /* Channels from c on of `pixels` pixels side by side. */
@@ -69,7 +76,6 @@ EZ_INLINE void interleave(const __m512i *x, const int n, __m512i quads[4]) {
 typedef struct finisher {
   __m512 lo, hi;
   __m512i shift, byte_lo, byte_hi;
-  int small;
 } finisher;
 
 EZ_INLINE finisher finisher_of(const ez_depthwise_s8_args *d) {
@@ -79,16 +85,15 @@ EZ_INLINE finisher finisher_of(const ez_depthwise_s8_args *d) {
       .shift = _mm512_set1_epi16((int16_t)(d->zero_point + 128)), /* steps -> stored byte */
       .byte_lo = _mm512_set1_epi8((char)(d->lo + 128)),
       .byte_hi = _mm512_set1_epi8((char)(d->hi + 128)),
-      .small = d->small_sums,
   };
 }
 
 /* Small sums need no clamp before the conversion: saturating packs and a clamp of bytes give the same. */
-EZ_INLINE __m512i finish(const finisher *f, const __m512 mult[4], const __m512i acc[4]) {
+EZ_INLINE __m512i finish(const finisher *f, const __m512 mult[4], const __m512i acc[4], const int small) {
   __m512i steps[4];
   for (int q = 0; q < 4; q++) {
     __m512 t = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[q]), mult[q]);
-    if (!f->small) t = _mm512_min_ps(_mm512_max_ps(t, f->lo), f->hi);
+    if (!small) t = _mm512_min_ps(_mm512_max_ps(t, f->lo), f->hi);
     steps[q] = _mm512_cvtps_epi32(t);
   }
   const __m512i words01 = _mm512_adds_epi16(_mm512_packs_epi32(steps[0], steps[1]), f->shift);
@@ -96,23 +101,33 @@ EZ_INLINE __m512i finish(const finisher *f, const __m512 mult[4], const __m512i 
   return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(words01, words23), f->byte_lo), f->byte_hi);
 }
 
-/* Channels from c on of the pixels at[0..pixels). */
-EZ_INLINE void store_lanes(const ez_depthwise_s8_args *d, const int32_t at[4], int32_t c, const int pixels, __m512i bytes) {
-  const int32_t left = d->channels - c;
-  uint8_t *y = d->y + c;
+/* Where the results of each lane go. */
+typedef struct pixel_writer {
+  uint8_t *y[4];
+  size_t stride;
+  uint64_t mask;
+} pixel_writer;
+
+EZ_INLINE pixel_writer writer_at(const ez_depthwise_s8_args *d, const int32_t *first, int32_t c, const int pixels) {
+  const int32_t left = d->channels - c, width = 64 / pixels;
+  pixel_writer to = {.stride = d->y_stride, .mask = left >= width ? ~0ull >> (64 - width) : (1ull << left) - 1};
+  for (int l = 0; l < pixels; l++) to.y[l] = d->y + (size_t)first[l] * d->y_stride + c;
+  return to;
+}
+
+EZ_INLINE void store_lanes(pixel_writer *to, const int pixels, __m512i bytes) {
   if (pixels == 1) {
-    _mm512_mask_storeu_epi8(y + (size_t)at[0] * d->y_stride, left >= 64 ? ~0ull : (1ull << left) - 1, bytes);
+    _mm512_mask_storeu_epi8(to->y[0], to->mask, bytes);
   } else if (pixels == 2) {
-    const __mmask32 mask = left >= 32 ? ~0u : (1u << left) - 1;
-    _mm256_mask_storeu_epi8(y + (size_t)at[0] * d->y_stride, mask, _mm512_castsi512_si256(bytes));
-    _mm256_mask_storeu_epi8(y + (size_t)at[1] * d->y_stride, mask, _mm512_extracti64x4_epi64(bytes, 1));
+    _mm256_mask_storeu_epi8(to->y[0], (__mmask32)to->mask, _mm512_castsi512_si256(bytes));
+    _mm256_mask_storeu_epi8(to->y[1], (__mmask32)to->mask, _mm512_extracti64x4_epi64(bytes, 1));
   } else {
-    const __mmask16 mask = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
-    _mm_mask_storeu_epi8(y + (size_t)at[0] * d->y_stride, mask, _mm512_castsi512_si128(bytes));
-    _mm_mask_storeu_epi8(y + (size_t)at[1] * d->y_stride, mask, _mm512_extracti32x4_epi32(bytes, 1));
-    _mm_mask_storeu_epi8(y + (size_t)at[2] * d->y_stride, mask, _mm512_extracti32x4_epi32(bytes, 2));
-    _mm_mask_storeu_epi8(y + (size_t)at[3] * d->y_stride, mask, _mm512_extracti32x4_epi32(bytes, 3));
+    _mm_mask_storeu_epi8(to->y[0], (__mmask16)to->mask, _mm512_castsi512_si128(bytes));
+    _mm_mask_storeu_epi8(to->y[1], (__mmask16)to->mask, _mm512_extracti32x4_epi32(bytes, 1));
+    _mm_mask_storeu_epi8(to->y[2], (__mmask16)to->mask, _mm512_extracti32x4_epi32(bytes, 2));
+    _mm_mask_storeu_epi8(to->y[3], (__mmask16)to->mask, _mm512_extracti32x4_epi32(bytes, 3));
   }
+  for (int l = 0; l < pixels; l++) to->y[l] += to->stride;
 }
 
 /* `pixels` equal parts of the row: the first pixel of each; parts overlap where the row does not divide. Returns their length. */
@@ -122,15 +137,38 @@ EZ_INLINE int32_t parts_of(const ez_depthwise_s8_args *d, const int pixels, int3
   return length;
 }
 
-/* Input column ix[l] of each lane: its kernel_h bytes of a channel as one or two dwords. */
-EZ_INLINE void column(const ez_depthwise_s8_args *d, const int32_t *ix, int32_t c, const int pixels, const int KH, __m512i quads[2][4]) {
+/* The next input column of each lane. Pointers and limits stand in locals: stores of bytes may alias whatever lies in memory. */
+typedef struct cursor {
+  const uint8_t *at[4][8]; /* (lane, ky) channel c of column ix[lane], only valid inside of the row */
+  size_t step[8];
+  const uint8_t *outside;
+  int32_t ix[4], in_w;
+} cursor;
+
+EZ_INLINE cursor cursor_at(const ez_depthwise_s8_args *d, const int32_t *first, int32_t c, const int pixels, const int KH, const int S) {
+  cursor at = {.outside = d->outside + c, .in_w = d->in_w};
+  for (int ky = 0; ky < KH; ky++) at.step[ky] = d->steps[ky];
+  for (int l = 0; l < pixels; l++) {
+    at.ix[l] = d->column + first[l] * S;
+    for (int ky = 0; ky < KH; ky++)
+      at.at[l][ky] = (const uint8_t *)((uintptr_t)d->rows[ky] + (uintptr_t)((intptr_t)at.ix[l] * (intptr_t)at.step[ky] + c));
+  }
+  return at;
+}
+
+/* Its kernel_h bytes of a channel as one or two dwords; then on to the column behind it. */
+EZ_INLINE void column(cursor *d, const int pixels, const int KH, __m512i quads[2][4]) {
   __m512i x[8];
 #pragma GCC unroll 8
   for (int ky = 0; ky < KH; ky++) {
     const uint8_t *at[4];
-    for (int l = 0; l < pixels; l++) at[l] = ez_depthwise_s8_at(d, ky, ix[l]);
-    x[ky] = load_lanes(at, c, pixels);
+    for (int l = 0; l < pixels; l++) {
+      at[l] = (uint32_t)d->ix[l] < (uint32_t)d->in_w ? d->at[l][ky] : d->outside;
+      d->at[l][ky] = (const uint8_t *)((uintptr_t)d->at[l][ky] + d->step[ky]);
+    }
+    x[ky] = load_lanes(at, 0, pixels);
   }
+  for (int l = 0; l < pixels; l++) d->ix[l]++;
   interleave(x, KH < 4 ? KH : 4, quads[0]);
   if (KH > 4) interleave(x + 4, KH - 4, quads[1]);
 }
@@ -150,32 +188,30 @@ EZ_INLINE void spread(const channel_block *b, __m512i quads[2][4], const int m, 
 }
 
 /* KW >= S. acc[f] belongs to output j + f. */
-EZ_INLINE void slide(const ez_depthwise_s8_args *d, int32_t c, const int pixels, const int KH, const int KW, const int S) {
+EZ_INLINE void slide(const ez_depthwise_s8_args *d, int32_t c, const int pixels, const int KH, const int KW, const int S, const int small) {
   const int F = (KW + S - 1) / S;
   channel_block b;
   gather_block(d, c / 16, 4 / pixels, (KH + 3) / 4 * KW, &b);
   const finisher end = finisher_of(d);
-  int32_t at[4], ix[4];
+  int32_t at[4];
   const int32_t length = parts_of(d, pixels, at);
-  for (int l = 0; l < pixels; l++) ix[l] = d->column + at[l] * S;
+  cursor from = cursor_at(d, at, c, pixels, KH, S);
   __m512i acc[5][4], quads[2][4];
   for (int f = 0; f < F; f++)
     for (int q = 0; q < 4; q++) acc[f][q] = b.bias[q];
 #pragma GCC unroll 4
   for (int m = 0; m < KW - S; m++) {
-    column(d, ix, c, pixels, KH, quads);
+    column(&from, pixels, KH, quads);
     spread(&b, quads, m, KH, KW, S, F, acc);
-    for (int l = 0; l < pixels; l++) ix[l]++;
   }
+  pixel_writer to = writer_at(d, at, c, pixels);
   for (int32_t j = 0; j < length; j++) {
 #pragma GCC unroll 2
     for (int m = KW - S; m < KW; m++) {
-      column(d, ix, c, pixels, KH, quads);
+      column(&from, pixels, KH, quads);
       spread(&b, quads, m, KH, KW, S, F, acc);
-      for (int l = 0; l < pixels; l++) ix[l]++;
     }
-    store_lanes(d, at, c, pixels, finish(&end, b.mult, acc[0]));
-    for (int l = 0; l < pixels; l++) at[l]++;
+    store_lanes(&to, pixels, finish(&end, b.mult, acc[0], small));
 #pragma GCC unroll 4
     for (int f = 0; f + 1 < F; f++)
 #pragma GCC unroll 4
@@ -192,6 +228,7 @@ EZ_INLINE void any(const ez_depthwise_s8_args *d, int32_t c, const int pixels) {
   int32_t at[4];
   const int32_t length = parts_of(d, pixels, at);
   gather_block(d, c / 16, 4 / pixels, groups, &b);
+  pixel_writer to = writer_at(d, at, c, pixels);
   for (int32_t j = 0; j < length; j++) {
     const uint8_t *seen[4][EZ_DEPTHWISE_MOST_TAPS + 1];
     for (int l = 0; l < pixels; l++) {
@@ -211,16 +248,23 @@ EZ_INLINE void any(const ez_depthwise_s8_args *d, int32_t c, const int pixels) {
       interleave(x, 4, quads);
       for (int q = 0; q < 4; q++) acc[q] = _mm512_dpbusd_epi32(acc[q], quads[q], b.w[g][q]);
     }
-    store_lanes(d, at, c, pixels, finish(&end, b.mult, acc));
+    store_lanes(&to, pixels, finish(&end, b.mult, acc, 0));
     for (int l = 0; l < pixels; l++) at[l]++;
   }
 }
 
 typedef void block_fn(const ez_depthwise_s8_args *, int32_t);
-#define SLIDING(KH, KW, S)                                                                              \
-  static void slide_##KH##KW##S##_1(const ez_depthwise_s8_args *d, int32_t c) { slide(d, c, 1, KH, KW, S); } \
-  static void slide_##KH##KW##S##_2(const ez_depthwise_s8_args *d, int32_t c) { slide(d, c, 2, KH, KW, S); } \
-  static void slide_##KH##KW##S##_4(const ez_depthwise_s8_args *d, int32_t c) { slide(d, c, 4, KH, KW, S); }
+#define INSTANCE(NAME, PIXELS, KH, KW, S)                            \
+  static void NAME(const ez_depthwise_s8_args *d, int32_t c) {       \
+    if (d->small_sums)                                               \
+      slide(d, c, PIXELS, KH, KW, S, 1);                             \
+    else                                                             \
+      slide(d, c, PIXELS, KH, KW, S, 0);                             \
+  }
+#define SLIDING(KH, KW, S)                     \
+  INSTANCE(slide_##KH##KW##S##_1, 1, KH, KW, S) \
+  INSTANCE(slide_##KH##KW##S##_2, 2, KH, KW, S) \
+  INSTANCE(slide_##KH##KW##S##_4, 4, KH, KW, S)
 SLIDING(3, 3, 1)
 SLIDING(3, 3, 2)
 SLIDING(5, 5, 1)
