@@ -39,6 +39,19 @@ static inline void ez_depthwise_f32_taps(const ez_depthwise_f32_args *d, int32_t
       *out++ = ez_depthwise_f32_at(d, ky, d->column + pixel * d->stride + kx * d->dilation);
 }
 
+/* Calls a kernel of one line for each line. */
+static inline void ez_depthwise_s8_each_line(const ez_depthwise_s8_args *d, void (*line)(const ez_depthwise_s8_args *)) {
+  ez_depthwise_s8_args one = *d;
+  one.lines = 1;
+  for (int32_t i = 0; i < d->lines; i++, one.rows += d->kernel_h, one.steps += d->kernel_h, one.y += d->y_line_stride) line(&one);
+}
+
+static inline void ez_depthwise_f32_each_line(const ez_depthwise_f32_args *d, void (*line)(const ez_depthwise_f32_args *)) {
+  ez_depthwise_f32_args one = *d;
+  one.lines = 1;
+  for (int32_t i = 0; i < d->lines; i++, one.rows += d->kernel_h, one.steps += d->kernel_h, one.y += d->y_line_stride) line(&one);
+}
+
 /* Taps up to which a kernel keeps a pixel's pointers on its stack; larger kernels go to portable C. */
 #define EZ_DEPTHWISE_MOST_TAPS 64
 

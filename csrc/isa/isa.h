@@ -53,20 +53,20 @@ typedef struct ez_gemm_f32_args {
   float lo, hi;
 } ez_gemm_f32_args;
 
-/* Depthwise: `pixels` output pixels of one output row, all channels.
+/* Depthwise: `pixels` output pixels of each of `lines` output rows, all channels. In one line:
  * acc[p][c] = bias[c] + sum over ky, kx of in(ky, column + p * stride + kx * dilation)[c] * w(c, ky, kx), where in(ky, ix) lies at
  * rows[ky] + ix * steps[ky] for 0 <= ix < in_w, and is `outside` elsewhere (isa/depthwise.h). */
 typedef struct ez_depthwise_s8_args {
-  const uint8_t *const *rows; /* (kernel_h) pixel 0 of an input row, or `outside` for a row that does not exist */
-  const size_t *steps;        /* (kernel_h) bytes from pixel to pixel; 0 for a row that does not exist */
+  const uint8_t *const *rows; /* (lines, kernel_h) pixel 0 of an input row, or `outside` for a row that does not exist */
+  const size_t *steps;        /* (lines, kernel_h) bytes from pixel to pixel; 0 for a row that does not exist */
   const uint8_t *outside;     /* channels stored zero points */
   int32_t column;             /* input column of pixel 0 at kx 0; negative in the left padding */
-  int32_t in_w, pixels, stride, dilation, kernel_h, kernel_w, channels;
+  int32_t in_w, lines, pixels, stride, dilation, kernel_h, kernel_w, channels;
   const int8_t *w; /* layout as in ez_format.h */
   const int32_t *bias;
   const float *mult;
   uint8_t *y;
-  size_t y_stride; /* bytes from pixel to pixel */
+  size_t y_stride, y_line_stride; /* bytes from pixel to pixel, from line to line */
   int32_t lo, hi, zero_point, small_sums, layout;
   uint32_t act_sign;
 } ez_depthwise_s8_args;
@@ -75,11 +75,11 @@ typedef struct ez_depthwise_f32_args {
   const float *const *rows;
   const size_t *steps; /* floats from pixel to pixel */
   const float *outside;
-  int32_t column, in_w, pixels, stride, dilation, kernel_h, kernel_w, channels;
+  int32_t column, in_w, lines, pixels, stride, dilation, kernel_h, kernel_w, channels;
   const float *w; /* (C/16, kernel_h * kernel_w, 16) */
   const float *bias;
   float *y;
-  size_t y_stride; /* floats */
+  size_t y_stride, y_line_stride; /* floats */
   float lo, hi;
 } ez_depthwise_f32_args;
 

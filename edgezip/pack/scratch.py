@@ -8,7 +8,7 @@ from edgezip.program import ALIGN, OVERREAD, DType, Layout, Op, Pool, Step, Tens
 
 BLOCK_PIXELS = 192  # EZ_ROW_BLOCK
 CONV_BUDGET, CONV_LEAST, ROW_LIMIT, SLOT_ALIGN, NARROW = 128 * 1024, 4, 1024, 16, 64  # core/conv_spans.c
-DEPTHWISE_PIXELS = 256  # core/depthwise_driver.c
+DEPTHWISE_PIXELS, DEPTHWISE_LINES = 256, 16  # core/depthwise_driver.c
 POOL_TAPS = 64  # TAPS of ops/pool.c
 POINTER = 8
 
@@ -66,7 +66,7 @@ def _conv(step: Step, x: Tensor, y: Tensor, layout: Layout) -> list[int]:
 
 
 def _depthwise(step: Step, x: Tensor, y: Tensor) -> list[int]:
-    """Pointers and steps of the input rows, one pixel of padding, and with a residual the sums of a piece of a row."""
+    """Pointers and steps of the input rows of some lines, one pixel of padding, and with a residual the sums of a piece of a row."""
     p = step.params
-    parts = [p["kernel_h"] * 2 * POINTER, x.dims[3] * x.dtype.numpy.itemsize + OVERREAD]
+    parts = [DEPTHWISE_LINES * p["kernel_h"] * 2 * POINTER, x.dims[3] * x.dtype.numpy.itemsize + OVERREAD]
     return [*parts, min(p["out_w"], DEPTHWISE_PIXELS) * y.dims[3]] if _has(step, 4) else parts

@@ -18,7 +18,7 @@ EZ_INLINE void add_group(__m256i acc[4], const uint8_t *const taps[4], int32_t c
   }
 }
 
-void ez_avx2_depthwise_s8(const ez_depthwise_s8_args *d) {
+static void line_s8(const ez_depthwise_s8_args *d) {
   const uint8_t *taps[EZ_DEPTHWISE_MOST_TAPS], *grouped[4 * EZ_DEPTHWISE_MOST_TAPS];
   if (d->kernel_h * d->kernel_w > EZ_DEPTHWISE_MOST_TAPS) {
     ez_portable_depthwise_s8(d);
@@ -41,7 +41,7 @@ void ez_avx2_depthwise_s8(const ez_depthwise_s8_args *d) {
   }
 }
 
-void ez_avx2_depthwise_f32(const ez_depthwise_f32_args *d) {
+static void line_f32(const ez_depthwise_f32_args *d) {
   const float *taps[EZ_DEPTHWISE_MOST_TAPS];
   const int32_t n = d->kernel_h * d->kernel_w;
   if (n > EZ_DEPTHWISE_MOST_TAPS) {
@@ -60,3 +60,7 @@ void ez_avx2_depthwise_f32(const ez_depthwise_f32_args *d) {
     }
   }
 }
+
+void ez_avx2_depthwise_s8(const ez_depthwise_s8_args *d) { ez_depthwise_s8_each_line(d, line_s8); }
+
+void ez_avx2_depthwise_f32(const ez_depthwise_f32_args *d) { ez_depthwise_f32_each_line(d, line_f32); }

@@ -108,10 +108,10 @@ typedef struct pixel_writer {
   uint64_t mask;
 } pixel_writer;
 
-EZ_INLINE pixel_writer writer_at(const ez_depthwise_s8_args *d, const int32_t *first, int32_t c, const int pixels) {
+EZ_INLINE pixel_writer writer_at(const ez_depthwise_s8_args *d, int32_t line, const int32_t *first, int32_t c, const int pixels) {
   const int32_t left = d->channels - c, width = 64 / pixels;
   pixel_writer to = {.stride = d->y_stride, .mask = left >= width ? ~0ull >> (64 - width) : (1ull << left) - 1};
-  for (int l = 0; l < pixels; l++) to.y[l] = d->y + (size_t)first[l] * d->y_stride + c;
+  for (int l = 0; l < pixels; l++) to.y[l] = d->y + (size_t)line * d->y_line_stride + (size_t)first[l] * d->y_stride + c;
   return to;
 }
 
@@ -145,13 +145,16 @@ typedef struct cursor {
   int32_t ix[4], in_w;
 } cursor;
 
-EZ_INLINE cursor cursor_at(const ez_depthwise_s8_args *d, const int32_t *first, int32_t c, const int pixels, const int KH, const int S) {
+EZ_INLINE cursor cursor_at(const ez_depthwise_s8_args *d, int32_t line, const int32_t *first, int32_t c, const int pixels, const int KH,
+                           const int S) {
+  const uint8_t *const *rows = d->rows + (size_t)line * KH;
+  const size_t *steps = d->steps + (size_t)line * KH;
   cursor at = {.outside = d->outside + c, .in_w = d->in_w};
-  for (int ky = 0; ky < KH; ky++) at.step[ky] = d->steps[ky];
+  for (int ky = 0; ky < KH; ky++) at.step[ky] = steps[ky];
   for (int l = 0; l < pixels; l++) {
     at.ix[l] = d->column + first[l] * S;
     for (int ky = 0; ky < KH; ky++)
-      at.at[l][ky] = (const uint8_t *)((uintptr_t)d->rows[ky] + (uintptr_t)((intptr_t)at.ix[l] * (intptr_t)at.step[ky] + c));
+      at.at[l][ky] = (const uint8_t *)((uintptr_t)rows[ky] + (uintptr_t)((intptr_t)at.ix[l] * (intptr_t)at.step[ky] + c));
   }
   return at;
 }
@@ -187,56 +190,59 @@ EZ_INLINE void spread(const channel_block *b, __m512i quads[2][4], const int m, 
   }
 }
 
-/* KW >= S. acc[f] belongs to output j + f. */
-EZ_INLINE void slide(const ez_depthwise_s8_args *d, int32_t c, const int pixels, const int KH, const int KW, const int S, const int small) {
+/* One line. KW >= S; acc[f] belongs to output j + f. */
+EZ_INLINE void slide_line(const ez_depthwise_s8_args *d, const channel_block *b, const finisher *end, int32_t line, int32_t c, const int pixels,
+                          const int KH, const int KW, const int S, const int small) {
   const int F = (KW + S - 1) / S;
-  channel_block b;
-  gather_block(d, c / 16, 4 / pixels, (KH + 3) / 4 * KW, &b);
-  const finisher end = finisher_of(d);
-  int32_t at[4];
-  const int32_t length = parts_of(d, pixels, at);
-  cursor from = cursor_at(d, at, c, pixels, KH, S);
+  int32_t first[4];
+  const int32_t length = parts_of(d, pixels, first);
+  cursor from = cursor_at(d, line, first, c, pixels, KH, S);
+  pixel_writer to = writer_at(d, line, first, c, pixels);
   __m512i acc[5][4], quads[2][4];
   for (int f = 0; f < F; f++)
-    for (int q = 0; q < 4; q++) acc[f][q] = b.bias[q];
+    for (int q = 0; q < 4; q++) acc[f][q] = b->bias[q];
 #pragma GCC unroll 4
   for (int m = 0; m < KW - S; m++) {
     column(&from, pixels, KH, quads);
-    spread(&b, quads, m, KH, KW, S, F, acc);
+    spread(b, quads, m, KH, KW, S, F, acc);
   }
-  pixel_writer to = writer_at(d, at, c, pixels);
   for (int32_t j = 0; j < length; j++) {
 #pragma GCC unroll 2
     for (int m = KW - S; m < KW; m++) {
       column(&from, pixels, KH, quads);
-      spread(&b, quads, m, KH, KW, S, F, acc);
+      spread(b, quads, m, KH, KW, S, F, acc);
     }
-    store_lanes(&to, pixels, finish(&end, b.mult, acc[0], small));
+    store_lanes(&to, pixels, finish(end, b->mult, acc[0], small));
 #pragma GCC unroll 4
     for (int f = 0; f + 1 < F; f++)
 #pragma GCC unroll 4
       for (int q = 0; q < 4; q++) acc[f][q] = acc[f + 1][q];
-    for (int q = 0; q < 4; q++) acc[F - 1][q] = b.bias[q];
+    for (int q = 0; q < 4; q++) acc[F - 1][q] = b->bias[q];
   }
 }
 
-/* Any kernel of at most EZ_DEPTHWISE_MOST_TAPS: the four taps of a group are interleaved anew for every pixel. */
-EZ_INLINE void any(const ez_depthwise_s8_args *d, int32_t c, const int pixels) {
-  const int32_t taps = d->kernel_h * d->kernel_w, groups = ez_depthwise_groups(d->kernel_h, d->kernel_w);
+EZ_INLINE void slide(const ez_depthwise_s8_args *d, int32_t c, const int pixels, const int KH, const int KW, const int S, const int small) {
   channel_block b;
+  gather_block(d, c / 16, 4 / pixels, (KH + 3) / 4 * KW, &b);
+  const finisher end = finisher_of(d);
+  for (int32_t line = 0; line < d->lines; line++) slide_line(d, &b, &end, line, c, pixels, KH, KW, S, small);
+}
+
+/* Any kernel of at most EZ_DEPTHWISE_MOST_TAPS: the four taps of a group are interleaved anew for every pixel. */
+EZ_INLINE void any_line(const ez_depthwise_s8_args *d, const channel_block *b, int32_t c, const int pixels) {
+  const int32_t taps = d->kernel_h * d->kernel_w, groups = ez_depthwise_groups(d->kernel_h, d->kernel_w);
   const finisher end = finisher_of(d);
   int32_t at[4];
   const int32_t length = parts_of(d, pixels, at);
-  gather_block(d, c / 16, 4 / pixels, groups, &b);
-  pixel_writer to = writer_at(d, at, c, pixels);
+  pixel_writer to = writer_at(d, 0, at, c, pixels);
   for (int32_t j = 0; j < length; j++) {
     const uint8_t *seen[4][EZ_DEPTHWISE_MOST_TAPS + 1];
     for (int l = 0; l < pixels; l++) {
-      ez_depthwise_s8_taps(d, at[l], seen[l]);
+      ez_depthwise_s8_taps(d, at[l]++, seen[l]);
       seen[l][taps] = d->outside; /* whatever stands beside a zero weight */
     }
     __m512i acc[4];
-    for (int q = 0; q < 4; q++) acc[q] = b.bias[q];
+    for (int q = 0; q < 4; q++) acc[q] = b->bias[q];
     for (int32_t g = 0; g < groups; g++) {
       __m512i x[4], quads[4];
       for (int i = 0; i < 4; i++) {
@@ -246,11 +252,17 @@ EZ_INLINE void any(const ez_depthwise_s8_args *d, int32_t c, const int pixels) {
         x[i] = load_lanes(from, c, pixels);
       }
       interleave(x, 4, quads);
-      for (int q = 0; q < 4; q++) acc[q] = _mm512_dpbusd_epi32(acc[q], quads[q], b.w[g][q]);
+      for (int q = 0; q < 4; q++) acc[q] = _mm512_dpbusd_epi32(acc[q], quads[q], b->w[g][q]);
     }
-    store_lanes(&to, pixels, finish(&end, b.mult, acc, 0));
-    for (int l = 0; l < pixels; l++) at[l]++;
+    store_lanes(&to, pixels, finish(&end, b->mult, acc, 0));
   }
+}
+
+EZ_INLINE void any(const ez_depthwise_s8_args *d, int32_t c, const int pixels) {
+  channel_block b;
+  gather_block(d, c / 16, 4 / pixels, ez_depthwise_groups(d->kernel_h, d->kernel_w), &b);
+  ez_depthwise_s8_args one = *d;
+  for (int32_t i = 0; i < d->lines; i++, one.rows += d->kernel_h, one.steps += d->kernel_h, one.y += d->y_line_stride) any_line(&one, &b, c, pixels);
 }
 
 typedef void block_fn(const ez_depthwise_s8_args *, int32_t);

@@ -24,7 +24,7 @@ EZ_INLINE void block(const ez_depthwise_f32_args *d, const float *const *taps, i
   }
 }
 
-void ez_avx512vnni_depthwise_f32(const ez_depthwise_f32_args *d) {
+static void line_f32(const ez_depthwise_f32_args *d) {
   const float *taps[PIXELS * EZ_DEPTHWISE_MOST_TAPS];
   const int32_t n = d->kernel_h * d->kernel_w;
   if (n > EZ_DEPTHWISE_MOST_TAPS) {
@@ -42,3 +42,5 @@ void ez_avx512vnni_depthwise_f32(const ez_depthwise_f32_args *d) {
     }
   }
 }
+
+void ez_avx512vnni_depthwise_f32(const ez_depthwise_f32_args *d) { ez_depthwise_f32_each_line(d, line_f32); }

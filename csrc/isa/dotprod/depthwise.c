@@ -15,7 +15,7 @@ EZ_INLINE void add_group(int32x4_t acc[4], const uint8_t *const taps[4], int32_t
   acc[3] = vdotq_s32(acc[3], vreinterpretq_s8_s16(vzip2q_s16(high01, high23)), vld1q_s8(w + 48));
 }
 
-void ez_dotprod_depthwise_s8(const ez_depthwise_s8_args *d) {
+static void line_s8(const ez_depthwise_s8_args *d) {
   const uint8_t *taps[EZ_DEPTHWISE_MOST_TAPS], *grouped[4 * EZ_DEPTHWISE_MOST_TAPS];
   if (d->kernel_h * d->kernel_w > EZ_DEPTHWISE_MOST_TAPS) {
     ez_portable_depthwise_s8(d);
@@ -43,3 +43,5 @@ void ez_dotprod_depthwise_s8(const ez_depthwise_s8_args *d) {
     }
   }
 }
+
+void ez_dotprod_depthwise_s8(const ez_depthwise_s8_args *d) { ez_depthwise_s8_each_line(d, line_s8); }

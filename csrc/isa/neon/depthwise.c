@@ -12,7 +12,7 @@ EZ_INLINE void widen(int32x4_t acc[4], int16x8_t low, int16x8_t high) {
 
 EZ_INLINE int8x16_t load16(const uint8_t *a) { return vreinterpretq_s8_u8(vld1q_u8(a)); }
 
-void ez_neon_depthwise_s8(const ez_depthwise_s8_args *d) {
+static void line_s8(const ez_depthwise_s8_args *d) {
   const uint8_t *a[EZ_DEPTHWISE_MOST_TAPS];
   const int32_t taps = d->kernel_h * d->kernel_w;
   if (taps > EZ_DEPTHWISE_MOST_TAPS) {
@@ -46,7 +46,7 @@ void ez_neon_depthwise_s8(const ez_depthwise_s8_args *d) {
   }
 }
 
-void ez_neon_depthwise_f32(const ez_depthwise_f32_args *d) {
+static void line_f32(const ez_depthwise_f32_args *d) {
   const float *a[EZ_DEPTHWISE_MOST_TAPS];
   const int32_t taps = d->kernel_h * d->kernel_w;
   if (taps > EZ_DEPTHWISE_MOST_TAPS) {
@@ -65,3 +65,7 @@ void ez_neon_depthwise_f32(const ez_depthwise_f32_args *d) {
     }
   }
 }
+
+void ez_neon_depthwise_s8(const ez_depthwise_s8_args *d) { ez_depthwise_s8_each_line(d, line_s8); }
+
+void ez_neon_depthwise_f32(const ez_depthwise_f32_args *d) { ez_depthwise_f32_each_line(d, line_f32); }

@@ -16,7 +16,7 @@ static int32_t weight(const ez_depthwise_s8_args *d, int32_t c, int32_t ky, int3
   return d->w[(panel * (size_t)ez_depthwise_groups(d->kernel_h, d->kernel_w) + (size_t)group) * 64 + (size_t)(lane * 4 + i)];
 }
 
-void ez_portable_depthwise_s8(const ez_depthwise_s8_args *d) {
+static void line_s8(const ez_depthwise_s8_args *d) {
   for (int32_t p = 0; p < d->pixels; p++) {
     uint8_t *y = d->y + (size_t)p * d->y_stride;
     for (int32_t c = 0; c < d->channels; c++) {
@@ -32,7 +32,7 @@ void ez_portable_depthwise_s8(const ez_depthwise_s8_args *d) {
 }
 
 /* One fmaf chain a channel in ascending taps, bias last. Where the target has no fused multiply-add, fmaf is libm's: slow, exact. */
-void ez_portable_depthwise_f32(const ez_depthwise_f32_args *d) {
+static void line_f32(const ez_depthwise_f32_args *d) {
   const size_t taps = (size_t)d->kernel_h * (size_t)d->kernel_w;
   for (int32_t c = 0; c < d->channels; c += 16) {
     const float *bias = d->bias + c;
@@ -50,3 +50,7 @@ void ez_portable_depthwise_f32(const ez_depthwise_f32_args *d) {
     }
   }
 }
+
+void ez_portable_depthwise_s8(const ez_depthwise_s8_args *d) { ez_depthwise_s8_each_line(d, line_s8); }
+
+void ez_portable_depthwise_f32(const ez_depthwise_f32_args *d) { ez_depthwise_f32_each_line(d, line_f32); }

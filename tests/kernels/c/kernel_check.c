@@ -297,7 +297,7 @@ static size_t check_depthwise_s8(const ez_isa *isa, int32_t layout, uint32_t sig
   plant_fault(&p, 0);
   const ez_depthwise_s8_args args = {
       .rows = (const uint8_t *const *)(const void *)v.rows.at, .steps = (const size_t *)(const void *)v.steps.at, .outside = v.outside.at,
-      .column = v.column, .in_w = v.in_w, .pixels = p.rows, .stride = v.stride, .dilation = v.dilation, .kernel_h = v.kernel_h,
+      .column = v.column, .in_w = v.in_w, .lines = 1, .pixels = p.rows, .stride = v.stride, .dilation = v.dilation, .kernel_h = v.kernel_h,
       .kernel_w = v.kernel_w, .channels = p.columns, .w = (const int8_t *)p.w.at, .bias = (const int32_t *)(const void *)p.bias.at,
       .mult = (const float *)(const void *)p.mult.at, .y = p.y.at, .y_stride = p.y_stride, .lo = p.lo, .hi = p.hi,
       .zero_point = p.zero_point, .small_sums = p.small_sums, .layout = layout, .act_sign = sign,
@@ -402,7 +402,7 @@ static size_t check_depthwise_f32(const ez_isa *isa, int32_t layout, uint32_t si
   plant_fault_f32(&p);
   const ez_depthwise_f32_args args = {
       .rows = (const float *const *)(const void *)v.rows.at, .steps = (const size_t *)(const void *)v.steps.at,
-      .outside = (const float *)(const void *)v.outside.at, .column = v.column, .in_w = v.in_w, .pixels = p.rows, .stride = v.stride,
+      .outside = (const float *)(const void *)v.outside.at, .column = v.column, .in_w = v.in_w, .lines = 1, .pixels = p.rows, .stride = v.stride,
       .dilation = v.dilation, .kernel_h = v.kernel_h, .kernel_w = v.kernel_w, .channels = p.columns, .w = (const float *)(const void *)p.w.at,
       .bias = (const float *)(const void *)p.bias.at, .y = (float *)(void *)p.y.at, .y_stride = p.y_stride, .lo = lo, .hi = hi,
   };
