@@ -66,7 +66,7 @@ def _conv(step: Step, x: Tensor, y: Tensor, layout: Layout) -> list[int]:
 
 
 def _depthwise(step: Step, x: Tensor, y: Tensor) -> list[int]:
-    """Pointers and steps of the input rows of some lines, one pixel of padding, and with a residual the sums of a piece of a row."""
+    """Pointers and steps of the rows of some lines, one pixel of padding, and with a residual the sums of a piece of a row."""
     p = step.params
     parts = [DEPTHWISE_LINES * p["kernel_h"] * 2 * POINTER, x.dims[3] * x.dtype.numpy.itemsize + OVERREAD]
     return [*parts, min(p["out_w"], DEPTHWISE_PIXELS) * y.dims[3]] if _has(step, 4) else parts
