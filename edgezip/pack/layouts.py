@@ -29,6 +29,21 @@ def pad_outputs(values: Array, groups: int = 1) -> Array:
     return out.reshape(-1)
 
 
+def merge_groups(weights: Array, groups: int) -> tuple[Array, int]:
+    """Neighbouring groups as one, their weights on the diagonal of int8 (outputs, taps, C of the new group); and the new number.
+
+    A panel computes 16 outputs whatever a group has, so groups that fill one together cost what a single one did, and zeros add
+    nothing to an integer sum (a float sum could meet infinity times zero).
+    """
+    outputs, taps, channels = weights.shape
+    per_group = outputs // groups
+    together = max((d for d in range(1, groups + 1) if groups % d == 0 and d * per_group <= PANEL), default=1)
+    merged = np.zeros((outputs, taps, together, channels), weights.dtype)
+    output = np.arange(outputs)
+    merged[output, :, output // per_group % together] = weights
+    return merged.reshape(outputs, taps, together * channels), groups // together
+
+
 def pack_gemm_s8(weights: Array, layout: Layout, groups: int = 1) -> Array:
     """int8 (outputs, spans, K of a span) -> uint8 bytes (groups, N/16, spans*K'/step, 16, step), K' padded to the step."""
     step = k_step(layout)

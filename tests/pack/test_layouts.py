@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,3 +125,24 @@ def test_halves_go_where_the_nearest_mode_says() -> None:
     position = np.array([0.5, 1.5], np.float32)
     assert nearest_index(position, "round_prefer_floor", 3).tolist() == [0, 1]
     assert nearest_index(position, "round_prefer_ceil", 3).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("groups", "per_group", "merged"),
+    [(1, 5, 1), (8, 1, 1), (32, 1, 2), (6, 4, 2), (5, 4, 5), (4, 17, 4), (3, 16, 3), (12, 2, 2)],
+)
+def test_merged_groups_compute_the_same_sums(groups: int, per_group: int, merged: int) -> None:
+    """(outputs, taps, C of a group) on the diagonal of fewer, wider groups."""
+    rng = np.random.default_rng(groups)
+    channels, taps = 3, 4
+    weights = rng.integers(-127, 128, (groups * per_group, taps, channels), np.int8)
+    x = rng.integers(-128, 128, (taps, groups * channels)).astype(np.int64)
+
+    def sums(w: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
+        parts = zip(np.split(w.astype(np.int64), count), np.split(x, count, axis=1), strict=True)
+        return np.concatenate([np.einsum("otc,tc->o", part, seen) for part, seen in parts])
+
+    wide, count = layouts.merge_groups(weights, groups)
+    assert count == merged
+    assert wide.shape[2] * count == groups * channels
+    np.testing.assert_array_equal(sums(wide, count), sums(weights, groups))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -164,12 +164,15 @@ def emit_int8(context: Context, node: Node, x: Ref, y: Ref, f: Filter, scale: Ar
     bias, weights, scale = fit_accumulator(context, node, f.bias, f.weights, scale, x.zero_point)
     folded = folded_bias(node, bias, weights.reshape(outputs, -1), x.zero_point, builder.act_sign)
     mult = multipliers(params_of(x), scale, target.q)
+    small = int(sums_are_small(reach(bias, weights.reshape(outputs, -1), x.zero_point), mult))
     depthwise = _is_depthwise(f, x)
-    packed = (
-        layouts.pack_depthwise_s8(weights[:, :, 0], builder.layout, f.window.kernel)
-        if depthwise
-        else layouts.pack_gemm_s8(_spans(weights, f), builder.layout, f.groups)
-    )
+    form = _form(f, x, node, "int8")
+    if depthwise:
+        packed = layouts.pack_depthwise_s8(weights[:, :, 0], builder.layout, f.window.kernel)
+    else:
+        weights, groups = layouts.merge_groups(weights, f.groups)
+        f = replace(f, weights=weights, groups=groups)
+        packed = layouts.pack_gemm_s8(_spans(weights, f), builder.layout, groups)
     groups = 1 if depthwise else f.groups
     inputs = (
         x.tensor,
@@ -183,7 +186,7 @@ def emit_int8(context: Context, node: Node, x: Ref, y: Ref, f: Filter, scale: Ar
         Op.DEPTHWISE if depthwise else Op.CONV,
         inputs,
         (y.tensor,),
-        _form(f, x, node, "int8"),
+        form,
         **_params(f),
         lo=target.lo,
         hi=target.hi,
@@ -193,7 +196,7 @@ def emit_int8(context: Context, node: Node, x: Ref, y: Ref, f: Filter, scale: Ar
         float_hi=math.inf,
         add_lo=-128,
         add_hi=127,
-        small_sums=int(sums_are_small(reach(bias, weights.reshape(outputs, -1), x.zero_point), mult)),
+        small_sums=small,
     )
 
 
