@@ -100,15 +100,15 @@ def _rate(work: Mapping[str, list[float]], kind: str) -> float:
 
 
 def fit_threads(one_us: list[float], two_us: list[float]) -> dict[str, Any]:
-    """What a second thread brings to the three longest steps, and the threshold at which all steps together take least."""
+    """What a second thread brings to long steps (median of five), and the threshold at which all steps together take least."""
     steps = sorted(zip(one_us, two_us, strict=True), reverse=True)
-    speedup = sum(one for one, _ in steps[:3]) / max(sum(two for _, two in steps[:3]), 1e-3)
+    speedup = float(np.median([one / max(two, 1e-3) for one, two in steps[:5]]))
 
     def together(threshold: float) -> float:
         return sum(two if one >= threshold else one for one, two in steps)
 
     best = min([NOT_WORTH_IT_US, *(one for one, _ in steps)], key=together)
-    return {"two_threads": float(np.clip(round(speedup, 3), 0.1, 2.5)), "solo_us": max(int(best), 1)}
+    return {"two_threads": min(max(round(speedup, 3), 0.1), 2.5), "solo_us": max(int(best), 1)}
 
 
 # --- the probes -------------------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def test_the_rates_of_a_machine_are_found_again(probes: tuple[Program, Program])
         "elementwise_gbs": 5.0, "overhead_us": 2.0,
     }  # fmt: skip
     threads = tuning.fit_threads(step_times(s8, 1), step_times(s8, 2))
-    assert threads["two_threads"] == pytest.approx(2.0, abs=0.03)
+    assert threads["two_threads"] == pytest.approx(2.0, abs=0.1)
     shared = [us for us in step_times(s8, 1) if us >= threads["solo_us"]]
     assert shared
     assert min(shared) >= 10  # sharing costs 5 us: half of a step must be more than that
@@ -84,7 +84,7 @@ def test_times_that_a_clock_cannot_resolve_still_make_a_valid_profile(probes: tu
 
 
 def test_a_machine_that_gains_nothing_by_threads_never_shares() -> None:
-    assert tuning.fit_threads([100.0, 50.0, 1.0], [120.0, 60.0, 9.0]) == {"two_threads": 0.799, "solo_us": 1_000_000}
+    assert tuning.fit_threads([100.0, 50.0, 1.0], [120.0, 60.0, 9.0]) == {"two_threads": 0.833, "solo_us": 1_000_000}
 
 
 def test_the_probes_hold_every_kind_of_step_and_are_always_the_same(probes: tuple[Program, Program]) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgezip.measure.protocol import Protocol
 
 PEERS = ("onnxruntime",)
-LAYER_COLUMNS = ("layer", "op", "kernel", "threads", "us", "share %", "MACs", "GMAC/s", "bytes")
+LAYER_COLUMNS = ("layer", "op", "kernel", "threads", "us", "predicted", "share %", "MACs", "GMAC/s", "bytes")
 
 
 def command(
@@ -61,7 +61,7 @@ def command(
         results = _on_device(opened, counts, plan, host, per_layer, affinity)
     else:
         results = _here(opened, inputs, counts, plan, shown, _peer(compare, against or model), power, per_layer, affinity)
-    body = {"target": opened.target, **results[0], "by_threads": results}
+    body = {"target": opened.target, **results[0], **_predict(opened, results), "by_threads": results}
     if limit is not None:
         answer = verdict.judge(limit, body, before)
         body |= {"verdict": answer.answer, "verdict_reason": answer.reason}
@@ -71,6 +71,21 @@ def command(
         print(_text(body))
     if body.get("verdict") == verdict.FAIL:
         raise GateError("slower than the limit", where="--fail-if", got=body["verdict_reason"])
+
+
+def _predict(opened: Opened, results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Predicted times, of one thread, into the layers of ``results``; their sum and where the coefficients are from."""
+    if opened.target is None or not results[0]["layers"]:
+        return {}
+    from edgezip.cli import prediction
+    from edgezip.target import load_target
+
+    target = load_target(opened.target)
+    times = prediction.step_times(opened.program, target)
+    for result in results:
+        for layer, us in zip(result["layers"], times, strict=True):
+            layer["predicted_us"] = us
+    return {"predicted_us": round(sum(times), 3), "predicted_source": target.cost.source}
 
 
 def _numbers(flag: str, text: str, low: float, high: float) -> list[float]:
@@ -166,6 +181,8 @@ def _text(body: dict[str, Any]) -> str:
     blocks.append(", ".join(f"{key} {text.cell(value)}" for key, value in circumstances.items()))
     if body["layers"]:
         blocks.append(text.table(LAYER_COLUMNS, _layer_rows(body["layers"])))
+        if "predicted_us" in body:
+            blocks.append(f"predicted: {body['predicted_us']:.1f} us on one thread; coefficients: {body['predicted_source']}")
     if "verdict" in body:
         blocks.append(f"{body['verdict']}: {body['verdict_reason']}")
     return "\n\n".join(blocks)
@@ -188,8 +205,8 @@ def _layer_rows(layers: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     total = sum(layer["us"] for layer in layers) or 1.0
     return [
         (
-            layer["name"], layer["op"], layer["kernel"], layer["threads"], layer["us"], round(100 * layer["us"] / total, 1),
-            layer["macs"],
+            layer["name"], layer["op"], layer["kernel"], layer["threads"], layer["us"], layer.get("predicted_us"),
+            round(100 * layer["us"] / total, 1), layer["macs"],
             layer["macs"] / layer["us"] / 1000 if layer["us"] and layer["macs"] else None, layer["bytes"],
         )
         for layer in layers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,30 @@ def test_longer_steps_get_more_threads() -> None:
 def test_times_out_of_range_are_refused(name: str, value: object) -> None:
     with pytest.raises(UsageError, match=name):
         Session(small_program(), **{name: value})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def watched_runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``ez_run`` under the thread sanitizer, with the portable kernels."""
+    folder = tmp_path_factory.mktemp("tsan")
+    sources = sorted(path for part in ("core", "ops", "tools", "isa/portable") for path in (ROOT / "csrc" / part).glob("*.c"))
+    objects = [folder / f"{source.parent.name}_{source.stem}.o" for source in sources]
+
+    def compile_one(pair: tuple[Path, Path]) -> None:
+        subprocess.run(["gcc", *FLAGS, "-Wno-error", "-ffp-contract=off", *THREAD, "-c", pair[0], "-o", pair[1]], check=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(compile_one, zip(sources, objects, strict=True)))
+    subprocess.run(["gcc", *THREAD, *objects, "-lm", "-pthread", "-o", folder / "ez_run"], check=True)
+    return folder / "ez_run"
+
+
+@pytest.mark.parametrize("channels", [4, 33, 120])
+def test_no_operator_races_with_itself(watched_runner: Path, tmp_path: Path, channels: int) -> None:
+    program = small_program(channels=channels, vectors=1)
+    program.scratch_bytes = 1 << 20
+    program.save(tmp_path / "p.ez")
+    for threads in ("2", "8"):
+        done = run([watched_runner, "verify", tmp_path / "p.ez", "--threads", threads, "--solo-us", "-1", "--spin-us", "200"])
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stderr == ""
