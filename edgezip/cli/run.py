@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +34,8 @@ def command(
     feed = feeds.read_named(inputs, feeds.wanted_by(opened.program))
     with programs.open_place(opened, host=host, emulate=emulate, threads=threads) as place:
         results = place.run(feed)
-        rows = [_row(name, array, output) for name, array in results.items()]
+        paths = _paths(results, output)
+        rows = [_row(name, array, paths[name]) for name, array in results.items()]
         body = {"place": place.name, "isa": place.isa, "outputs": rows}
     if json:
         context.print_json(schema.dumps(schema.document(__version__, "run", model, body)))
@@ -41,26 +43,39 @@ def command(
         print(text.table(COLUMNS, [tuple(row.values()) for row in rows]))
 
 
-def _row(name: str, array: Array, folder: Path | None) -> dict[str, Any]:
-    """What is printed of one output; writes it when there is a folder."""
-    path = None if folder is None else _save(name, array, folder)
+def _row(name: str, array: Array, path: Path | None) -> dict[str, Any]:
+    """What is printed of one output; writes it when there is a path."""
+    if path is not None:
+        _save(array, path)
     argmax = int(array.argmax()) if array.size else None
     low, high = (float(array.min()), float(array.max())) if array.size else (None, None)
     facts = {"name": name, "dtype": str(array.dtype), "shape": list(array.shape), "min": low, "max": high}
-    return {**facts, "argmax": argmax, "file": path}
+    return {**facts, "argmax": argmax, "file": None if path is None else str(path)}
 
 
-def _save(name: str, array: Array, folder: Path) -> str:
-    import io
+def _paths(names: Iterable[str], folder: Path | None) -> dict[str, Path | None]:
+    """A file for each output; names that differ only in letters that no file name has get a number."""
     import re
+
+    found: dict[str, Path | None] = {}
+    for name in names:
+        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip(".") or "output"
+        path, number = None if folder is None else folder / f"{stem}.npy", 1
+        while path is not None and path in found.values():
+            number += 1
+            path = path.with_name(f"{stem}_{number}.npy")
+        found[name] = path
+    return found
+
+
+def _save(array: Array, path: Path) -> None:
+    import io
 
     import numpy as np
 
     from edgezip.program import write_atomically
 
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name).lstrip('.') or 'output'}.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
     data = io.BytesIO()
     np.save(data, array)
     write_atomically(path, data.getvalue())
-    return str(path)

@@ -238,6 +238,21 @@ def test_a_free_dimension_is_fixed_by_every_verb(call: Any, tmp_path: Path) -> N
         assert call(verb[0], model, *verb[1:], "--shape", "x=1x5")[0] == 0
 
 
+def test_outputs_of_like_names_get_files_of_their_own(call: Any, tmp_path: Path) -> None:
+    from onnx import TensorProto, helper, save
+
+    names = ["a b", "a_b", "a/b"]
+    nodes = [helper.make_node(op, ["x"], [name]) for op, name in zip(("Relu", "Neg", "Abs"), names, strict=True)]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2]) for name in ("x", *names)]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    np.save(tmp_path / "x.npy", np.array([[-1, 2]], np.float32))
+    code, out, _ = call("run", tmp_path / "m.onnx", "--input", tmp_path / "x.npy", "-o", tmp_path / "out", "--json")
+    assert code == 0
+    held = {row["name"]: np.load(row["file"]).tolist() for row in json.loads(out)["outputs"]}
+    assert held == {"a b": [[0, 2]], "a_b": [[1, -2]], "a/b": [[1, 2]]}
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
