@@ -1,9 +1,10 @@
-"""How small, and how quickly loaded: runner size, program load time, arena against its lower bound.
+"""How small, and how quickly loaded and called: runner size, program load time, arena against its lower bound, an empty call.
 
     python -m bench.footprint [--work .work/zoo] [--target rpi4] [task ...]
 
 The runner is cross-compiled for ``--target`` (static, stripped). Load time is what ``ez_run`` of this machine reports, from
-opening the file to a session that is ready (verification, CRC, arena, threads): median of 21 fresh processes. Writes
+opening the file to a session that is ready (verification, CRC, arena, threads): median of 21 fresh processes. The empty call is
+one ReLU of 16 floats with its arrays bound, in batches of 1000, processor time. Writes
 bench/results/<date>-<host>-footprint.json and prints a table.
 """
 
@@ -13,11 +14,16 @@ import argparse
 import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+import edgezip
 from bench import ours, protocol
 from bench.zoo import TASKS, load_task
+from bench.zoo.onnx_writer import GraphWriter
 from edgezip.cli import context
 from edgezip.deploy.build import build_runner
 from edgezip.deploy.runner import Runner
@@ -25,9 +31,11 @@ from edgezip.deploy.transports.local import LocalTransport
 from edgezip.errors import EdgeZipError
 from edgezip.program import read
 from edgezip.report import text
+from edgezip.runtime.session import Session
 from edgezip.target import load_target
 
 PROCESSES = 21
+BATCHES, CALLS_OF_A_BATCH = 200, 1000
 COLUMNS = ("task", "program bytes", "arena", "lower bound", "over %", "load ms p50", "load ms min")
 
 
@@ -53,6 +61,23 @@ def footprint(name: str, work: Path, runner: Path) -> dict[str, Any]:
     }
 
 
+def empty_call_us() -> dict[str, float]:
+    """What a call costs beside its computation: median and least of 200 batches."""
+    writer = GraphWriter("empty")
+    writer.op("Relu", "relu", ["x"], "y")
+    with tempfile.TemporaryDirectory() as folder:
+        path = writer.save(Path(folder) / "empty.onnx", {"x": (1, 16)}, {"y": (1, 16)})
+        session = Session(edgezip.compile(str(path), "host", vectors=0))
+    run = session.bind({"x": np.ones((1, 16), np.float32)}, {"y": np.empty((1, 16), np.float32)})
+    times = []
+    for _ in range(BATCHES):
+        start = time.process_time_ns()
+        for _ in range(CALLS_OF_A_BATCH):
+            run()
+        times.append((time.process_time_ns() - start) / CALLS_OF_A_BATCH / 1e3)
+    return {"empty_call_us_p50": round(statistics.median(times), 3), "empty_call_us_min": round(min(times), 3)}
+
+
 def cells(row: dict[str, Any]) -> tuple[Any, ...]:
     """One line of the table."""
     over = 100 * (row["arena_bytes"] / row["arena_lower_bound"] - 1)
@@ -72,13 +97,15 @@ def main() -> int:
         cross = build_runner(load_target(arguments.target), cache_dir=cache)
         here = build_runner(load_target("host"), cache_dir=cache)
         rows = [footprint(name, arguments.work, here) for name in arguments.tasks]
+        call = empty_call_us()
     except EdgeZipError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     size = cross.stat().st_size
     print(text.table(COLUMNS, [cells(row) for row in rows]))
     print(f"ez_run for {arguments.target}: {size:,} bytes, static")
-    print(f"wrote {protocol.save('footprint', {'target': arguments.target, 'runner_bytes': size, 'rows': rows})}")
+    print(f"empty call: {call['empty_call_us_p50']} us, least {call['empty_call_us_min']} us")
+    print(f"wrote {protocol.save('footprint', {'target': arguments.target, 'runner_bytes': size, **call, 'rows': rows})}")
     return 0
 
 

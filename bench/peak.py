@@ -12,10 +12,12 @@ from edgezip.errors import ToolError
 # Of an ISA path and a precision: the family of instructions in peak.c that its kernels are built on.
 FAMILIES = {
     ("amx", "int8"): "amx_u8s8",
+    ("avx512vbmi", "int8"): "avx512vnni_u8s8",
     ("avx512vnni", "int8"): "avx512vnni_u8s8",
     ("avxvnni", "int8"): "avxvnni_u8s8",
     ("avx2", "int8"): "avx2_u8s8",
     ("amx", "float32"): "avx512_f32",
+    ("avx512vbmi", "float32"): "avx512_f32",
     ("avx512vnni", "float32"): "avx512_f32",
     ("avxvnni", "float32"): "avx2_f32",
     ("avx2", "float32"): "avx2_f32",

@@ -15,4 +15,4 @@ A peer module imports its runtime inside functions, and nothing of EdgeZip: its 
 from __future__ import annotations
 
 # Files of this folder that are peers, in the order of the tables.
-PEERS = ("onnxruntime", "openvino", "litert", "ncnn", "mnn", "torch")
+PEERS = ("onnxruntime", "openvino", "litert", "ncnn", "mnn", "torch", "executorch")

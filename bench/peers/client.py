@@ -17,6 +17,7 @@ from edgezip.measure.protocol import Latency
 
 REPOSITORY = Path(__file__).parents[2]
 LAST_WORDS = 300
+END_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,14 @@ class Worker:
         return Latency(tuple(self._wall_us), tuple(self._processor_us)) if self._wall_us else None
 
     def end(self) -> None:
-        """Closes its input and waits for it."""
+        """Closes its input and waits for it; a runtime whose threads will not end is killed."""
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
-            self._process.wait()
+            try:
+                self._process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
             self._errors.close()
             self._process = None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import bench.zoo.__main__ as zoo
-from bench import agreement
+from bench import agreement, footprint
 from bench.peers import onnxruntime_quantizer
 from bench.zoo import load_task
 
@@ -50,3 +50,10 @@ def test_zoo_scores_a_candidate_with_our_runtime(
     # the float model in our runtime: the same answers up to float32 rounding (over 100 dB)
     assert (row["candidate_pct"], row["paired"]["same"]) == (row["float_pct"], 400)
     assert row["sqnr_db"] > 100
+
+
+def test_an_empty_call_takes_microseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(footprint, "BATCHES", 3)
+    found = footprint.empty_call_us()
+    # the goal is 2 us in a quiet process; here other tests share the core
+    assert 0 < found["empty_call_us_min"] <= found["empty_call_us_p50"] < 100
