@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-import torch.nn.functional as F
 from onnx import helper, numpy_helper
 from torch import nn
-
-Layer = nn.Module
+from torch.nn import functional
 
 
 class OnnxModule(nn.Module):  # type: ignore[misc]  # torch is not installed where the project is checked
@@ -79,7 +77,9 @@ def _transposed(weight: Any, bias: Any, attributes: dict[str, Any]) -> Any:
 
 
 def _max_pool(x: list[Any], attributes: dict[str, Any]) -> Any:
-    return F.max_pool2d(x[0], attributes["kernel_shape"], attributes.get("strides", [1, 1]), attributes.get("pads", [0, 0])[:2])
+    return functional.max_pool2d(
+        x[0], attributes["kernel_shape"], attributes.get("strides", [1, 1]), attributes.get("pads", [0, 0])[:2]
+    )
 
 
 def _hard_sigmoid(x: list[Any], attributes: dict[str, Any]) -> Any:
@@ -90,15 +90,15 @@ _LAYERS: dict[str, Any] = {"Conv": _conv, "ConvTranspose": _transposed, "Gemm": 
 _PLAIN: dict[str, Any] = {
     "MaxPool": _max_pool,
     "HardSigmoid": _hard_sigmoid,
-    "Resize": lambda x, _: F.interpolate(x[0], scale_factor=[float(s) for s in x[2][2:]], mode="nearest"),
+    "Resize": lambda x, _: functional.interpolate(x[0], scale_factor=[float(s) for s in x[2][2:]], mode="nearest"),
     "Concat": lambda x, attributes: torch.cat(x, attributes["axis"]),
-    "Relu": lambda x, _: F.relu(x[0]),
-    "Clip": lambda x, _: F.hardtanh(x[0], x[1], x[2]),
+    "Relu": lambda x, _: functional.relu(x[0]),
+    "Clip": lambda x, _: functional.hardtanh(x[0], x[1], x[2]),
     "Sigmoid": lambda x, _: torch.sigmoid(x[0]),
     "Add": lambda x, _: x[0] + x[1],
     "Mul": lambda x, _: x[0] * x[1],
     "Sub": lambda x, _: x[0] - x[1],
     "Div": lambda x, _: x[0] / x[1],
-    "GlobalAveragePool": lambda x, _: F.adaptive_avg_pool2d(x[0], 1),
+    "GlobalAveragePool": lambda x, _: functional.adaptive_avg_pool2d(x[0], 1),
     "Flatten": lambda x, _: x[0].flatten(1),
 }
