@@ -4,7 +4,8 @@
  * channel, and is then multiplied into each of the outputs that see it: one vpdpbusd is 64 products. Unpacks work inside 128-bit
  * lanes, so quarter q holds channels 4q..4q+3 of each lane; weights, bias and multipliers are brought into that order once per
  * block of channels, and the packs of the epilogue undo it for free. Where a register holds several pixels, they are the heads of
- * equal parts of the row, so that all of them slide alike. */
+ * equal parts of the row, so that all of them slide alike. A 3x3 kernel leaves the fourth byte of a dword free: with stride 1 it
+ * holds the row below, and the column then serves two output lines, the lower one by weights moved on by a byte. */
 #include "isa/avx512vnni/avx512vnni.h"
 #include "isa/depthwise.h"
 #include "isa/portable/portable.h"
@@ -73,6 +74,16 @@ EZ_INLINE void interleave(const __m512i *x, const int n, __m512i quads[4]) {
   quads[3] = _mm512_unpackhi_epi16(high01, high23);
 }
 
+/* The weights of the second line of a pair behind those of the first. */
+EZ_INLINE void add_lower_line(channel_block *b, const int KW) {
+  for (int kx = 0; kx < KW; kx++)
+    for (int q = 0; q < 4; q++) {
+      const __m512i upper = _mm512_and_si512(b->w[kx][q], _mm512_set1_epi32(0x00ffffff));
+      b->w[kx][q] = upper;
+      b->w[KW + kx][q] = _mm512_slli_epi32(upper, 8);
+    }
+}
+
 typedef struct finisher {
   __m512 lo, hi;
   __m512i shift, byte_lo, byte_hi;
@@ -88,7 +99,16 @@ EZ_INLINE finisher finisher_of(const ez_depthwise_s8_args *d) {
   };
 }
 
-/* Small sums need no clamp before the conversion: saturating packs and a clamp of bytes give the same. */
+/* Neither small sums nor sums times less than one leave int32: they need no clamp before the conversion, since saturating packs and
+ * a clamp of bytes give the same. */
+static int converts_unclamped(const ez_depthwise_s8_args *d, int32_t c) {
+  const __m512 one = _mm512_set1_ps(1.0f);
+  const int32_t end = d->channels - c < 64 ? d->channels : c + 64;
+  for (; c < end && !d->small_sums; c += 16)
+    if (_mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_loadu_ps(d->mult + c)), one, _CMP_LT_OQ) != 0xffff) return 0;
+  return 1;
+}
+
 EZ_INLINE __m512i finish(const finisher *f, const __m512 mult[4], const __m512i acc[4], const int small) {
   __m512i steps[4];
   for (int q = 0; q < 4; q++) {
@@ -145,21 +165,24 @@ typedef struct cursor {
   int32_t ix[4], in_w;
 } cursor;
 
+/* With LINES == 2 the last row of the second line follows those of the first. */
 EZ_INLINE cursor cursor_at(const ez_depthwise_s8_args *d, int32_t line, const int32_t *first, int32_t c, const int pixels, const int KH,
-                           const int S) {
+                           const int S, const int LINES) {
   const uint8_t *const *rows = d->rows + (size_t)line * KH;
   const size_t *steps = d->steps + (size_t)line * KH;
   cursor at = {.outside = d->outside + c, .in_w = d->in_w};
-  for (int ky = 0; ky < KH; ky++) at.step[ky] = steps[ky];
-  for (int l = 0; l < pixels; l++) {
-    at.ix[l] = d->column + first[l] * S;
-    for (int ky = 0; ky < KH; ky++)
-      at.at[l][ky] = (const uint8_t *)((uintptr_t)rows[ky] + (uintptr_t)((intptr_t)at.ix[l] * (intptr_t)at.step[ky] + c));
+  for (int i = 0; i < KH + LINES - 1; i++) {
+    const int ky = i < KH ? i : 2 * KH - 1;
+    at.step[i] = steps[ky];
+    for (int l = 0; l < pixels; l++) {
+      at.ix[l] = d->column + first[l] * S;
+      at.at[l][i] = (const uint8_t *)((uintptr_t)rows[ky] + (uintptr_t)((intptr_t)at.ix[l] * (intptr_t)at.step[i] + c));
+    }
   }
   return at;
 }
 
-/* Its kernel_h bytes of a channel as one or two dwords; then on to the column behind it. */
+/* Its KH bytes of a channel as one or two dwords; then on to the column behind it. */
 EZ_INLINE void column(cursor *d, const int pixels, const int KH, __m512i quads[2][4]) {
   __m512i x[8];
 #pragma GCC unroll 8
@@ -176,56 +199,87 @@ EZ_INLINE void column(cursor *d, const int pixels, const int KH, __m512i quads[2
   if (KH > 4) interleave(x + 4, KH - 4, quads[1]);
 }
 
-/* Column number m of a window goes to each of the F outputs in flight that see it. */
+/* Column number m of a window goes to each of the F outputs in flight that see it, on each line. */
 EZ_INLINE void spread(const channel_block *b, __m512i quads[2][4], const int m, const int KH, const int KW, const int S, const int F,
-                      __m512i acc[5][4]) {
-#pragma GCC unroll 5
-  for (int f = 0; f < F; f++) {
-    const int kx = m - f * S;
-    if (kx < 0 || kx >= KW) continue;
+                      const int LINES, __m512i acc[2][5][4]) {
 #pragma GCC unroll 2
-    for (int g = 0; g < (KH + 3) / 4; g++)
+  for (int line = 0; line < LINES; line++)
+#pragma GCC unroll 5
+    for (int f = 0; f < F; f++) {
+      const int kx = m - f * S;
+      if (kx < 0 || kx >= KW) continue;
+#pragma GCC unroll 2
+      for (int g = 0; g < (KH + 3) / 4; g++)
 #pragma GCC unroll 4
-      for (int q = 0; q < 4; q++) acc[f][q] = _mm512_dpbusd_epi32(acc[f][q], quads[g][q], b->w[g * KW + kx][q]);
-  }
+        for (int q = 0; q < 4; q++) acc[line][f][q] = _mm512_dpbusd_epi32(acc[line][f][q], quads[g][q], b->w[(line + g) * KW + kx][q]);
+    }
 }
 
-/* One line. KW >= S; acc[f] belongs to output j + f. */
-EZ_INLINE void slide_line(const ez_depthwise_s8_args *d, const channel_block *b, const finisher *end, int32_t line, int32_t c, const int pixels,
-                          const int KH, const int KW, const int S, const int small) {
-  const int F = (KW + S - 1) / S;
+/* Stores the first output in flight, moves the others up and begins one behind them. */
+EZ_INLINE void emit(const channel_block *b, const finisher *end, pixel_writer *to, const int pixels, const int F, const int small,
+                    __m512i acc[5][4]) {
+  store_lanes(to, pixels, finish(end, b->mult, acc[0], small));
+#pragma GCC unroll 4
+  for (int f = 0; f + 1 < F; f++)
+#pragma GCC unroll 4
+    for (int q = 0; q < 4; q++) acc[f][q] = acc[f + 1][q];
+#pragma GCC unroll 4
+  for (int q = 0; q < 4; q++) acc[F - 1][q] = b->bias[q];
+}
+
+/* One line, or two that lie one input row apart. KW >= S; acc[.][f] belongs to output j + f. */
+EZ_INLINE void slide_lines(const ez_depthwise_s8_args *d, const channel_block *b, const finisher *end, int32_t line, int32_t c,
+                           const int pixels, const int KH, const int KW, const int S, const int LINES, const int small) {
+  const int F = (KW + S - 1) / S, rows = KH + LINES - 1;
   int32_t first[4];
   const int32_t length = parts_of(d, pixels, first);
-  cursor from = cursor_at(d, line, first, c, pixels, KH, S);
-  pixel_writer to = writer_at(d, line, first, c, pixels);
-  __m512i acc[5][4], quads[2][4];
-  for (int f = 0; f < F; f++)
-    for (int q = 0; q < 4; q++) acc[f][q] = b->bias[q];
+  cursor from = cursor_at(d, line, first, c, pixels, KH, S, LINES);
+  pixel_writer to[2];
+  __m512i acc[2][5][4], quads[2][4];
+#pragma GCC unroll 2
+  for (int i = 0; i < LINES; i++) {
+    to[i] = writer_at(d, line + i, first, c, pixels);
+#pragma GCC unroll 5
+    for (int f = 0; f < F; f++)
+      for (int q = 0; q < 4; q++) acc[i][f][q] = b->bias[q];
+  }
 #pragma GCC unroll 4
   for (int m = 0; m < KW - S; m++) {
-    column(&from, pixels, KH, quads);
-    spread(b, quads, m, KH, KW, S, F, acc);
+    column(&from, pixels, rows, quads);
+    spread(b, quads, m, KH, KW, S, F, LINES, acc);
   }
   for (int32_t j = 0; j < length; j++) {
 #pragma GCC unroll 2
     for (int m = KW - S; m < KW; m++) {
-      column(&from, pixels, KH, quads);
-      spread(b, quads, m, KH, KW, S, F, acc);
+      column(&from, pixels, rows, quads);
+      spread(b, quads, m, KH, KW, S, F, LINES, acc);
     }
-    store_lanes(&to, pixels, finish(end, b->mult, acc[0], small));
-#pragma GCC unroll 4
-    for (int f = 0; f + 1 < F; f++)
-#pragma GCC unroll 4
-      for (int q = 0; q < 4; q++) acc[f][q] = acc[f + 1][q];
-    for (int q = 0; q < 4; q++) acc[F - 1][q] = b->bias[q];
+#pragma GCC unroll 2
+    for (int i = 0; i < LINES; i++) emit(b, end, &to[i], pixels, F, small, acc[i]);
   }
 }
 
+/* The next line sees the same rows of three, one further down. */
+static int is_pair(const ez_depthwise_s8_args *d, int32_t line) {
+  if (line + 1 >= d->lines) return 0;
+  const uint8_t *const *rows = d->rows + 3 * (size_t)line;
+  const size_t *steps = d->steps + 3 * (size_t)line;
+  return rows[1] == rows[3] && rows[2] == rows[4] && steps[1] == steps[3] && steps[2] == steps[4];
+}
+
 EZ_INLINE void slide(const ez_depthwise_s8_args *d, int32_t c, const int pixels, const int KH, const int KW, const int S, const int small) {
+  const int pairs = KH == 3 && S == 1;
   channel_block b;
   gather_block(d, c / 16, 4 / pixels, (KH + 3) / 4 * KW, &b);
+  if (pairs) add_lower_line(&b, KW);
   const finisher end = finisher_of(d);
-  for (int32_t line = 0; line < d->lines; line++) slide_line(d, &b, &end, line, c, pixels, KH, KW, S, small);
+  for (int32_t line = 0; line < d->lines;)
+    if (pairs && is_pair(d, line)) {
+      slide_lines(d, &b, &end, line, c, pixels, KH, KW, S, 2, small);
+      line += 2;
+    } else {
+      slide_lines(d, &b, &end, line++, c, pixels, KH, KW, S, 1, small);
+    }
 }
 
 /* Any kernel of at most EZ_DEPTHWISE_MOST_TAPS: the four taps of a group are interleaved anew for every pixel. */
@@ -268,7 +322,7 @@ EZ_INLINE void any(const ez_depthwise_s8_args *d, int32_t c, const int pixels) {
 typedef void block_fn(const ez_depthwise_s8_args *, int32_t);
 #define INSTANCE(NAME, PIXELS, KH, KW, S)                            \
   static void NAME(const ez_depthwise_s8_args *d, int32_t c) {       \
-    if (d->small_sums)                                               \
+    if (converts_unclamped(d, c))                                    \
       slide(d, c, PIXELS, KH, KW, S, 1);                             \
     else                                                             \
       slide(d, c, PIXELS, KH, KW, S, 0);                             \

@@ -221,11 +221,12 @@ static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, ca
   return wrong;
 }
 
-/* A depthwise call: rows of input behind guard pages, some of them outside, and pixels that start left or right of the image. */
+/* A depthwise call: rows of input behind guard pages, some of them outside, and pixels that start left or right of the image. Lines
+ * see the same rows as the one above, one or two further down, or none of them. */
 typedef struct window {
-  int32_t kernel_h, kernel_w, stride, dilation, column, in_w;
+  int32_t kernel_h, kernel_w, stride, dilation, column, in_w, lines, pixels;
   region rows, steps, outside;
-  const uint8_t **taps; /* (pixels, taps): where each one really lies */
+  const uint8_t **taps; /* (lines, pixels, taps): where each one really lies */
 } window;
 
 static window draw_window(product *p, size_t element) {
@@ -233,27 +234,35 @@ static window draw_window(product *p, size_t element) {
   const int32_t *kernel = PICK(kernels);
   window v = {.kernel_h = kernel[0], .kernel_w = kernel[1], .stride = draw_in(0, 9) ? draw_in(1, 2) : 3, .dilation = draw_in(0, 5) ? 1 : 2,
               .column = draw_in(-6, 3), .in_w = draw_in(1, 24)};
+  static const int32_t lines[] = {1, 1, 2, 3, 5};
+  v.lines = PICK(lines), v.pixels = p->rows;
+  const int32_t down_by[] = {1, 1, 2, v.kernel_h}, down = PICK(down_by), in_h = v.kernel_h + (v.lines - 1) * down;
   p->taps = v.kernel_h * v.kernel_w;
+  p->rows = v.lines * v.pixels;
   p->a_pixel = (size_t)p->columns + (draw() % 2 ? 0 : draw() % 9);
-  const size_t row = (size_t)v.in_w * p->a_pixel, all = row * (size_t)v.kernel_h - p->a_pixel + (size_t)p->columns;
+  const size_t row = (size_t)v.in_w * p->a_pixel, all = row * (size_t)in_h - p->a_pixel + (size_t)p->columns;
   p->a = guard(all * element, 64);
   p->pointers = guard(sizeof(void *), 0);
   v.outside = guard((size_t)p->columns * element, 64);
-  v.rows = guard((size_t)v.kernel_h * sizeof(void *), 0);
-  v.steps = guard((size_t)v.kernel_h * sizeof(size_t), 0);
+  v.rows = guard((size_t)(v.lines * v.kernel_h) * sizeof(void *), 0);
+  v.steps = guard((size_t)(v.lines * v.kernel_h) * sizeof(size_t), 0);
   const uint8_t **rows = (const uint8_t **)(void *)v.rows.at;
   size_t *steps = (size_t *)(void *)v.steps.at;
-  for (int32_t ky = 0; ky < v.kernel_h; ky++) {
+  for (int32_t iy = 0; iy < in_h; iy++) {
     const int out = draw() % 5 == 0;
-    rows[ky] = out ? v.outside.at : p->a.at + (size_t)(v.kernel_h - 1 - ky) * row * element;
-    steps[ky] = out ? 0 : p->a_pixel;
+    for (int32_t l = 0; l < v.lines; l++) {
+      const int32_t ky = iy - l * down;
+      if (ky < 0 || ky >= v.kernel_h) continue;
+      rows[l * v.kernel_h + ky] = out ? v.outside.at : p->a.at + (size_t)(in_h - 1 - iy) * row * element;
+      steps[l * v.kernel_h + ky] = out ? 0 : p->a_pixel;
+    }
   }
   v.taps = malloc((size_t)p->rows * (size_t)p->taps * sizeof(void *));
   for (int32_t r = 0; r < p->rows; r++)
     for (int32_t t = 0; t < p->taps; t++) {
-      const int32_t ky = t / v.kernel_w, ix = v.column + r * v.stride + t % v.kernel_w * v.dilation;
+      const int32_t at = r / v.pixels * v.kernel_h + t / v.kernel_w, ix = v.column + r % v.pixels * v.stride + t % v.kernel_w * v.dilation;
       const int inside = ix >= 0 && ix < v.in_w;
-      v.taps[r * p->taps + t] = inside ? rows[ky] + (size_t)ix * steps[ky] * element : v.outside.at;
+      v.taps[r * p->taps + t] = inside ? rows[at] + (size_t)ix * steps[at] * element : v.outside.at;
     }
   return v;
 }
@@ -297,9 +306,10 @@ static size_t check_depthwise_s8(const ez_isa *isa, int32_t layout, uint32_t sig
   plant_fault(&p, 0);
   const ez_depthwise_s8_args args = {
       .rows = (const uint8_t *const *)(const void *)v.rows.at, .steps = (const size_t *)(const void *)v.steps.at, .outside = v.outside.at,
-      .column = v.column, .in_w = v.in_w, .lines = 1, .pixels = p.rows, .stride = v.stride, .dilation = v.dilation, .kernel_h = v.kernel_h,
+      .column = v.column, .in_w = v.in_w, .lines = v.lines, .pixels = v.pixels, .stride = v.stride, .dilation = v.dilation, .kernel_h = v.kernel_h,
       .kernel_w = v.kernel_w, .channels = p.columns, .w = (const int8_t *)p.w.at, .bias = (const int32_t *)(const void *)p.bias.at,
-      .mult = (const float *)(const void *)p.mult.at, .y = p.y.at, .y_stride = p.y_stride, .lo = p.lo, .hi = p.hi,
+      .mult = (const float *)(const void *)p.mult.at, .y = p.y.at, .y_stride = p.y_stride,
+      .y_line_stride = (size_t)v.pixels * p.y_stride, .lo = p.lo, .hi = p.hi,
       .zero_point = p.zero_point, .small_sums = p.small_sums, .layout = layout, .act_sign = sign,
   };
   isa->depthwise_s8(&args);
@@ -402,9 +412,10 @@ static size_t check_depthwise_f32(const ez_isa *isa, int32_t layout, uint32_t si
   plant_fault_f32(&p);
   const ez_depthwise_f32_args args = {
       .rows = (const float *const *)(const void *)v.rows.at, .steps = (const size_t *)(const void *)v.steps.at,
-      .outside = (const float *)(const void *)v.outside.at, .column = v.column, .in_w = v.in_w, .lines = 1, .pixels = p.rows, .stride = v.stride,
+      .outside = (const float *)(const void *)v.outside.at, .column = v.column, .in_w = v.in_w, .lines = v.lines, .pixels = v.pixels, .stride = v.stride,
       .dilation = v.dilation, .kernel_h = v.kernel_h, .kernel_w = v.kernel_w, .channels = p.columns, .w = (const float *)(const void *)p.w.at,
-      .bias = (const float *)(const void *)p.bias.at, .y = (float *)(void *)p.y.at, .y_stride = p.y_stride, .lo = lo, .hi = hi,
+      .bias = (const float *)(const void *)p.bias.at, .y = (float *)(void *)p.y.at, .y_stride = p.y_stride,
+      .y_line_stride = (size_t)v.pixels * p.y_stride, .lo = lo, .hi = hi,
   };
   isa->depthwise_f32(&args);
   const size_t wrong = differences(&p, (const uint8_t *)want, 4);
