@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +25,21 @@ class Inference:
     steady: int
     cycles: Mapping[str, Mapping[str, float]]  # core -> function -> cycles
     instructions: Mapping[str, int]  # function -> instructions
+    load_instructions: Mapping[str, int]
 
     def as_dict(self, top: int) -> dict[str, Any]:
-        """For the JSON: totals, and the ``top`` functions of each core."""
-        totals = {core: round(sum(by.values())) for core, by in self.cycles.items()}
-        dear = {
-            core: {name: round(by[name]) for name in sorted(by, key=by.__getitem__)[: -top - 1 : -1]}
-            for core, by in self.cycles.items()
+        """For the JSON: totals, and the ``top`` functions of each."""
+        return {
+            "instructions": {"load": self.load, "first": self.first, "steady": self.steady},
+            "load_by_function": _dearest(self.load_instructions, top),
+            "instructions_by_function": _dearest(self.instructions, top),
+            "cycles": {core: round(sum(by.values())) for core, by in self.cycles.items()},
+            "cycles_by_function": {core: _dearest(by, top) for core, by in self.cycles.items()},
         }
-        counts = {"load": self.load, "first": self.first, "steady": self.steady}
-        return {"instructions": counts, "cycles": totals, "cycles_by_function": dear}
+
+
+def _dearest(by: Mapping[str, float], top: int) -> dict[str, int]:
+    return {name: round(by[name]) for name in sorted(by, key=by.__getitem__, reverse=True)[:top]}
 
 
 def examine(runner: Path, program: Path, cpu: str, cores: tuple[str, ...]) -> Inference:
@@ -43,16 +48,22 @@ def examine(runner: Path, program: Path, cpu: str, cores: tuple[str, ...]) -> In
     load = next(phase for phase in phases if phase.function == LOAD)
     first, steady, _ = (phase for phase in phases if phase.function == RUN)
     names = count.symbols(runner)
-    functions = {block: names.holding(block.address) for block in steady.runs}
-    instructions: Counter[str] = Counter()
-    for block, runs in steady.runs.items():
-        instructions[functions[block]] += runs * len(block.words)
+    functions = {block: names.holding(block.address) for phase in (load, steady) for block in phase.runs}
     least = PRICED_SHARE * steady.instructions
     common = [block for block, runs in steady.runs.items() if runs * len(block.words) > least]
-    cycles: dict[str, Counter[str]] = {}
+    cycles: dict[str, dict[str, float]] = {}
     for core in cores:
-        prices, by_function = price.cycles(common, core), Counter[str]()
+        prices, spent = price.cycles(common, core), defaultdict[str, float](float)
         for block in common:
-            by_function[functions[block]] += prices[block] * steady.runs[block]  # type: ignore[assignment]
-        cycles[core] = by_function
-    return Inference(load.instructions, first.instructions, steady.instructions, cycles, instructions)
+            spent[functions[block]] += prices[block] * steady.runs[block]
+        cycles[core] = spent
+    counted = (_instructions(phase, functions) for phase in (steady, load))
+    return Inference(load.instructions, first.instructions, steady.instructions, cycles, *counted)
+
+
+def _instructions(phase: count.Phase, functions: Mapping[count.Block, str]) -> Counter[str]:
+    """Executed instructions of each function."""
+    spent: Counter[str] = Counter()
+    for block, runs in phase.runs.items():
+        spent[functions[block]] += runs * len(block.words)
+    return spent

@@ -1,6 +1,7 @@
-/* Depthwise, 16 channels at a time: four taps zipped to (channel, tap) order, one sdot for four channels. */
-#include "isa/depthwise.h"
+/* Depthwise of K4N16: kernels of 3 x 3 and 5 x 5 slide along the row; of any other shape, pixel by pixel, 16 channels at a time:
+ * four taps zipped to (channel, tap) order, one sdot for four channels. */
 #include "isa/dotprod/dotprod.h"
+#include "isa/dotprod/slide.h"
 #include "isa/portable/portable.h"
 
 /* taps: four of the pixel's pointers, NULL where the weights are zero. */
@@ -14,6 +15,14 @@ EZ_INLINE void add_group(int32x4_t acc[4], const uint8_t *const taps[4], int32_t
   acc[2] = vdotq_s32(acc[2], vreinterpretq_s8_s16(vzip1q_s16(high01, high23)), vld1q_s8(w + 32));
   acc[3] = vdotq_s32(acc[3], vreinterpretq_s8_s16(vzip2q_s16(high01, high23)), vld1q_s8(w + 48));
 }
+
+/* The packed weights are what the window needs: dwords of four rows of a column. */
+EZ_INLINE void as_packed(const ez_depthwise_s8_args *d, int32_t c, int8x16_t w[][2], const int DWORDS) {
+  const int8_t *from = d->w + (size_t)(c / 16) * (size_t)DWORDS * 64 + (size_t)(c % 16) * 4;
+  for (int i = 0; i < DWORDS; i++) w[i][0] = vld1q_s8(from + 64 * i), w[i][1] = vld1q_s8(from + 64 * i + 16);
+}
+EZ_INLINE void as_packed_3(const ez_depthwise_s8_args *d, int32_t c, int8x16_t w[][2]) { as_packed(d, c, w, 3); }
+EZ_INLINE void as_packed_5(const ez_depthwise_s8_args *d, int32_t c, int8x16_t w[][2]) { as_packed(d, c, w, 10); }
 
 static void line_s8(const ez_depthwise_s8_args *d) {
   const uint8_t *taps[EZ_DEPTHWISE_MOST_TAPS], *grouped[4 * EZ_DEPTHWISE_MOST_TAPS];
@@ -44,4 +53,6 @@ static void line_s8(const ez_depthwise_s8_args *d) {
   }
 }
 
-void ez_dotprod_depthwise_s8(const ez_depthwise_s8_args *d) { ez_depthwise_s8_each_line(d, line_s8); }
+void ez_dotprod_depthwise_s8(const ez_depthwise_s8_args *d) {
+  if (!slide_s8(d, as_packed_3, as_packed_5)) ez_depthwise_s8_each_line(d, line_s8);
+}

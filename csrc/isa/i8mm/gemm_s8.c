@@ -46,33 +46,23 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, const ez_requant_neon *q, const p
     w += 128;
   }
   EZ_LOAD_AGAIN(constants);
+  int16x8_t joined[MOST / 2][4]; /* (row 0, columns 0 and 1), (row 1, the same), (row 0, columns 2 and 3), ... */
+  const float32x4_t *m = constants->mult;
+  if (q->small_sums) {
+    for (int p = 0; p < PAIRS; p++)
+      for (int i = 0; i < 4; i++) joined[p][i] = ez_scale8_small_neon(q, acc[p][2 * i], acc[p][2 * i + 1], m[2 * i], m[2 * i + 1]);
+  } else {
+    for (int p = 0; p < PAIRS; p++)
+      for (int i = 0; i < 4; i++) joined[p][i] = ez_scale8_neon(acc[p][2 * i], acc[p][2 * i + 1], m[2 * i], m[2 * i + 1]);
+  }
   int16x8_t results[MOST][2];
   for (int p = 0; p < PAIRS; p++)
     for (int h = 0; h < 2; h++) {
-      int16x8_t pairs[2]; /* (row 0, columns 0 and 1), (row 1, the same), (row 0, columns 2 and 3), ... */
-      for (int i = 0; i < 2; i++) {
-        const int32x4_t *c = &acc[p][4 * h + 2 * i];
-        const float32x4_t *m = &constants->mult[4 * h + 2 * i];
-        pairs[i] = q->small_sums ? ez_scale8_small_neon(q, c[0], c[1], m[0], m[1]) : ez_scale8_neon(c[0], c[1], m[0], m[1]);
-      }
-      const int32x4_t low = vreinterpretq_s32_s16(pairs[0]), high = vreinterpretq_s32_s16(pairs[1]);
-      results[2 * p][h] = vqaddq_s16(vreinterpretq_s16_s32(vuzp1q_s32(low, high)), q->zero_point);
-      results[2 * p + 1][h] = vqaddq_s16(vreinterpretq_s16_s32(vuzp2q_s32(low, high)), q->zero_point);
+      const int32x4_t low = vreinterpretq_s32_s16(joined[p][2 * h]), high = vreinterpretq_s32_s16(joined[p][2 * h + 1]);
+      results[2 * p][h] = vreinterpretq_s16_s32(vuzp1q_s32(low, high));
+      results[2 * p + 1][h] = vreinterpretq_s16_s32(vuzp2q_s32(low, high));
     }
-  int8x16_t bytes[MOST];
-  for (int r = 0; r < ROWS; r++) {
-    bytes[r] = vqmovn_high_s16(vqmovn_s16(results[r][0]), results[r][1]);
-    bytes[r] = vminq_s8(vmaxq_s8(bytes[r], q->lo), q->hi);
-  }
-  if (left >= 16) {
-    for (int r = 0; r < ROWS; r++) vst1q_s8((int8_t *)y + (size_t)r * g->y_stride, bytes[r]);
-  } else {
-    for (int r = 0; r < ROWS; r++) {
-      int8_t tail[16];
-      vst1q_s8(tail, bytes[r]);
-      memcpy(y + (size_t)r * g->y_stride, tail, (size_t)left);
-    }
-  }
+  ez_store_rows16_neon(q, results, ROWS, y, g->y_stride, left);
 }
 
 void ez_i8mm_gemm_s8(const ez_gemm_s8_args *g) {

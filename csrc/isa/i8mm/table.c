@@ -13,5 +13,6 @@ const ez_isa ez_isa_i8mm = {
     .gemm_s8_rows = EZ_ROW_BLOCK,
     .gemm_s8_panels = 4,
     .gemm_s8 = ez_i8mm_gemm_s8,
+    .depthwise_s8 = ez_i8mm_depthwise_s8,
     .compiled_rows = &ez_rows_i8mm,
 };

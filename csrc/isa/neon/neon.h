@@ -33,7 +33,8 @@ typedef struct ez_requant_neon {
   int16x8_t zero_point;  /* what is still to be added to 16-bit results */
   int32x4_t bias_offset; /* to be added to every bias */
   int8x16_t lo, hi;
-  int32_t small_sums, adds; /* adds: zero_point is not 0 */
+  int32_t small_sums, adds, clamps; /* adds: zero_point is not 0; clamps: lo or hi cut more than a byte does */
+  int32_t simple;                   /* small_sums, and neither adds nor clamps */
 } ez_requant_neon;
 
 EZ_INLINE ez_requant_neon ez_requant_neon_of(int32_t lo, int32_t hi, int32_t zero_point, int32_t small_sums) {
@@ -43,7 +44,8 @@ EZ_INLINE ez_requant_neon ez_requant_neon_of(int32_t lo, int32_t hi, int32_t zer
       .zero_point = vdupq_n_s16(folded ? 0 : (int16_t)zero_point),
       .bias_offset = vdupq_n_s32(small_sums ? EZ_MAGIC_BITS : 0),
       .lo = vdupq_n_s8((int8_t)lo), .hi = vdupq_n_s8((int8_t)hi),
-      .small_sums = small_sums, .adds = !folded && zero_point,
+      .small_sums = small_sums, .adds = !folded && zero_point, .clamps = lo > -128 || hi < 127,
+      .simple = folded && lo == -128 && hi == 127,
   };
 }
 
@@ -88,6 +90,26 @@ EZ_INLINE void ez_store_rows8_neon(const ez_requant_neon *q, const int16x8_t *re
     }
   } else {
     for (int r = 0; r < R; r++, y += stride) ez_store8_neon(y, r % 2 ? vget_high_s8(bytes[r / 2]) : vget_low_s8(bytes[r / 2]), left);
+  }
+}
+
+/* R rows (up to 4) of sixteen results: zero point, clamp, store. */
+EZ_INLINE void ez_store_rows16_neon(const ez_requant_neon *q, int16x8_t results[][2], const int R, uint8_t *y, size_t stride, int32_t left) {
+  if (q->adds)
+    for (int r = 0; r < R; r++)
+      for (int h = 0; h < 2; h++) results[r][h] = vqaddq_s16(results[r][h], q->zero_point);
+  int8x16_t bytes[4];
+  for (int r = 0; r < R; r++) bytes[r] = vqmovn_high_s16(vqmovn_s16(results[r][0]), results[r][1]);
+  if (q->clamps)
+    for (int r = 0; r < R; r++) bytes[r] = vminq_s8(vmaxq_s8(bytes[r], q->lo), q->hi);
+  if (left >= 16) {
+    for (int r = 0; r < R; r++) vst1q_s8((int8_t *)y + (size_t)r * stride, bytes[r]);
+    return;
+  }
+  for (int r = 0; r < R; r++) {
+    int8_t tail[16];
+    vst1q_s8(tail, bytes[r]);
+    memcpy(y + (size_t)r * stride, tail, (size_t)left);
   }
 }
 
