@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgezip.pack.layouts import pack_depthwise_s8
 from edgezip.pack.scratch import scratch_bytes
 from edgezip.program import Binary, Convert, DType, Layout, Op, Place, Pool, Program, Reduce, Step, Tensor, Unary
 from edgezip.runtime.reference import ReferenceSession
@@ -69,10 +70,8 @@ def _packed(b: _Builder, op: Op, taps: int) -> Array:
         w = np.zeros((panels * 16, rows, -(-rows * c // step) * step), np.int8)
         w[:c, :, : rows * c] = b.rng.integers(-9, 10, (c, rows, rows * c), np.int8)
     else:
-        w = np.zeros((panels * 16, -(-taps // 4) * 4 if step == 4 else taps), np.int8)
-        w[:c, :taps] = b.rng.integers(-9, 10, (c, taps), np.int8)
-        if step == 8:
-            return np.ascontiguousarray(w.reshape(panels, 16, taps).transpose(0, 2, 1)).reshape(-1).view(np.uint8)
+        side = math.isqrt(taps)
+        return pack_depthwise_s8(b.rng.integers(-9, 10, (c, taps), np.int8), b.layout, (side, side))
     return np.ascontiguousarray(w.reshape(panels, 16, -1, step).transpose(0, 2, 1, 3)).reshape(-1).view(np.uint8)
 
 

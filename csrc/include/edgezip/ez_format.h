@@ -33,9 +33,9 @@ enum { EZ_SECTION_STEPS, EZ_SECTION_TENSORS, EZ_SECTION_IO, EZ_SECTION_STRINGS, 
 
 /* How int8 weights are packed. gemm: K4N16 = (N/16, K/4, 16, 4); K8N16 = (N/16, K/8, 16, 8), k fastest, N padded to 16 and
  * each span padded to 4 or 8 with zero weights. A span is a row of the kernel (kx outermost, then channels: kernel_w * C) when
- * groups and dilation_w are 1, else the C channels of one tap; K runs over spans (ky, or ky and kx) outermost. Depthwise: (C/16, ceil(kernel_h/4), kernel_w,
- * 16, 4) for K4N16, four vertical taps of a column together, or (C/16, ceil(kernel_w/4), 16, 4) when kernel_h is 1; (C/16, taps, 16) for
- * K8N16. Float: K1N16 = (N/16, K, 16), K = taps * C unpadded; depthwise float (C/16, taps, 16). */
+ * groups and dilation_w are 1, else the C channels of one tap; K runs over spans (ky, or ky and kx) outermost. Depthwise: (C/16,
+ * ceil(kernel_h/4), kernel_w, 16, 4) for K4N16, four vertical taps of a column together, or (C/16, ceil(kernel_w/4), 16, 4) when
+ * kernel_h is 1, padded with zero weights; (C/16, taps, 16) for K8N16. Float: K1N16 = (N/16, K, 16), K = taps * C unpadded; depthwise float (C/16, taps, 16). */
 enum { EZ_LAYOUT_K4N16 = 1, EZ_LAYOUT_K8N16 = 2 };
 
 enum { EZ_DTYPE_F32 = 1, EZ_DTYPE_S8 = 2, EZ_DTYPE_U8 = 3, EZ_DTYPE_S32 = 4, EZ_DTYPE_S64 = 5, EZ_DTYPE_BOOL = 6 };
