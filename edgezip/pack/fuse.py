@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from edgezip.pack import compose, fuse_float
+from edgezip.pack import compose, fuse_float, requantise_early
 from edgezip.pack.builder import Builder, elements
 from edgezip.pack.uses import is_whole, readers, writers
 from edgezip.program import Binary, Convert, DType, Op, Place, Step, Unary
@@ -30,6 +30,7 @@ def run(builder: Builder) -> None:
             if rule(builder, index, step):
                 break
     drop_unread(builder)
+    requantise_early.run(builder)
     for index in range(len(builder.steps)):
         _copy_in_place(builder, index, builder.steps[index])
         _slice_in_place(builder, index, builder.steps[index])

@@ -25,7 +25,7 @@ from pack_graphs import (
 
 from edgezip import graph, pack
 from edgezip.pack import compose
-from edgezip.program import Op, Place, Program, Step
+from edgezip.program import Convert, Op, Place, Program, Step
 from edgezip.target import load_target
 
 EDGES = [Op.COPY]  # quantise at the input, dequantise at the output
@@ -288,6 +288,30 @@ def test_enlarged_part_goes_straight_into_its_concat() -> None:
     program, results = run_everywhere(model, feeds_for(model))
     np.testing.assert_allclose(results["y"], graph.run(model, feeds_for(model))["y"], atol=1e-5)
     assert ops_of(program) == [Op.COPY, Op.CONV, Op.COPY, Op.CONV, Op.COPY, Op.CONV, Op.COPY]
+
+
+def test_enlarged_part_of_another_scale_is_requantised_while_small() -> None:
+    scales = np.array([1, 1, 2, 3], np.float32)
+    model = build(
+        [
+            node("Conv", ["x", "w"], "c"),
+            node("Resize", ["c", "", "scales"], "r", mode="nearest"),
+            node("Conv", ["r", "u"], "d"),
+            node("Resize", ["c", "", "scales"], "s", mode="nearest"),
+            node("Concat", ["d", "s"], "k", axis=1),
+            node("Conv", ["k", "v"]),
+        ],
+        {"scales": scales, "w": weights(4, 4, 1, 1), "u": 3 * weights(5, 4, 1, 1), "v": weights(6, 9, 1, 1)},
+    )
+    feeds = feeds_for(model)
+    quantise(model, feeds)
+    program, results = run_everywhere(model, feeds)
+    assert_same_steps(model, feeds, results["y"], 0.02)
+    copies = [step for step in program.steps if step.op is Op.COPY]
+    requantising = [step for step in copies if step.params["convert"] == Convert.REQUANTIZE]
+    assert [program.tensors[step.inputs[0]].dims for step in requantising if step.name.startswith("Concat")][-1] == (1, 6, 5, 4)
+    enlarging = [step for step in copies if step.name == "Resize_s"]
+    assert [program.tensors[step.outputs[0]].row_stride for step in enlarging] == [9]
 
 
 def test_quantised_input_is_read_once_and_never_kept_in_float() -> None:
