@@ -186,7 +186,8 @@ def binary(case: Case) -> Case:
     in_place = operands[case.pick(*alike)] if alike and dtype is result and case.rng.random() < 0.5 else -1
     y = case.arena(result, dims, same_place=in_place)
     limits = {"float_lo": float(case.pick(-math.inf, 0.0)), "float_hi": float(case.pick(math.inf, 6.0))}
-    scales = {"scale_a": float(case.pick(0.5, 0.013, 1.7, 3e7)), "scale_b": float(case.pick(0.5, 0.02, 1.1, 1e30))}  # sums beyond int32 too
+    # with sums beyond int32 too
+    scales = {"scale_a": float(case.pick(0.5, 0.013, 1.7, 3e7)), "scale_b": float(case.pick(0.5, 0.02, 1.1, 1e30))}
     return case.run(
         Op.BINARY, tuple(operands), y, kind=kind, rank=len(dims), dims=tuple(dims[a] for a in order), stride_a=tuple(walks[0]),
         stride_b=tuple(walks[1]), stride_y=tuple(y_walk), **scales, **limits, **case.clamp(),
