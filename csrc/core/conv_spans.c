@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "core/conv_halo.h"
+
 #define BLOCK_BUDGET (128 * 1024) /* bytes of pointers and copies a block: part of L2, for kernels of many taps */
 #define LEAST_ROWS 4
 #define ROW_LIMIT 1024 /* longer rows of taps gain nothing from being one span, and copies at the borders would cost */
@@ -169,6 +171,8 @@ size_t ez_span_pointers(const ez_conv_grid *grid, const ez_span_plan *plan, int3
     return grid->pixel_bytes_x;
   }
   int32_t j = (int32_t)(pixel % p->out_w), row = (int32_t)(pixel / p->out_w);
+  const ez_halo_block block = {.image = row / p->out_h, .i = row % p->out_h, .j = j, .count = count};
+  if (ez_halo_serves(grid, plan, &block)) return ez_halo_pointers(grid, plan, &block, memory);
   int even = j + count <= p->out_w;
   for (int32_t i0 = 0; i0 < count; row++, j = 0) {
     const int32_t n = p->out_w - j < count - i0 ? p->out_w - j : count - i0;
