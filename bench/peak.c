@@ -89,11 +89,13 @@ static double best_rate(void (*run)(void), double operations, double seconds) {
   const double end = now() + seconds;
   clear();
   run();
-  for (double start = now(); start < end; start = now()) {
+  double start;
+  do { /* once at least, however busy the core is */
+    start = now();
     run();
     const double rate = operations * LOOPS / (now() - start);
     if (rate > best) best = rate;
-  }
+  } while (now() < end);
   return best;
 }
 
