@@ -26,5 +26,5 @@ const ez_isa ez_isa_avx2 = {
     .depthwise_f32 = ez_avx2_depthwise_f32,
     .rows = &own_rows,
     .compiled_rows = &ez_rows_avx2,
-    .rates = {.gemm_s8 = 60, .gemm_f32 = 40, .depthwise_s8 = 20, .depthwise_f32 = 10},
+    .rates = {.gemm_s8 = 60, .gemm_f32 = 40, .depthwise_s8 = 17, .depthwise_f32 = 10},
 };

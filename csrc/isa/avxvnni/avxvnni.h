@@ -6,5 +6,6 @@
 #include "isa/isa.h"
 
 void ez_avxvnni_gemm_s8(const ez_gemm_s8_args *args);
+void ez_avxvnni_depthwise_s8(const ez_depthwise_s8_args *args);
 
 #endif
