@@ -66,6 +66,8 @@ static void line_f32(const ez_depthwise_f32_args *d) {
   }
 }
 
-void ez_neon_depthwise_s8(const ez_depthwise_s8_args *d) { ez_depthwise_s8_each_line(d, line_s8); }
+void ez_neon_depthwise_s8(const ez_depthwise_s8_args *d) {
+  if (!ez_neon_slide_s8(d)) ez_depthwise_s8_each_line(d, line_s8);
+}
 
 void ez_neon_depthwise_f32(const ez_depthwise_f32_args *d) { ez_depthwise_f32_each_line(d, line_f32); }

@@ -17,6 +17,8 @@
 void ez_neon_gemm_s8(const ez_gemm_s8_args *args);
 void ez_neon_gemm_f32(const ez_gemm_f32_args *args);
 void ez_neon_depthwise_s8(const ez_depthwise_s8_args *args);
+/* Whether the shape was one that slides (3 x 3, stride 1 or 2, no dilation), and is done. */
+int ez_neon_slide_s8(const ez_depthwise_s8_args *args);
 void ez_neon_depthwise_f32(const ez_depthwise_f32_args *args);
 
 /* Rule 4 of EZ-N1 in vectors. Rounding is monotone and keeps whole numbers, so clamping after it, by narrowing with saturation,
