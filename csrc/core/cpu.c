@@ -4,8 +4,24 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #define CPUID_7_1_EAX_AVXVNNI (1u << 4)
+#define CPUID_7_0_EDX_AMX (1u << 24 | 1u << 25) /* AMX-TILE, AMX-INT8 */
+#define XCR0_TILES (3u << 17)                   /* XTILECFG, XTILEDATA */
+
+/* Linux gives a process the 8 KiB of tiles only when asked, before it first touches them; the threads it starts inherit that. */
+static int tiles_permitted(void) {
+#if defined(__linux__)
+  enum { REQUEST_PERMISSION = 0x1023, XTILEDATA = 18 }; /* arch/x86/include/uapi/asm/prctl.h: ARCH_REQ_XCOMP_PERM */
+  return syscall(SYS_arch_prctl, REQUEST_PERMISSION, XTILEDATA) == 0;
+#else
+  return 0;
+#endif
+}
 
 /* XCR0 tells which registers the operating system saves: bits 1-2 xmm and ymm, 5-7 opmask and zmm. */
 static uint64_t enabled_state(void) {
@@ -26,6 +42,8 @@ static uint32_t ask(void) {
   const uint32_t avx512 = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
   if ((features & EZ_CPU_AVX2) && (state & 0xe6) == 0xe6 && (b & avx512) == avx512 && (c & bit_AVX512VNNI)) features |= EZ_CPU_AVX512VNNI;
   if ((features & EZ_CPU_AVX512VNNI) && (c & bit_AVX512VBMI)) features |= EZ_CPU_AVX512VBMI;
+  const int tiles = (d & CPUID_7_0_EDX_AMX) == CPUID_7_0_EDX_AMX && (state & XCR0_TILES) == XCR0_TILES;
+  if ((features & EZ_CPU_AVX512VNNI) && tiles && tiles_permitted()) features |= EZ_CPU_AMX;
   if ((features & EZ_CPU_AVX2) && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & CPUID_7_1_EAX_AVXVNNI)) features |= EZ_CPU_AVXVNNI;
   return features;
 }

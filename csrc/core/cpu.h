@@ -8,6 +8,7 @@ enum {
   EZ_CPU_AVX2 = 1u << 0,       /* with FMA and the ymm state enabled */
   EZ_CPU_AVX512VNNI = 1u << 1, /* AVX-512 F, BW, VL, DQ and VNNI with the zmm state enabled */
   EZ_CPU_AVXVNNI = 1u << 4,    /* vpdpbusd in VEX encoding */
+  EZ_CPU_AMX = 1u << 5,        /* tiles with int8 products, their state enabled and the process permitted to use it */
   EZ_CPU_NEON = 1u << 2,
   EZ_CPU_DOTPROD = 1u << 3,
   EZ_CPU_I8MM = 1u << 8,

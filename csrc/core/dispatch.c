@@ -11,6 +11,9 @@ extern const ez_isa ez_isa_portable;
 #ifdef EZ_HAVE_AVX2
 extern const ez_isa ez_isa_avx2;
 #endif
+#ifdef EZ_HAVE_AMX
+extern const ez_isa ez_isa_amx;
+#endif
 #ifdef EZ_HAVE_AVXVNNI
 extern const ez_isa ez_isa_avxvnni;
 #endif
@@ -31,6 +34,9 @@ extern const ez_isa ez_isa_dotprod;
 #endif
 
 static const ez_isa *const tables[] = {
+#ifdef EZ_HAVE_AMX
+    &ez_isa_amx,
+#endif
 #ifdef EZ_HAVE_AVX512VBMI
     &ez_isa_avx512vbmi,
 #endif

@@ -5,74 +5,9 @@
  * at 64, 45 % at 16, where the 18 operations that requantise 64 outputs take half (Sapphire Rapids VM, one core, 2026-11-24). */
 #include <string.h>
 
-#include "isa/avx512vnni/avx512vnni.h"
+#include "isa/avx512vnni/requant.h"
 
 #define MAX_ROWS 12
-
-/* What the epilogue needs in every tile. */
-typedef struct requant {
-  __m512 lo, hi;          /* in steps from the zero point, for multipliers that may leave int32 */
-  __m512i shift, low, high; /* steps -> stored byte in 16 bits; the clamp of stored bytes */
-  __m512i order;
-  __mmask64 columns;
-  int clamps; /* lo or hi cut more than a byte does */
-} requant;
-
-EZ_INLINE requant requant_of(const ez_gemm_s8_args *g, const int P) {
-  const int width = P >= 3 ? 64 : 16 * P;
-  return (requant){
-      .lo = _mm512_set1_ps((float)(g->lo - g->zero_point)),
-      .hi = _mm512_set1_ps((float)(g->hi - g->zero_point)),
-      .shift = _mm512_set1_epi16((int16_t)(g->zero_point + 128)),
-      .low = _mm512_set1_epi8((char)(g->lo ^ 0x80)),
-      .high = _mm512_set1_epi8((char)(g->hi ^ 0x80)),
-      .order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
-      .columns = g->columns >= width ? ~0ull >> (64 - width) : (1ull << g->columns) - 1,
-      .clamps = g->lo > -128 || g->hi < 127,
-  };
-}
-
-/* `rows` rows of `P` panels that stand in one register, 16 bytes each, in order. */
-EZ_INLINE void store_rows(uint8_t *y, size_t stride, __mmask64 columns, __m512i bytes, const int rows, const int P) {
-  if (P >= 3) {
-    _mm512_mask_storeu_epi8(y, columns, bytes);
-  } else if (P == 2) {
-    _mm256_mask_storeu_epi8(y, (__mmask32)columns, _mm512_castsi512_si256(bytes));
-    if (rows > 1) _mm256_mask_storeu_epi8(y + stride, (__mmask32)columns, _mm512_extracti64x4_epi64(bytes, 1));
-  } else {
-    const __mmask16 mask = (__mmask16)columns;
-    _mm_mask_storeu_epi8(y, mask, _mm512_castsi512_si128(bytes));
-    if (rows > 1) _mm_mask_storeu_epi8(y + stride, mask, _mm512_extracti32x4_epi32(bytes, 1));
-    if (rows > 2) _mm_mask_storeu_epi8(y + 2 * stride, mask, _mm512_extracti32x4_epi32(bytes, 2));
-    if (rows > 3) _mm_mask_storeu_epi8(y + 3 * stride, mask, _mm512_extracti32x4_epi32(bytes, 3));
-  }
-}
-
-/* Four registers of sums at a time (a row of 4 panels, two of 2, four of 1): after two rounds of packs, dword 4 l + i holds columns
- * 4 l .. 4 l + 3 of register i. The packs saturate where the clamp would; only what int32 cannot hold must be clamped before. */
-EZ_INLINE void store_tile(const ez_gemm_s8_args *g, const requant *q, uint8_t *y, const int R, const int P, __m512i acc[MAX_ROWS][4]) {
-  const int together = 4 / P;
-  const int clamp_first = !g->small_mult;
-#pragma GCC unroll 12
-  for (int r = 0; r < R; r += together) {
-    __m512i steps[4];
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-      if (r + i / P >= R || i >= together * P) {
-        steps[i] = steps[0]; /* not stored */
-        continue;
-      }
-      __m512 t = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r + i / P][i % P]), _mm512_loadu_ps(g->mult + 16 * (i % P)));
-      if (__builtin_expect(clamp_first, 0)) t = _mm512_min_ps(_mm512_max_ps(t, q->lo), q->hi);
-      steps[i] = _mm512_cvtps_epi32(t);
-    }
-    const __m512i words01 = _mm512_adds_epi16(_mm512_packs_epi32(steps[0], steps[1]), q->shift);
-    const __m512i words23 = _mm512_adds_epi16(_mm512_packs_epi32(steps[2], steps[3]), q->shift);
-    __m512i bytes = _mm512_packus_epi16(words01, words23);
-    if (__builtin_expect(q->clamps, 0)) bytes = _mm512_min_epu8(_mm512_max_epu8(bytes, q->low), q->high);
-    store_rows(y + (size_t)r * g->y_stride, g->y_stride, q->columns, _mm512_permutexvar_epi32(q->order, bytes), R - r, P);
-  }
-}
 
 /* Sums of R rows and P panels; `rows` points at the pointers of the first tap. */
 EZ_INLINE void multiply(const ez_gemm_s8_args *g, const uint8_t *const *rows, const int R, const int P, __m512i acc[MAX_ROWS][4]) {
@@ -107,13 +42,13 @@ EZ_INLINE void multiply(const ez_gemm_s8_args *g, const uint8_t *const *rows, co
 
 /* Tiles of R rows, from row0 on, `tiles` of them. */
 EZ_INLINE void tiles_of(const ez_gemm_s8_args *g, int32_t row0, int32_t tiles, const int R, const int P) {
-  const requant q = requant_of(g, P);
+  const ez_requant_zmm q = ez_requant_zmm_of(g, P);
   const uint8_t *const *a = g->a + row0;
   uint8_t *y = g->y + (size_t)row0 * g->y_stride;
   for (int32_t i = 0; i < tiles; i++, a += R, y += (size_t)R * g->y_stride) {
     __m512i acc[MAX_ROWS][4];
     multiply(g, a, R, P, acc);
-    store_tile(g, &q, y, R, P, acc);
+    ez_store_tile(g, &q, y, R, P, acc);
   }
 }
 

@@ -186,7 +186,7 @@ static void draw_product_s8(product *p, int depthwise, int32_t layout) {
 
 static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
   static const int32_t rows[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 24, 25, 31, 96}, taps[] = {1, 1, 2, 3, 9};
-  static const int32_t columns[] = {1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64};
+  static const int32_t columns[] = {1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 96, 113, 128};
   static const int32_t channels[] = {1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 20, 31, 32, 33, 63, 64, 65, 127, 130};
   product p = {.mode = mode, .rows = PICK(rows), .taps = PICK(taps), .columns = PICK(columns), .channels = PICK(channels)};
   if (p.columns > 16 * isa->gemm_s8_panels) p.columns = 16 * isa->gemm_s8_panels;
