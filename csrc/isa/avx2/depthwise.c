@@ -1,4 +1,4 @@
-/* Depthwise: int8 in words (vpmaddubsw would saturate), float32 plainly. */
+/* int8 depthwise in words: vpmaddubsw would saturate. */
 #include "isa/avx2/avx2.h"
 
 #define EZ_T 2
@@ -14,25 +14,3 @@ static inline __m256i words_of(__m256i dwords) {
 }
 
 #include "isa/avx2/depthwise_columns.inc"
-
-static void line_f32(const ez_depthwise_f32_args *d) {
-  const float *taps[EZ_DEPTHWISE_MOST_TAPS];
-  const int32_t n = d->kernel_h * d->kernel_w;
-  if (n > EZ_DEPTHWISE_MOST_TAPS) {
-    ez_portable_depthwise_f32(d);
-    return;
-  }
-  const __m256 lo = _mm256_set1_ps(d->lo), hi = _mm256_set1_ps(d->hi);
-  for (int32_t p = 0; p < d->pixels; p++) {
-    ez_depthwise_f32_taps(d, p, taps);
-    for (int32_t c = 0; c < d->channels; c += 8) {
-      const float *w = d->w + (size_t)(c / 16) * 16 * (size_t)n + c % 16;
-      __m256 acc = _mm256_setzero_ps();
-      for (int32_t t = 0; t < n; t++) acc = _mm256_fmadd_ps(_mm256_loadu_ps(taps[t] + c), _mm256_loadu_ps(w + 16 * t), acc);
-      const __m256 y = _mm256_min_ps(_mm256_max_ps(_mm256_add_ps(acc, _mm256_loadu_ps(d->bias + c)), lo), hi);
-      ez_store_floats(d->y + (size_t)p * d->y_stride + c, y, d->channels - c);
-    }
-  }
-}
-
-void ez_avx2_depthwise_f32(const ez_depthwise_f32_args *d) { ez_depthwise_f32_each_line(d, line_f32); }
