@@ -110,6 +110,18 @@ static void give(ez_worker *worker, unsigned state) {
   if (atomic_exchange_explicit(&worker->state, state, memory_order_acq_rel) == ASLEEP) ez_futex_wake(&worker->state);
 }
 
+/* Kernels keep tiles on the stack, up to 80 KiB; musl's threads have 128 KiB unless told otherwise. */
+#define STACK_BYTES (1024 * 1024)
+
+static int start(ez_worker *worker) {
+  pthread_attr_t attributes;
+  if (pthread_attr_init(&attributes)) return -1;
+  int failed = pthread_attr_setstacksize(&attributes, STACK_BYTES);
+  if (!failed) failed = pthread_create(&worker->handle, &attributes, work, worker);
+  pthread_attr_destroy(&attributes);
+  return failed;
+}
+
 ez_pool *ez_pool_create(int32_t threads, int32_t spin_us, const ez_affinity *affinity) {
   if (threads < 1 || threads > EZ_MAX_THREADS || spin_us < 0) return NULL;
   ez_pool *pool = aligned_alloc(64, sizeof *pool);
@@ -123,7 +135,7 @@ ez_pool *ez_pool_create(int32_t threads, int32_t spin_us, const ez_affinity *aff
     worker->pool = pool;
     worker->index = i;
     if (i == 0) continue;
-    if (pthread_create(&worker->handle, NULL, work, worker)) {
+    if (start(worker)) {
       ez_pool_destroy(pool);
       return NULL;
     }
