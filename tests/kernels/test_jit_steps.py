@@ -51,7 +51,7 @@ def test_step_equals_reference(layout: Layout, act_sign: int, op: Op, quantised:
 def test_a_changed_weight_is_seen() -> None:
     rng = np.random.default_rng(3)
     seen = 0
-    for _ in range(10):
+    for _ in range(30):
         program = conv_program(rng, Op.CONV, Layout.K4N16, 0x80, True)
         arena = random_arena(rng, program)
         want = by_reference(program, arena)
@@ -59,7 +59,7 @@ def test_a_changed_weight_is_seen() -> None:
         damaged[program.tensors[program.steps[0].inputs[2]].offset + 1] ^= 0x40  # 16384 steps of the first sum
         program.weights = bytes(damaged)
         seen += not np.array_equal(by_numba(program, arena, 1), want)
-    assert seen >= 5  # a clamp may hide it in some
+    assert seen >= 10  # a clamp may hide it in some
 
 
 @pytest.mark.parametrize("lanes", [width for width in WIDTHS if width])
