@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -56,16 +57,8 @@ def depthwise(weights: Array, bias: Array) -> VnniDepthwise | PlainDepthwise:
     return VnniDepthwise(weights, bias) if jit_vnni.lanes() else PlainDepthwise(weights, bias)
 
 
+@cache
 def _vnni_depthwise_loop(width: int) -> Any:
-    if width not in _VNNI_DEPTHWISE_LOOPS:
-        _VNNI_DEPTHWISE_LOOPS[width] = _make_vnni_depthwise_loop(width)
-    return _VNNI_DEPTHWISE_LOOPS[width]
-
-
-_VNNI_DEPTHWISE_LOOPS: dict[int, Any] = {}
-
-
-def _make_vnni_depthwise_loop(width: int) -> Any:
     tile = jit_vnni.depthwise_tile(width)
 
     @njit(nogil=True)  # type: ignore[untyped-decorator]

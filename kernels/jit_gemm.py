@@ -6,6 +6,7 @@ fma chain in ascending k (rule 9). Everything releases the GIL.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -58,16 +59,8 @@ def product(weights: Array, bias: Array) -> VnniProduct | PlainProduct:
     return VnniProduct(weights, bias) if jit_vnni.lanes() else PlainProduct(weights, bias)
 
 
+@cache
 def _vnni_loop(width: int) -> Any:
-    if width not in _VNNI_LOOPS:
-        _VNNI_LOOPS[width] = _make_vnni_loop(width)
-    return _VNNI_LOOPS[width]
-
-
-_VNNI_LOOPS: dict[int, Any] = {}
-
-
-def _make_vnni_loop(width: int) -> Any:
     vectors = 4 if width == 16 else 2  # 24 sums of 32 registers, 12 of 16
     block, line = jit_vnni.product_tile(width, TILE_ROWS, vectors), jit_vnni.product_tile(width, 1, vectors)
     narrow, dot = jit_vnni.product_tile(width, TILE_ROWS, 1), jit_vnni.product_tile(width, 1, 1)

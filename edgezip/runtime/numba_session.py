@@ -17,7 +17,7 @@ from edgezip.kernels.jit_finish import Clamp, Sum, add_residual, finish, finish_
 from edgezip.kernels.jit_gemm import product, product_f32
 from edgezip.kernels.jit_grid import Geometry, Target, gather
 from edgezip.kernels.jit_pool import max_pool, sum_pool
-from edgezip.program import DType, Op, Place, Pool, Program, Step, read
+from edgezip.program import OVERREAD, DType, Op, Place, Pool, Program, Step, read
 from edgezip.runtime import reference
 from edgezip.runtime.bounds import check_convolution
 from edgezip.runtime.reference import ReferenceSession
@@ -27,7 +27,6 @@ Array = np.ndarray[Any, Any]
 Block = Callable[[int, int], None]
 BLOCK_BYTES = 1 << 18  # gathered bytes of a block: half of a second-level cache
 NO_TABLE = np.zeros(0, np.uint8)
-OVERREAD = 64
 
 
 class NumbaSession(ReferenceSession):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,6 @@ class Subgraph:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     where: str
-    notes: list[str] = field(default_factory=list)
 
 
 def read(path: str | Path) -> Subgraph:
