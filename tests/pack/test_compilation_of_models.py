@@ -23,6 +23,7 @@ from pack_graphs import (
 import edgezip
 from edgezip import graph, pack
 from edgezip.errors import NumericsError, TargetError, UnsupportedModelError
+from edgezip.frontends import onnx as frontend
 from edgezip.pack.weights import ACCUMULATOR_LIMIT, reach
 from edgezip.program import Layout, Op, Place, read
 from edgezip.runtime.session import Session
@@ -246,3 +247,26 @@ def test_bias_that_fills_32_bits_gets_a_coarser_scale() -> None:
 def test_sum_that_may_overflow_is_refused_with_the_name_of_its_node() -> None:
     with pytest.raises(NumericsError, match="Gemm_y"):
         pack.compile(_one_weight(ACCUMULATOR_LIMIT - 10, inner=6000))
+
+
+def test_integers_moved_before_they_are_dequantised_are_refused_by_name() -> None:
+    def scalar(name: str, value: Any) -> onnx.TensorProto:
+        return onnx.numpy_helper.from_array(np.asarray(value), name)
+
+    quantisation = {"s": np.float32(0.1), "z": np.uint8(7), "zw": np.int8(0), "zy": np.uint8(9)}
+    held = [scalar(name, value) for name, value in quantisation.items()] + [scalar("w", np.ones((2, 3, 1, 1), np.int8))]
+    made = [
+        onnx.helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
+        onnx.helper.make_node("DequantizeLinear", ["t", "s", "z"], ["f"]),
+        onnx.helper.make_node("DequantizeLinear", ["w", "s", "zw"], ["wf"]),
+        onnx.helper.make_node("Conv", ["f", "wf"], ["c"], name="moved"),
+        onnx.helper.make_node("QuantizeLinear", ["c", "s", "zy"], ["q"]),
+        onnx.helper.make_node("DequantizeLinear", ["q", "s", "zy"], ["y"]),
+    ]
+    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, (1, 4, 5, 3))
+    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, (1, 2, 4, 5))
+    proto = onnx.helper.make_model(
+        onnx.helper.make_graph(made, "g", [x], [y], held), opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=10
+    )
+    with pytest.raises(UnsupportedModelError, match="made by Transpose and not by a QuantizeLinear"):
+        pack.compile(frontend.load(proto.SerializeToString()), load_target("host"))

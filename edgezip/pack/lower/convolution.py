@@ -118,7 +118,10 @@ def conv_float(context: Context, node: Node) -> None:
 
 def _int8(context: Context, value: Value | None) -> Ref:
     ref = context.int8(_required(value))
-    assert ref is not None
+    if ref is None:
+        raise Unsupported(
+            "reads integers that were moved before they were dequantised: move the Transpose behind DequantizeLinear"
+        )
     return ref
 
 
