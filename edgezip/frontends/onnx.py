@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING
 
 from edgezip import graph
 from edgezip.errors import InvalidModelError
-from edgezip.frontends import attributes, dimensions, external, fold, functions, parse, rewrite, simplify, structure, transposes
+from edgezip.frontends import (
+    attributes,
+    dimensions,
+    external,
+    fold,
+    functions,
+    parse,
+    patterns,
+    rewrite,
+    simplify,
+    structure,
+    transposes,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -86,6 +98,7 @@ def _simplified(proto: onnx.ModelProto, where: str, given: dict[str, tuple[int, 
     rewrite.run(model)
     transposes.sink(model)
     simplify.run(model)
+    patterns.run(model)
     dimensions.check_sizes(model, where)
     _run_checker(graph.to_proto(model), where)
     return model
