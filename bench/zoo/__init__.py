@@ -9,9 +9,9 @@ from importlib import import_module
 from bench.zoo.task import Task
 
 # One module each; it exports TASK. Loaded on demand: some need Pillow.
-TASKS = ("demo", "efflite0", "squeezenet", "ocr_det", "lenet300_fashion", "lenet5_fashion")
-# Random weights: no metric, no download.
-LATENCY_TASKS = ("mobilenet_v1", "mobilenet_v1_025", "mobilenet_v2", "resnet18", "yolo_nano", "ds_cnn")
+TASKS = ("demo", "efflite0", "squeezenet", "ocr_det", "ocr_rec", "vad", "minilm", "magika", "lenet300_fashion", "lenet5_fashion")
+# Only timed: random weights, without metric or download, and one frame of vad.
+LATENCY_TASKS = ("mobilenet_v1", "mobilenet_v1_025", "mobilenet_v2", "resnet18", "yolo_nano", "ds_cnn", "vad_frame")
 
 
 def load_task(name: str) -> Task:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,6 +52,13 @@ def members(package: Package, wanted: Callable[[str], bool], label: str, work: P
     if not found:
         raise MissingFileError("no such file in the package", where=archive.name, expected=label)
     return found
+
+
+def contents(package: Package, wanted: Callable[[str], bool], work: Path) -> Iterator[tuple[str, bytes]]:
+    """Archive path and bytes of every file of a Python package whose path is ``wanted``, by path; nothing is unpacked."""
+    for name, read in sorted(_entries(archive_of(package, work)), key=lambda entry: entry[0]):
+        if wanted(name):
+            yield name, read()
 
 
 def archive_of(package: Package, work: Path) -> Path:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image
 
-from bench.zoo import fetch
+from bench.zoo import fetch, rendered, skimage
+from bench.zoo.rendered import MARGIN_X, MARGIN_Y
 from bench.zoo.task import Feed, Run, Score
 
 PACKAGE = fetch.Package(
@@ -27,17 +28,9 @@ PACKAGE = fetch.Package(
     "rapidocr_onnxruntime-1.4.4-py3-none-any.whl",
     "971d7d5f223a7a808662229df1ef69893809d8457d834e6373d3854bc1782cbf",
 )
-PHOTOS = fetch.Package(
-    "pip",
-    "scikit-image",
-    "0.26.0",
-    "scikit_image-0.26.0-cp311-cp311-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl",
-    "74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af",
-    ("--only-binary=:all:", "--python-version=3.11", "--platform=manylinux_2_24_x86_64", "--platform=manylinux_2_28_x86_64"),
-)
 PHOTO_NAMES = ("coffee.png", "chelsea.png", "astronaut.png", "rocket.jpg")
 WIDTH, HEIGHT = 640, 480
-MARGIN_X, MARGIN_Y = 12, 8  # of a drawn line around its letters
+LETTERS = (18, 34)  # pixels
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 OUTSIDE, TEXT, RING = 0, 1, 2
@@ -82,13 +75,13 @@ TASK = OcrDetector()
 def _pages(work: Path, seed: int, count: int) -> Iterator[tuple[Feed, NDArray[np.uint8]]]:
     random = np.random.default_rng(seed)
     words = _words()
-    photos = [fetch.member(PHOTOS, f"skimage/data/{name}", work) for name in PHOTO_NAMES]
+    photos = [skimage.picture(name, work) for name in PHOTO_NAMES]
     for number in range(count):
         page = Image.open(photos[number % len(photos)]).convert("RGB").resize((WIDTH, HEIGHT))
         truth = np.full((HEIGHT, WIDTH), OUTSIDE, np.uint8)
         for _ in range(int(random.integers(4, 9))):
             start, length = int(random.integers(len(words) - 6)), int(random.integers(2, 7))
-            _place(page, truth, _line(" ".join(words[start : start + length]), random), random)
+            _place(page, truth, rendered.line(" ".join(words[start : start + length]), random, LETTERS), random)
         pixels = (np.asarray(page, np.float32)[..., ::-1] / 255 - MEAN) / DEVIATION
         yield {"x": np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32)}, truth
 
@@ -106,20 +99,6 @@ def _place(page: Image.Image, truth: NDArray[np.uint8], line: Image.Image, rando
     height, width = line.height - 2 * MARGIN_Y, line.width - 2 * MARGIN_X
     shrink = int(height * width * (1 - 0.4**2) / (2 * (height + width))) + 1
     place[MARGIN_Y + shrink : -MARGIN_Y - shrink, MARGIN_X + shrink : -MARGIN_X - shrink] = TEXT
-
-
-def _line(text: str, random: np.random.Generator) -> Image.Image:
-    """Dark letters on a light ground, a little rotated, blurred and noisy."""
-    size = int(random.integers(18, 34))
-    font = ImageFont.load_default(size)
-    left, top, right, bottom = (int(v) for v in font.getbbox(text))
-    ground, ink = (tuple(int(v) for v in random.integers(low, high, 3)) for low, high in ((190, 256), (0, 90)))
-    line = Image.new("RGB", (right - left + 2 * MARGIN_X, bottom - top + 2 * MARGIN_Y), ground)
-    ImageDraw.Draw(line).text((MARGIN_X - left, MARGIN_Y - top), text, fill=ink, font=font)
-    line = line.rotate(float(random.uniform(-1.2, 1.2)), Image.Resampling.BICUBIC, fillcolor=ground)
-    line = line.filter(ImageFilter.GaussianBlur(float(random.uniform(0.4, 1.8))))
-    noise = random.normal(0, random.uniform(4, 22), (line.height, line.width, 1))
-    return Image.fromarray(np.clip(np.asarray(line, np.float32) + noise, 0, 255).astype(np.uint8))
 
 
 def _words() -> list[str]:

@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 
 class GraphWriter:
-    """Collects nodes of one float32 graph; every method returns the name of the value it appended."""
+    """Collects nodes of one graph; every method returns the name of the value it appended."""
 
     def __init__(self, name: str, opset: int = 17) -> None:
         self.name = name
@@ -69,9 +69,20 @@ class GraphWriter:
         ]
         return self.op("Gemm", name, inputs, output, transB=1)
 
-    def save(self, path: Path, inputs: dict[str, Sequence[int | str]], outputs: dict[str, Sequence[int | str]]) -> Path:
-        """Infers shapes, checks and writes the model; a shape entry that is a string is a dynamic axis."""
-        graph = helper.make_graph(self._nodes, self.name, _infos(inputs), _infos(outputs), list(self._constants.values()))
+    def save(
+        self,
+        path: Path,
+        inputs: dict[str, Sequence[int | str]],
+        outputs: dict[str, Sequence[int | str]],
+        integers: Sequence[str] = (),
+    ) -> Path:
+        """Infers shapes, checks and writes the model; a shape entry that is a string is a dynamic axis.
+
+        Inputs are float32, those in ``integers`` int64.
+        """
+        graph = helper.make_graph(
+            self._nodes, self.name, _infos(inputs, integers), _infos(outputs), list(self._constants.values())
+        )
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8, producer_name="edgezip-zoo"
         )
@@ -90,5 +101,6 @@ def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int, int, int]:
     return (total // 2, total // 2, total - total // 2, total - total // 2)
 
 
-def _infos(shapes: dict[str, Sequence[int | str]]) -> list[onnx.ValueInfoProto]:
-    return [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name, shape in shapes.items()]
+def _infos(shapes: dict[str, Sequence[int | str]], integers: Sequence[str] = ()) -> list[onnx.ValueInfoProto]:
+    kinds = {name: TensorProto.INT64 if name in integers else TensorProto.FLOAT for name in shapes}
+    return [helper.make_tensor_value_info(name, kinds[name], list(shape)) for name, shape in shapes.items()]

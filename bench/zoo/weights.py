@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
@@ -84,4 +85,18 @@ def read_pickled_arrays(path: Path) -> dict[str, list[Array]]:
     """A pickled dictionary of lists of NumPy arrays."""
     with path.open("rb") as stream:
         found: dict[str, list[Array]] = _NumpyUnpickler(stream, encoding="bytes").load()
+    return found
+
+
+def read_safetensors(path: Path) -> dict[str, Array]:
+    """Every tensor of a safetensors file by name: a length, a JSON table of places, then the numbers."""
+    kinds = {"F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4"}
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    table = json.loads(data[8:start])
+    table.pop("__metadata__", None)
+    found = {}
+    for name, entry in table.items():
+        first, last = entry["data_offsets"]
+        found[name] = np.frombuffer(data[start + first : start + last], kinds[entry["dtype"]]).reshape(entry["shape"])
     return found

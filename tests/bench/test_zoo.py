@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+import math
 import pickle
 import tarfile
 import zipfile
@@ -14,8 +16,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
-from bench.zoo import LATENCY_TASKS, TASKS, fetch, fidelity, load_task, train_lenet, weights
+from bench.zoo import LATENCY_TASKS, TASKS, encoder, fetch, fidelity, load_task, minilm, ocr_rec, train_lenet, vad, weights
 from bench.zoo.onnx_writer import same_pads
 from bench.zoo.task import score_top1
 from edgezip.errors import InvalidModelError, MissingFileError, UsageError
@@ -188,3 +191,90 @@ def test_every_task_loads_and_bears_its_name(name: str) -> None:
 def test_unknown_task_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match="efflite0"):
         load_task("mobilenet")
+
+
+def test_ctc_reads_repeats_once_and_blanks_as_borders() -> None:
+    classes = np.eye(3)[[1, 1, 0, 1, 2, 2, 0]]
+    assert ocr_rec.read(classes, ["", "a", "b"]) == "aab"
+
+
+@pytest.mark.parametrize(("a", "b", "distance"), [("", "abc", 3), ("kitten", "sitting", 3), ("ab", "ab", 0), ("ba", "ab", 2)])
+def test_edit_distance(a: str, b: str, distance: int) -> None:
+    assert ocr_rec.edit_distance(a, b) == ocr_rec.edit_distance(b, a) == distance
+
+
+def test_a_line_fills_its_input_from_the_left_and_leaves_grey() -> None:
+    held = ocr_rec.as_input(Image.new("RGB", (100, 48), (255, 0, 0)))
+    assert held.shape == (3, 48, 320)
+    assert (held[2, :, :100] == 1).all()  # red is last
+    assert (held[:2, :, :100] == -1).all()
+    assert not held[:, :, 100:].any()
+
+
+def test_area_under_the_curve_counts_ties_half() -> None:
+    assert vad.area_under_curve(np.array([0.1, 0.2, 0.9]), np.array([0, 0, 1])) == 1
+    assert vad.area_under_curve(np.array([0.5, 0.5]), np.array([0, 1])) == 0.5
+    assert vad.area_under_curve(np.array([0.9, 0.1]), np.array([0, 1])) == 0
+
+
+def test_words_are_split_into_the_longest_pieces(tmp_path: Path) -> None:
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\nun\n##hap\n##happy\n##py\n!\n")
+    feed = minilm.WordPiece(vocabulary).feed("Únhappy! what")
+    assert feed["input_ids"][0, :7].tolist() == [2, 4, 6, 8, 1, 3, 0]
+    assert feed["attention_mask"].sum() == 6
+    assert {array.shape for array in feed.values()} == {(1, 128)}
+
+
+def test_safetensors_are_read_by_their_table_of_places(tmp_path: Path) -> None:
+    table = {
+        "__metadata__": {"format": "pt"},
+        "b": {"dtype": "I64", "shape": [1], "data_offsets": [8, 16]},
+        "a": {"dtype": "F32", "shape": [2, 1], "data_offsets": [0, 8]},
+    }
+    head = json.dumps(table).encode()
+    numbers = np.array([1.5, -2], "<f4").tobytes() + np.array([7], "<i8").tobytes()
+    (tmp_path / "m.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + numbers)
+    found = weights.read_safetensors(tmp_path / "m.safetensors")
+    assert (found["a"].tolist(), found["b"].tolist()) == ([[1.5], [-2.0]], [7])
+
+
+def test_the_encoder_equals_its_formula(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    width, heads, tokens = 8, 2, 5
+    state = {"embeddings.word_embeddings.weight": random.normal(size=(11, width))}
+    state["embeddings.position_embeddings.weight"] = random.normal(size=(tokens + 1, width))
+    state["embeddings.token_type_embeddings.weight"] = random.normal(size=(2, width))
+    shapes = dict.fromkeys(("attention.self.query", "attention.self.key", "attention.self.value"), (width, width))
+    shapes |= {"attention.output.dense": (width, width), "intermediate.dense": (12, width), "output.dense": (width, 12)}
+    for name, shape in shapes.items():
+        state[f"encoder.layer.0.{name}.weight"] = random.normal(size=shape)
+        state[f"encoder.layer.0.{name}.bias"] = random.normal(size=shape[0])
+    for name in ("embeddings", "encoder.layer.0.attention.output", "encoder.layer.0.output"):
+        state[f"{name}.LayerNorm.weight"], state[f"{name}.LayerNorm.bias"] = random.normal(size=(2, width))
+    state = {name: array.astype(np.float32) for name, array in state.items()}
+    path = encoder.write(state, heads, tmp_path / "encoder.onnx")
+    ids, mask = np.array([[3, 10, 4, 1, 0]]), np.array([[1, 1, 1, 1, 0]])
+    got = OnnxSession(path).run({"input_ids": ids, "attention_mask": mask})["embedding"]
+
+    def linear(name: str, x: Any) -> Any:
+        return x @ state[f"{name}.weight"].T.astype(float) + state[f"{name}.bias"]
+
+    def norm(name: str, x: Any) -> Any:
+        centred = x - x.mean(1, keepdims=True)
+        return centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-12) * state[f"{name}.weight"] + state[f"{name}.bias"]
+
+    x = state["embeddings.word_embeddings.weight"][ids[0]] + state["embeddings.position_embeddings.weight"][:tokens]
+    x = norm("embeddings.LayerNorm", x + state["embeddings.token_type_embeddings.weight"][0])
+    layer = "encoder.layer.0"
+    q, k, v = (linear(f"{layer}.attention.self.{part}", x).reshape(tokens, heads, -1) for part in ("query", "key", "value"))
+    scores = np.einsum("ihd,jhd->hij", q, k) / np.sqrt(width // heads)
+    chances = np.exp(scores) * mask[0]
+    chances /= chances.sum(-1, keepdims=True)
+    mixed = np.einsum("hij,jhd->ihd", chances, v).reshape(tokens, width)
+    x = norm(f"{layer}.attention.output.LayerNorm", linear(f"{layer}.attention.output.dense", mixed) + x)
+    y = linear(f"{layer}.intermediate.dense", x)
+    y = y / 2 * (1 + np.vectorize(math.erf)(y / math.sqrt(2)))
+    x = norm(f"{layer}.output.LayerNorm", linear(f"{layer}.output.dense", y) + x)
+    mean = (x * mask[0][:, None]).sum(0) / mask.sum()
+    assert np.abs(got[0] - mean / np.linalg.norm(mean)).max() < 1e-5  # float32 against float64, values below 1
