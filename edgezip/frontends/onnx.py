@@ -17,6 +17,7 @@ from edgezip.frontends import (
     dimensions,
     external,
     fold,
+    frozen,
     functions,
     parse,
     patterns,
@@ -39,6 +40,7 @@ def load(
     path: str | Path | bytes,
     *,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    constants: Mapping[str, graph.Array] | None = None,
     batch: int = 1,
     fold_limit_bytes: int = fold.LIMIT_BYTES,
     where: str | None = None,
@@ -46,13 +48,15 @@ def load(
     """The checked and simplified model of an ONNX file (or of its bytes, then without external data).
 
     A dynamic first dimension of an input becomes ``batch``; ``shapes`` (``{input name: dimensions}``) fixes all others. Every
-    value of the result has a static shape and a dtype. No constant larger than ``fold_limit_bytes`` is computed. ``where`` names
+    value of the result has a static shape and a dtype. ``constants`` (``{input name: array}``) fixes inputs to a value: they are
+    no inputs any more. No constant larger than ``fold_limit_bytes`` is computed. ``where`` names
     the model in messages when it is given as bytes. Raises
     MissingFileError, InvalidModelError (malformed or hostile), UnsupportedModelError, ShapeError, UsageError.
     """
     where = where or ("model" if isinstance(path, bytes) else str(path))
     proto = parse.read(path, where)
     structure.check(proto, where)
+    frozen.freeze(proto, constants or {}, where)
     functions.check(proto, where)
     external.load(proto, None if isinstance(path, bytes) else Path(path), where)
     structure.check_operators(proto, where)

@@ -174,7 +174,13 @@ RESIZES: dict[str, Build] = {
     },
     **{
         f"nearest_{mode}_{rule}": resize("nearest", (1, 1, 1.7, 2), coordinate_transformation_mode=mode, nearest_mode=rule)
-        for mode in ("half_pixel", "asymmetric", "align_corners")
+        for mode in ("half_pixel", "asymmetric")
+        for rule in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+    },
+    **{
+        f"nearest_align_corners_{rule}": resize(
+            "nearest", (1, 1, 1.5, 2), coordinate_transformation_mode="align_corners", nearest_mode=rule
+        )
         for rule in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
     },
     "linear_shrinking": resize("linear", (1, 1, 0.5, 0.6)),

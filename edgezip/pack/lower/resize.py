@@ -69,8 +69,17 @@ def _scales(node: Node, x: tuple[int, ...], y: tuple[int, ...]) -> list[float]:
     if int(graph.attribute(node, "antialias", 0)):
         raise Unsupported("has antialias")
     if held is not None and held.size == len(x):
+        _check_whole(node, x, held)
         return [float(v) for v in held]
     return [o / i for o, i in zip(y, x, strict=True)]
+
+
+def _check_whole(node: Node, x: tuple[int, ...], scales: Array) -> None:
+    """align_corners needs the output's size; where scale times size is not whole, ONNX and ONNX Runtime disagree on it."""
+    sizes = np.asarray(x) * scales.astype(np.float64)
+    aligned = graph.attribute(node, "coordinate_transformation_mode", "half_pixel") == "align_corners"
+    if aligned and not np.allclose(sizes, np.rint(sizes), rtol=0, atol=1e-3):
+        raise Unsupported("has align_corners and scales that give no whole size: export it with sizes instead")
 
 
 def _value(value: Value | None) -> Value:
