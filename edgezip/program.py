@@ -84,6 +84,7 @@ class Op(IntEnum):
     PRELU = 12
     WHERE = 13
     MATMUL = 14
+    NORM = 15
 
 
 class Binary(IntEnum):
@@ -127,6 +128,7 @@ class Unary(IntEnum):
     SOFTPLUS = 18
     NOT = 19
     LOG = 20
+    GELU_TANH = 21
 
 
 class Pool(IntEnum):
@@ -143,6 +145,13 @@ class Reduce(IntEnum):
     SUM = 2
     MAX = 3
     MIN = 4
+
+
+class Norm(IntEnum):
+    """Kinds of EZ_OP_NORM."""
+
+    LAYER = 1
+    RMS = 2
 
 
 class Convert(IntEnum):
@@ -217,6 +226,7 @@ PARAMS: dict[Op, np.dtype[Any]] = {
     Op.PRELU: _struct("i channels lo hi"),
     Op.WHERE: _struct("i rank; v dims stride_c stride_a stride_b stride_y"),
     Op.MATMUL: _struct("i batch M N K transpose_b batch_stride_a batch_stride_b batch_stride_y; f scale; i lo hi"),
+    Op.NORM: _struct("i kind results; f epsilon"),
 }
 
 

@@ -79,6 +79,11 @@ def gelu(x: Array) -> Array:
     return (F32(0.5) * x) * (F32(1.0) + erf(x * F32(0.707106781)))
 
 
+def gelu_tanh(x: Array) -> Array:
+    """The tanh form, as ``x * sigmoid(2 u)``: absolute error below 3e-7 times abs(x)."""
+    return x * sigmoid(x * (F32(1.59576912) + F32(0.0713548163) * (x * x)))
+
+
 def log(x: Array) -> Array:
     """0 gives -inf, negative and NaN give NaN."""
     tiny = x < F32(1.17549435e-38)
@@ -118,6 +123,7 @@ FUNCTIONS: dict[str, Callable[[Array, float, float], Array]] = {
     "EXP": lambda x, a, b: exp(x),
     "ERF": lambda x, a, b: erf(x),
     "GELU": lambda x, a, b: gelu(x),
+    "GELU_TANH": lambda x, a, b: gelu_tanh(x),
     "SILU": lambda x, a, b: x * sigmoid(x),
     "HARD_SIGMOID": lambda x, a, b: _clamp(F32(a) * x + F32(b), 0.0, 1.0),
     "HARD_SWISH": lambda x, a, b: x * _clamp(x * F32(0.166666667) + F32(0.5), 0.0, 1.0),

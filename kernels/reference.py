@@ -230,6 +230,17 @@ def sum_ascending(x: Array, axis: int) -> Array:
     return total
 
 
+def normalize(x: Array, scale: Array, bias: Array | None, epsilon: float, centres: bool) -> Array:
+    """Layer normalisation of the last axis, or RMS normalisation (``centres`` False); no FMA (ez_norm_params)."""
+    count = F32(x.shape[-1])
+    with np.errstate(all="ignore"):
+        mean = sum_in_tree(x) / count if centres else np.zeros(x.shape[:-1], F32)
+        d = x - mean[..., None]
+        factor = F32(1.0) / np.sqrt(sum_in_tree(d * d) / count + F32(epsilon))
+        y = (d * factor[..., None]) * scale
+        return np.asarray(y if bias is None else y + bias, F32)
+
+
 def softmax_f32(x: Array) -> Array:
     """Softmax of the last axis: ``exp(x - max)``, its sum in the tree, one division each."""
     e = float_functions.apply("EXP", x - x.max(-1, keepdims=True), 0.0, 0.0)

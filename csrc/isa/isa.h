@@ -110,6 +110,7 @@ typedef struct ez_rows {
   void (*turn_32)(const void *in, size_t in_step, void *out, size_t out_step, size_t rows, size_t columns);      /* the same of 4-byte elements */
   void (*max_f32)(const float *const *x, int32_t taps, float *y, size_t n, size_t pixels, size_t step_x, size_t step_y); /* the same; numbers that are none may win or lose */
   void (*sum_f32)(const float *const *x, int32_t taps, float *sums, size_t n); /* sums[i] += ascending taps */
+  void (*norm_f32)(const float *x, const float *more, float *s, const float *scale, const float *bias, float *y, size_t n, float epsilon, int32_t centres); /* ez_norm_params; more and bias may be NULL; s = x + more is kept if there is more, and may be x or y */
 } ez_rows;
 
 /* Typical GMAC/s of one core with the kernels of a table, over the layers of whole networks: what a step's time is guessed by, to decide how

@@ -7,7 +7,7 @@
 static ez_status check_unary(ez_check *check) {
   ez_unary_params p;
   memcpy(&p, check->step->params, sizeof p);
-  if (p.kind < EZ_UNARY_CLIP || p.kind > EZ_UNARY_LOG) return ez_check_fail(check, -1, "kind", "unknown function %d", p.kind);
+  if (p.kind < EZ_UNARY_CLIP || p.kind > EZ_UNARY_GELU_TANH) return ez_check_fail(check, -1, "kind", "unknown function %d", p.kind);
   if (isnan(p.alpha) || isnan(p.beta)) return ez_check_fail(check, -1, "alpha", "is not a number");
   ez_status status = ez_check_operands(check, 1, 1);
   if (!status) status = ez_check_dtype(check, check->step->inputs[0], p.kind == EZ_UNARY_NOT ? EZ_DTYPE_BOOL : EZ_DTYPE_F32);

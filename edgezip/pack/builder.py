@@ -17,7 +17,7 @@ from edgezip.pack.scratch import scratch_bytes
 from edgezip.program import ALIGN, OVERREAD, DType, Layout, Op, Place, Program, Step, Tensor
 
 Array = np.ndarray[Any, Any]
-IN_PLACE = {Op.BINARY, Op.UNARY, Op.TABLE, Op.PRELU}
+IN_PLACE = {Op.BINARY, Op.UNARY, Op.TABLE, Op.PRELU, Op.NORM}
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from edgezip.pack import compose, fuse_float, requantise_early
+from edgezip.pack import compose, fuse_float, fuse_norm, requantise_early
 from edgezip.pack.builder import Builder, elements
 from edgezip.pack.uses import is_whole, readers, writers
 from edgezip.program import Binary, Convert, DType, Op, Place, Step, Unary
@@ -23,6 +23,8 @@ def run(builder: Builder) -> None:
     drop_unread(builder)
     compose.run(builder)
     fuse_float.run(builder)
+    drop_unread(builder)
+    fuse_norm.run(builder)
     drop_unread(builder)
     for index in range(len(builder.steps)):
         step = builder.steps[index]

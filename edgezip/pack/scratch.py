@@ -30,6 +30,8 @@ def _parts(step: Step, tensors: list[Tensor], layout: Layout) -> list[int]:
         return _depthwise(step, x, y)
     if step.op is Op.MATMUL:
         return [(step.params["K"] * 16 + 16) * 4 + ALIGN]
+    if step.op is Op.NORM:
+        return [4 * (x.dims[-1] if x.dims else 1)] * 3
     if step.op is Op.POOL and _goes_down_first(step):
         return [x.dims[2] * x.dims[3] * x.dtype.numpy.itemsize + OVERREAD]
     return []

@@ -21,6 +21,7 @@ from edgezip.program import (
     Convert,
     DType,
     Layout,
+    Norm,
     Op,
     Place,
     Pool,
@@ -401,6 +402,27 @@ def _softmax(session: ReferenceSession, step: Step) -> None:
         session.store(step.outputs[0], ref.softmax_f32(x))
 
 
+def _norm(session: ReferenceSession, step: Step) -> None:
+    p = step.params
+
+    def operand(position: int) -> Array | None:
+        index = _optional(step, position)
+        if index < 0:
+            return None
+        tensor, x = session.tensor(index), session.load(index)
+        return ref.dequantize(x, tensor.scale, tensor.zero_point) if tensor.dtype is DType.S8 else x
+
+    x, more, scale, bias = operand(0), operand(3), operand(1), operand(2)
+    assert x is not None
+    assert scale is not None
+    total = x if more is None else x.reshape(-1, x.shape[-1]) + more.reshape(-1, x.shape[-1])
+    y = ref.normalize(total, scale.reshape(-1), None if bias is None else bias.reshape(-1), p["epsilon"], p["kind"] == Norm.LAYER)
+    results = [made for bit, made in ((1, y), (2, y), (4, total)) if p["results"] & bit]
+    for index, made in zip(step.outputs, results, strict=True):
+        tensor = session.tensor(index)
+        session.store(index, ref.quantize(made, tensor.scale, tensor.zero_point) if tensor.dtype is DType.S8 else made)
+
+
 def _resize(session: ReferenceSession, step: Step) -> None:
     tensor, y = session.tensor(step.inputs[0]), session.tensor(step.outputs[0])
     x = session.load(step.inputs[0])
@@ -465,7 +487,7 @@ def _matmul(session: ReferenceSession, step: Step) -> None:
 _RUN: dict[Op, Callable[[ReferenceSession, Step], None]] = {
     Op.CONV: _conv, Op.DEPTHWISE: _depthwise, Op.BINARY: _binary, Op.UNARY: _unary, Op.TABLE: _table, Op.POOL: _pool,
     Op.REDUCE: _reduce, Op.SOFTMAX: _softmax, Op.RESIZE: _resize, Op.COPY: _copy, Op.GATHER: _gather, Op.PRELU: _prelu,
-    Op.WHERE: _where, Op.MATMUL: _matmul,
+    Op.WHERE: _where, Op.MATMUL: _matmul, Op.NORM: _norm,
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from edgezip.kernels import float_functions
 ROOT = Path(__file__).parents[2]
 C_NAMES = {
     "EXP": "ez_expf", "SIGMOID": "ez_sigmoidf", "TANH": "ez_tanhf", "ERF": "ez_erff", "GELU": "ez_geluf", "SILU": "ez_siluf",
-    "HARD_SWISH": "ez_hard_swishf", "LOG": "ez_logf", "SOFTPLUS": "ez_softplusf",
+    "HARD_SWISH": "ez_hard_swishf", "LOG": "ez_logf", "GELU_TANH": "ez_gelu_tanhf", "SOFTPLUS": "ez_softplusf",
 }  # fmt: skip
 
 
@@ -68,12 +68,14 @@ def test_c_and_numpy_give_the_same_bits(library: ctypes.CDLL, kind: str) -> None
 
 TRUTH = {
     "EXP": np.exp, "SIGMOID": lambda x: 1 / (1 + np.exp(-x)), "TANH": np.tanh, "ERF": np.vectorize(math.erf), "LOG": np.log,
+    "GELU_TANH": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
     "SOFTPLUS": lambda x: np.logaddexp(0, x), "GELU": lambda x: 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))),
 }  # fmt: skip
 # The bounds stated in float_functions.h: (relative, absolute, low, high).
 BOUNDS = {
     "EXP": (1.3e-7, 0, -86.9, 88), "SIGMOID": (0, 1.2e-7, -30, 30), "TANH": (3e-7, 0, -12, 12), "ERF": (0, 2.5e-7, -5, 5),
     "LOG": (2e-7, 1.5e-7, 1e-30, 1e6), "SOFTPLUS": (2e-7, 3e-7, -30, 30), "GELU": (0, 1.5e-6, -5, 5),
+    "GELU_TANH": (0, 1.5e-6, -5, 5),
 }  # fmt: skip
 
 

@@ -104,6 +104,7 @@ UNARY: dict[str, Build] = {
         for op in ("Relu", "Sigmoid", "Tanh", "Exp", "Erf", "HardSwish", "HardSigmoid", "LeakyRelu", "Elu", "Softplus", "Neg",
                    "Abs", "Floor", "Ceil", "Gelu")
     },
+    "gelu_tanh": one("Gelu", approximate="tanh"),
     "leaky_relu_alpha": one("LeakyRelu", alpha=0.3),
     "hard_sigmoid_alpha": one("HardSigmoid", alpha=0.3, beta=0.4),
     "clip": one("Clip", {"lo": f32(-0.5), "hi": f32(0.7)}),
@@ -151,12 +152,26 @@ WINDOWS: dict[str, Build] = {
     "reduce_mean_apart": one("ReduceMean", {"axes": ints(1, 3)}, keepdims=0),
     "reduce_mean_all": one("ReduceMean", keepdims=0),
     "reduce_mean_old_form": one("ReduceMean", opset=13, axes=[2, 3]),
+    "reduce_l2": one("ReduceL2", {"axes": ints(1, 3)}, keepdims=1),
+    "reduce_sum_square": one("ReduceSumSquare", {"axes": ints(-1)}, keepdims=0),
     "reduce_sum": one("ReduceSum", {"axes": ints(2)}, keepdims=1),
     "reduce_max": one("ReduceMax", {"axes": ints(1, 2)}, keepdims=0),
     "reduce_min": one("ReduceMin", {"axes": ints(3)}, keepdims=1),
     "reduce_mean_of_conv": lambda: build(
         [node("Conv", ["x", "w"], "c"), node("ReduceMean", ["c", "axes"], keepdims=0)],
         {"w": weights(6, 4, 1, 1), "axes": ints(2, 3)},
+    ),
+    "layer_norm": one("LayerNormalization", {"s": weights(12), "b": weights(12)}, (1, 5, 12), epsilon=1e-3),
+    "layer_norm_no_bias": one("LayerNormalization", {"s": weights(33)}, (7, 33)),
+    "layer_norm_two_axes": one("LayerNormalization", {"s": weights(5, 12), "b": weights(5, 12)}, (2, 5, 12), axis=1),
+    "layer_norm_turned": lambda: build(
+        [node("Transpose", ["x"], "t", perm=[0, 2, 3, 1]), node("LayerNormalization", ["t", "s"])], {"s": weights(4)}
+    ),
+    "rms_norm": one("RMSNormalization", {"s": weights(12)}, (1, 5, 12), opset=23),
+    "norm_of_sum": lambda: build(
+        [node("Add", ["x", "r"], "t"), node("LayerNormalization", ["t", "s", "b"], "n"), node("MatMul", ["n", "w"], "m"),
+         node("Add", ["m", "t"])],
+        {"s": weights(12), "b": weights(12), "w": weights(12, 12)}, {"x": (1, 5, 12), "r": (1, 5, 12)},
     ),
     "softmax_last": one("Softmax", axis=-1),
     "softmax_channels": one("Softmax", axis=1),

@@ -365,3 +365,42 @@ def test_integer_inputs_and_outputs_keep_the_type_and_the_bytes_of_the_model(kin
 
 def _float_products(program: Program) -> list[str]:
     return [s["name"] for s in program.metadata["steps"] if s.get("form") == "float32"]
+
+
+def norm_program(nodes: Sequence[Any], **constants: Any) -> tuple[graph.Model, dict[str, Any]]:
+    constants = {"s": weights(12), "b": weights(12), "w": weights(12, 12), **constants}
+    model = build(nodes, constants, {"x": (1, 5, 12), "r": (1, 5, 12)})
+    return model, feeds_for(model)
+
+
+def test_sum_before_and_quantiser_behind_a_normalisation_join_it() -> None:
+    model, feeds = norm_program(
+        [node("Add", ["x", "r"], "t"), node("LayerNormalization", ["t", "s", "b"], "n"), node("MatMul", ["n", "w"])]
+    )
+    for name, scale in (("n", 0.02), ("y", 0.05)):
+        graph.insert_qdq(model, graph.find_value(model, name), np.asarray(scale, np.float32), np.asarray(3, np.int8))
+    quantise_weights(model)
+    program, results = run_everywhere(model, feeds)
+    assert ops(program.steps) == [Op.NORM, Op.CONV, Op.COPY]
+    assert program.steps[0].params["results"] == 2
+    assert_same_steps(model, feeds, results["y"], 0.02)
+
+
+def test_a_sum_that_others_read_is_written_by_the_normalisation() -> None:
+    model, feeds = norm_program(
+        [node("Add", ["x", "r"], "t"), node("LayerNormalization", ["t", "s"], "n"), node("MatMul", ["n", "w"], "m"),
+         node("Add", ["m", "t"])]
+    )  # fmt: skip
+    program, results = run_everywhere(model, feeds)
+    assert ops(program.steps)[0] is Op.NORM
+    assert program.steps[0].params["results"] == 5
+    np.testing.assert_allclose(results["y"], graph.run(model, feeds)["y"], rtol=1e-5, atol=1e-5)
+
+
+def test_a_sum_that_is_read_before_its_normalisation_stays() -> None:
+    model, feeds = norm_program(
+        [node("Add", ["x", "r"], "t"), node("MatMul", ["t", "w"], "m"), node("LayerNormalization", ["t", "s"], "n"),
+         node("Add", ["m", "n"])]
+    )  # fmt: skip
+    program, _ = run_everywhere(model, feeds)
+    assert ops(program.steps)[0] is Op.BINARY

@@ -21,6 +21,7 @@ from edgezip.program import (
     Convert,
     DType,
     Layout,
+    Norm,
     Op,
     Place,
     Pool,
@@ -101,8 +102,8 @@ class Case:
         self.weights += values.tobytes()
         return len(self.tensors) - 1
 
-    def run(self, op: Op, inputs: tuple[int, ...], output: int, **params: Any) -> Case:
-        self.step = Step(op.name.lower(), op, inputs, (output,), params)
+    def run(self, op: Op, inputs: tuple[int, ...], *outputs: int, **params: Any) -> Case:
+        self.step = Step(op.name.lower(), op, inputs, outputs, params)
         return self
 
     def clamp(self) -> dict[str, int]:
@@ -339,9 +340,32 @@ def copy(case: Case) -> Case:
     )  # fmt: skip
 
 
+def norm(case: Case) -> Case:
+    dims = (case.pick(1, 2, 5), case.pick(1, 3), case.pick(*LENGTHS))
+    x_dtype, more_dtype = case.pick(DType.F32, DType.F32, DType.S8), case.pick(DType.F32, DType.S8)
+    x = case.arena(x_dtype, dims)
+    more = case.arena(more_dtype, dims) if case.rng.random() < 0.5 else -1
+    outputs = case.pick(*range(1, 8)) if more >= 0 else case.pick(1, 2, 3)
+    made = [case.arena(DType.S8 if bit == 2 else DType.F32, dims) for bit in (1, 2, 4) if outputs & bit]
+    candidates = [t for t in (x, more) if t >= 0 and case.tensors[t].dtype is case.tensors[made[0]].dtype]
+    if candidates and case.rng.random() < 0.3:
+        like = None if case.tensors[made[0]].dtype is DType.F32 else case.tensors[made[0]]
+        made[0] = case.arena(case.tensors[made[0]].dtype, dims, 0, like, same_place=case.pick(*candidates))
+    scale = case.constant(DType.F32, case.rng.normal(0, 1, dims[-1]))
+    bias = case.constant(DType.F32, case.rng.normal(0, 1, dims[-1])) if case.rng.random() < 0.6 else -1
+    return case.run(
+        Op.NORM,
+        (x, scale, bias, more),
+        *made,
+        kind=case.pick(*Norm),
+        results=outputs,
+        epsilon=float(case.pick(1e-12, 1e-5, 1e-3)),
+    )
+
+
 GENERATORS: dict[Op, Callable[[Case], Case]] = {
     Op.BINARY: binary, Op.UNARY: unary, Op.TABLE: table, Op.POOL: pool, Op.REDUCE: reduce, Op.SOFTMAX: softmax, Op.RESIZE: resize,
-    Op.COPY: copy, Op.GATHER: gather, Op.PRELU: prelu, Op.WHERE: where,
+    Op.COPY: copy, Op.GATHER: gather, Op.PRELU: prelu, Op.WHERE: where, Op.NORM: norm,
 }  # fmt: skip
 
 

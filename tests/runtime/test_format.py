@@ -19,7 +19,7 @@ STRUCTS = {"ez_section": program.SECTION, "ez_header": program.HEADER, "ez_tenso
 STRUCTS |= {f"ez_{op.name.lower()}_params": dtype for op, dtype in PARAMS.items() if dtype.names and op is not Op.DEPTHWISE}
 ENUMS: dict[str, type[IntEnum]] = {
     "EZ_OP_": program.Op, "EZ_DTYPE_": program.DType, "EZ_IN_": program.Place, "EZ_BINARY_": program.Binary,
-    "EZ_UNARY_": program.Unary,
+    "EZ_UNARY_": program.Unary, "EZ_NORM_": program.Norm,
     "EZ_POOL_": program.Pool, "EZ_REDUCE_": program.Reduce, "EZ_CONVERT_": program.Convert, "EZ_LAYOUT_": program.Layout,
 }  # fmt: skip
 LIMITS = {

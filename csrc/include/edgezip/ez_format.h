@@ -106,7 +106,8 @@ enum {
   EZ_OP_GATHER = 11,   /* x, index s32|s64 -> y                              (outer, n, inner) by index -> (outer, m, inner) */
   EZ_OP_PRELU = 12,    /* x, slope f32 [C] (f32) | multipliers f32 [2, C]: positive, negative (s8) -> y   last axis */
   EZ_OP_WHERE = 13,    /* condition bool, a, b -> y                          same dtype and scale of a, b, y */
-  EZ_OP_MATMUL = 14    /* a, b -> y                                          two activations, batched; f32 or s8 */
+  EZ_OP_MATMUL = 14,   /* a, b -> y                                          two activations, batched; f32 or s8 */
+  EZ_OP_NORM = 15      /* x, scale f32 [C], [bias f32 [C]], [more] -> results  last axis; x and more f32 or s8 */
 };
 
 /* Output pixel (i, j) of the out_h x out_w grid goes to (out_offset_h + i*out_step_h, out_offset_w + j*out_step_w) of y:
@@ -147,7 +148,8 @@ typedef struct ez_binary_params {
 
 enum { EZ_UNARY_CLIP = 1, EZ_UNARY_SIGMOID, EZ_UNARY_TANH, EZ_UNARY_EXP, EZ_UNARY_ERF, EZ_UNARY_GELU, EZ_UNARY_SILU, EZ_UNARY_HARD_SIGMOID,
        EZ_UNARY_HARD_SWISH, EZ_UNARY_LEAKY_RELU, EZ_UNARY_ELU, EZ_UNARY_SQRT, EZ_UNARY_NEG, EZ_UNARY_ABS, EZ_UNARY_RECIPROCAL,
-       EZ_UNARY_FLOOR, EZ_UNARY_CEIL, EZ_UNARY_SOFTPLUS, EZ_UNARY_NOT, EZ_UNARY_LOG };
+       EZ_UNARY_FLOOR, EZ_UNARY_CEIL, EZ_UNARY_SOFTPLUS, EZ_UNARY_NOT, EZ_UNARY_LOG,
+       EZ_UNARY_GELU_TANH };
 /* alpha, beta: Clip lo, hi (Relu = 0, +inf); HardSigmoid alpha, beta; LeakyRelu and Elu alpha. NOT is on bool. */
 typedef struct ez_unary_params {
   int32_t kind;
@@ -223,5 +225,15 @@ typedef struct ez_matmul_params {
   float scale;
   int32_t lo, hi;
 } ez_matmul_params;
+
+enum { EZ_NORM_LAYER = 1, EZ_NORM_RMS = 2 };
+enum { EZ_NORM_F32 = 1, EZ_NORM_S8 = 2, EZ_NORM_SUM = 4 };
+/* Of each row s = x [+ more] (s8 operands dequantised first): layer: mean = tree(s) / n, d = s - mean; rms: d = s. Then
+ * y = (d * (1 / sqrt(tree(d * d) / n + epsilon))) * scale [+ bias]. tree: 16 partial sums and the tree of rule 9.
+ * `results` says which the step has, in this order: y in f32, y quantised, s (needs more) in f32. */
+typedef struct ez_norm_params {
+  int32_t kind, results;
+  float epsilon;
+} ez_norm_params;
 
 #endif

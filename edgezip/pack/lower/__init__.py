@@ -1,6 +1,18 @@
 """Lowering rules, one file an operator family. Importing this package registers them all."""
 
-from edgezip.pack.lower import convolution, elementwise, linear, movement, normalization, pooling, resize, softmax
+from edgezip.pack.lower import convolution, elementwise, layer_norm, linear, movement, normalization, pooling, resize, softmax
 from edgezip.pack.lower.registry import FLOAT, INT8
 
-__all__ = ["FLOAT", "INT8", "convolution", "elementwise", "linear", "movement", "normalization", "pooling", "resize", "softmax"]
+__all__ = [
+    "FLOAT",
+    "INT8",
+    "convolution",
+    "elementwise",
+    "layer_norm",
+    "linear",
+    "movement",
+    "normalization",
+    "pooling",
+    "resize",
+    "softmax",
+]

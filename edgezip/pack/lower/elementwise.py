@@ -97,10 +97,11 @@ def hard_sigmoid(context: Context, node: Node) -> None:
 
 @lowers("Gelu")
 def gelu(context: Context, node: Node) -> None:
-    """The exact form only; the tanh form is written out by exporters."""
-    if graph.attribute(node, "approximate", "none") != "none":
-        raise Unsupported("has approximate = tanh")
-    _unary(context, node, Unary.GELU)
+    """The exact form, and the tanh form of language models."""
+    approximate = graph.attribute(node, "approximate", "none")
+    if approximate not in ("none", "tanh"):
+        raise Unsupported(f"has approximate = {approximate}")
+    _unary(context, node, Unary.GELU_TANH if approximate == "tanh" else Unary.GELU)
 
 
 @lowers("Relu", "Clip")

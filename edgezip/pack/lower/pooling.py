@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from edgezip import graph
 from edgezip.pack.builder import Ref, elements, plain
 from edgezip.pack.context import UNCLIPPED, Context, QParams, Unsupported, constant_of, ratio
+from edgezip.pack.lower.elementwise import emit_binary
 from edgezip.pack.lower.geometry import Window, image, image_shape, like_output, window_of
 from edgezip.pack.lower.registry import Target8, lowers, lowers_int8
 from edgezip.pack.weights import params_of
-from edgezip.program import DType, Op, Pool, Reduce
+from edgezip.program import Binary, DType, Op, Pool, Reduce, Unary
 
 if TYPE_CHECKING:
     from edgezip.graph import Node, Value
@@ -99,10 +100,10 @@ def _axes(node: Node, rank: int) -> list[int]:
     return sorted(int(axis) % rank for axis in axes)
 
 
-def _reduce(context: Context, node: Node, x: Ref, target: Target8 | None) -> Ref:
+def _reduce(context: Context, node: Node, x: Ref, target: Target8 | None, kind: Reduce | None = None) -> Ref:
     rank = len(x.shape)
     axes = _axes(node, rank)
-    kind = REDUCE[node.op_type]
+    kind = REDUCE[node.op_type] if kind is None else kind
     places = [i for i, axis in enumerate(x.order) if axis in axes]
     if places and places != list(range(places[0], places[0] + len(places))):  # bring the axes together, innermost
         x = context.ordered(x, tuple([a for a in x.order if a not in axes] + axes))
@@ -140,6 +141,23 @@ def _reduce(context: Context, node: Node, x: Ref, target: Target8 | None) -> Ref
 def reduce(context: Context, node: Node) -> None:
     """Sum, mean or extreme over axes, in float32."""
     context.set(node.outputs[0], _reduce(context, node, context.value(_value(node.inputs[0])), None))
+
+
+@lowers("ReduceL2", "ReduceSumSquare")
+def reduce_squares(context: Context, node: Node) -> None:
+    """The sum of squares over axes in float32, and its root."""
+    x = context.value(_value(node.inputs[0]))
+    if x.dtype is not DType.F32:
+        raise Unsupported(f"works on {x.dtype.name}; the runtime has it for float32")
+    squares = context.like(x, f"{node.outputs[0].name}.squares")
+    emit_binary(context, node, Binary.MUL, x, x, squares, {})
+    y = _reduce(context, node, squares, None, Reduce.SUM)
+    if node.op_type == "ReduceL2":
+        root = context.like(y, node.outputs[0].name or "")
+        form = {"op": node.op_type, "node": node.name, "form": "float32"}
+        context.builder.step(node.name or "", Op.UNARY, (y.tensor,), (root.tensor,), form, kind=Unary.SQRT, alpha=0.0, beta=0.0)
+        y = root
+    context.set(node.outputs[0], y)
 
 
 @lowers_int8(*REDUCE)
