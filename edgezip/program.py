@@ -85,6 +85,7 @@ class Op(IntEnum):
     WHERE = 13
     MATMUL = 14
     NORM = 15
+    RECURRENT = 20
 
 
 class Binary(IntEnum):
@@ -154,6 +155,19 @@ class Norm(IntEnum):
     RMS = 2
 
 
+class Recurrent(IntEnum):
+    """Kinds of EZ_OP_RECURRENT."""
+
+    RNN = 1
+    GRU = 2
+    LSTM = 3
+
+    @property
+    def gates(self) -> int:
+        """Products of each unit."""
+        return (0, 1, 3, 4)[self]
+
+
 class Convert(IntEnum):
     """Conversions of EZ_OP_COPY."""
 
@@ -191,8 +205,8 @@ STEP = np.dtype(
 
 
 def _struct(spec: str) -> np.dtype[Any]:
-    """Dtype of a params struct: ``i a b`` = int32 fields, ``f`` = float32, ``q`` = int64, ``v`` = int32[8]."""
-    types: dict[str, Any] = {"i": "<i4", "f": "<f4", "q": "<i8", "v": ("<i4", (MAX_RANK,))}
+    """Dtype of a params struct: ``i a b`` = int32 fields, ``f`` float32, ``q`` int64, ``v`` int32[8], ``w`` float32[8]."""
+    types: dict[str, Any] = {"i": "<i4", "f": "<f4", "q": "<i8", "v": ("<i4", (MAX_RANK,)), "w": ("<f4", (MAX_RANK,))}
     fields: list[Any] = []
     for group in spec.split(";"):
         kind, *names = group.split()
@@ -227,6 +241,9 @@ PARAMS: dict[Op, np.dtype[Any]] = {
     Op.WHERE: _struct("i rank; v dims stride_c stride_a stride_b stride_y"),
     Op.MATMUL: _struct("i batch M N K transpose_b batch_stride_a batch_stride_b batch_stride_y; f scale; i lo hi"),
     Op.NORM: _struct("i kind results; f epsilon"),
+    Op.RECURRENT: _struct(
+        "i kind hidden directions reverse linear_before_reset input_forget; f clip; v activation; w alpha beta"
+    ),
 }
 
 

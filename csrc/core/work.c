@@ -11,11 +11,13 @@ static double pixels(const ez_tensor *y, const ez_conv_params *p) { return produ
 static double macs(const ez_step *step, const ez_tensor *tensors) {
   const ez_conv_params *p = (const ez_conv_params *)(const void *)step->params;
   const ez_matmul_params *m = (const ez_matmul_params *)(const void *)step->params;
+  const ez_recurrent_params *r = (const ez_recurrent_params *)(const void *)step->params;
   const ez_tensor *x = &tensors[step->inputs[0]], *y = &tensors[step->outputs[0]];
   switch (step->op) {
     case EZ_OP_CONV: return product(product(pixels(y, p), y->dims[3]), product(product(p->kernel_h, p->kernel_w), (double)x->dims[3] / p->groups));
     case EZ_OP_DEPTHWISE: return product(product(pixels(y, p), y->dims[3]), product(p->kernel_h, p->kernel_w));
     case EZ_OP_MATMUL: return product(product(m->batch, m->M), product(m->N, m->K));
+    case EZ_OP_RECURRENT: return product(product(x->dims[0], x->dims[1]), product(x->dims[2], r->hidden));
     default: return 0;
   }
 }

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgezip import graph
 from edgezip.errors import InvalidModelError, UnsupportedModelError
+from edgezip.frontends import recurrent
 
 if TYPE_CHECKING:
     from edgezip.graph import Model, Node, Value
@@ -77,6 +78,8 @@ def check_against_shapes(model: Model, where: str) -> None:
             _check_elements(node, place)
         if node.op_type == "Gemm":
             _check_product(node, place)
+        if node.op_type in recurrent.GATES:
+            recurrent.check(node, place)
         if node.op_type in {"QuantizeLinear", "DequantizeLinear"}:
             _check_scales(node, place)
 

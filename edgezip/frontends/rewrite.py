@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgezip import graph
+from edgezip.frontends import recurrent
 
 if TYPE_CHECKING:
     from edgezip.graph import Model, Node, Value
@@ -89,4 +90,11 @@ def _concat(model: Model, node: Node) -> None:
         node.resize_inputs(len(full))
 
 
-_RULES: dict[str, Callable[[Model, Node], None]] = {"Concat": _concat, "Gemm": _gemm, "Sum": _sum}
+_RULES: dict[str, Callable[[Model, Node], None]] = {
+    "Concat": _concat,
+    "GRU": recurrent.time_first,
+    "Gemm": _gemm,
+    "LSTM": recurrent.time_first,
+    "RNN": recurrent.time_first,
+    "Sum": _sum,
+}

@@ -34,7 +34,10 @@ def inputs_without_initializers(model: Model) -> None:
 
 
 def name_nodes(model: Model) -> None:
-    """Unnamed nodes are called by operator and place (``Conv_12``); a second node of the same name gets a suffix."""
+    """Unnamed nodes are called by operator and place (``Conv_12``); a second node of the same name gets a suffix.
+
+    A first output that is left out (Y of an LSTM whose last state alone is read) gets a name too: all rules look at it.
+    """
     taken: set[str] = set()
     for node in graph.nodes(model):
         if node.name:
@@ -52,6 +55,9 @@ def name_nodes(model: Model) -> None:
         node.name = name
         taken.add(name)
         seen.add(name)
+    for node in graph.nodes(model):
+        if not node.outputs[0].name:
+            graph.rename(node.outputs[0], graph.unique_name(model, f"{node.name}_output"))
 
 
 def has_no_effect(node: Node) -> bool:

@@ -12,6 +12,8 @@ def macs(program: Program, step: Step) -> int:
     p = step.params
     if step.op is Op.MATMUL:
         return int(p["batch"] * p["M"] * p["N"] * p["K"])
+    if step.op is Op.RECURRENT:
+        return math.prod(program.tensors[step.inputs[0]].dims) * int(p["hidden"])
     if step.op not in (Op.CONV, Op.DEPTHWISE):
         return 0
     x, y = program.tensors[step.inputs[0]], program.tensors[step.outputs[0]]

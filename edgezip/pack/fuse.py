@@ -191,7 +191,7 @@ def _copy_in_place(builder: Builder, index: int, step: Step) -> None:
         return
 
     def fits(s: Step) -> bool:
-        made = builder.tensors[s.outputs[0]]
+        made = builder.tensors[s.outputs[_position(builder, s, step.inputs[0])]]
         walks_rows = s.op in STRIDED or (s.op is Op.COPY and _fills_rows(s, made.dims[-1]))
         strided = run_of_one or (walks_rows and made.dims[-1] == p["dims"][1])
         output = y.place is not Place.OUTPUT or (
@@ -201,15 +201,23 @@ def _copy_in_place(builder: Builder, index: int, step: Step) -> None:
 
     made_by = _producers_of(builder, index, step.inputs[0], fits)
     for i in made_by:
-        made = builder.tensors[builder.steps[i].outputs[0]]
+        place = _position(builder, builder.steps[i], step.inputs[0])
+        made = builder.tensors[builder.steps[i].outputs[place]]
         stride = p["y_stride"][0] if rows else made.row_stride
         like = replace(made, offset=0) if y.place is not Place.OUTPUT else replace(made, name=y.name)
-        builder.steps[i].outputs = (builder.window(step.outputs[0], made.dims, p["y_offset"], stride, like),)
+        outputs = list(builder.steps[i].outputs)
+        outputs[place] = builder.window(step.outputs[0], made.dims, p["y_offset"], stride, like)
+        builder.steps[i].outputs = tuple(outputs)
         if builder.steps[i].op is Op.COPY:
             q, columns = builder.steps[i].params, made.dims[-1] if made.dims else 1
             q["y_stride"] = tuple(s if s < columns else s // columns * stride for s in q["y_stride"])
     if made_by:
         _kill(builder, index)
+
+
+def _position(builder: Builder, step: Step, tensor: int) -> int:
+    """Which output of ``step`` writes the tensor's buffer."""
+    return next(i for i, t in enumerate(step.outputs) if builder.buffer_of[t] == builder.buffer_of[tensor])
 
 
 def _fills_rows(copy: Step, columns: int) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from edgezip.kernels.reference import spans
 from edgezip.pack.layouts import k_step
-from edgezip.program import ALIGN, OVERREAD, DType, Layout, Op, Pool, Step, Tensor
+from edgezip.program import ALIGN, OVERREAD, DType, Layout, Op, Pool, Recurrent, Step, Tensor
 
 BLOCK_PIXELS = 192  # EZ_ROW_BLOCK
 CONV_BUDGET, CONV_LEAST, ROW_LIMIT, SLOT_ALIGN, NARROW = 128 * 1024, 4, 1024, 16, 64  # core/conv_spans.c
 DEPTHWISE_PIXELS, DEPTHWISE_LINES = 256, 16  # core/depthwise_driver.c
 POOL_TAPS = 64  # TAPS of ops/pool.c
+RECURRENT_ROWS = 16  # MOST_ROWS of ops/recurrent.c
 POINTER = 8
 
 
@@ -32,6 +33,9 @@ def _parts(step: Step, tensors: list[Tensor], layout: Layout) -> list[int]:
         return [(step.params["K"] * 16 + 16) * 4 + ALIGN]
     if step.op is Op.NORM:
         return [4 * (x.dims[-1] if x.dims else 1)] * 3
+    if step.op is Op.RECURRENT:
+        rows = min(x.dims[1], RECURRENT_ROWS)
+        return [(rows * (Recurrent(step.params["kind"]).gates + 1) + 1) * step.params["hidden"] * 4]
     if step.op is Op.POOL and _goes_down_first(step):
         return [x.dims[2] * x.dims[3] * x.dtype.numpy.itemsize + OVERREAD]
     return []

@@ -31,6 +31,7 @@ from edgezip.program import (
     Tensor,
     Unary,
 )
+from edgezip.runtime import reference_recurrent
 from edgezip.runtime.bounds import check_tensors
 
 Array = np.ndarray[Any, Any]
@@ -488,6 +489,7 @@ _RUN: dict[Op, Callable[[ReferenceSession, Step], None]] = {
     Op.CONV: _conv, Op.DEPTHWISE: _depthwise, Op.BINARY: _binary, Op.UNARY: _unary, Op.TABLE: _table, Op.POOL: _pool,
     Op.REDUCE: _reduce, Op.SOFTMAX: _softmax, Op.RESIZE: _resize, Op.COPY: _copy, Op.GATHER: _gather, Op.PRELU: _prelu,
     Op.WHERE: _where, Op.MATMUL: _matmul, Op.NORM: _norm,
+    Op.RECURRENT: reference_recurrent.run,
 }  # fmt: skip
 
 

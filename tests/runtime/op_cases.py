@@ -26,12 +26,14 @@ from edgezip.program import (
     Place,
     Pool,
     Program,
+    Recurrent,
     Reduce,
     Step,
     Tensor,
     Unary,
 )
 from edgezip.runtime.reference import _RUN, ReferenceSession
+from edgezip.runtime.reference_recurrent import parts_of
 
 Array = np.ndarray[Any, Any]
 Rng = np.random.Generator
@@ -363,9 +365,37 @@ def norm(case: Case) -> Case:
     )
 
 
+def recurrent(case: Case) -> Case:
+    kind, hidden = case.pick(*Recurrent), case.pick(1, 3, 8, 15, 16, 17, 33, 40)
+    steps, batch, directions = case.pick(1, 2, 5), case.pick(1, 1, 2, 3, 17, 20), case.pick(1, 2)
+    width, before = kind.gates * hidden, int(case.rng.random() < 0.5) if kind is Recurrent.GRU else 0
+    padded = directions * sum(up(columns, 16) for columns in parts_of(kind, hidden, bool(before)))
+    gates = case.anywhere(DType.F32, (steps, batch, directions * width), Place.INPUT)
+    r = case.constant(DType.F32, case.rng.normal(0, 0.5, padded * hidden))
+    bias = case.constant(DType.F32, case.rng.normal(0, 1, padded))
+    state, is_lstm = (directions, batch, hidden), kind is Recurrent.LSTM
+    h0, c0 = (case.anywhere(DType.F32, state, Place.INPUT) if case.pick(True, False) else -1 for _ in range(2))
+    peephole = case.constant(DType.F32, case.rng.normal(0, 1, (directions, 3, hidden))) if case.pick(True, False) else -1
+    lengths = case.constant(DType.S32, case.rng.integers(-1, steps + 2, batch)) if case.pick(True, False) else -1
+    functions = (Unary.SIGMOID, Unary.TANH, Unary.CLIP, Unary.HARD_SIGMOID, Unary.LEAKY_RELU, Unary.ELU, Unary.SOFTPLUS)
+    bounded = functions if kind is Recurrent.RNN else (Unary.SIGMOID, Unary.HARD_SIGMOID)  # else squares of squares overflow
+    chosen = [case.pick(*(bounded if i % 3 == 0 else functions)) for i in range(6)]
+    numbers = [(0.0, math.inf) if f is Unary.CLIP else (0.2, 0.5) for f in chosen]
+    inputs = (gates, r, bias, h0, c0 if is_lstm else -1, peephole if is_lstm else -1, lengths)
+    results = [case.anywhere(DType.F32, (steps, *state), Place.OUTPUT)]
+    results += [case.anywhere(DType.F32, state, Place.OUTPUT) for _ in range(1 + is_lstm)]
+    return case.run(
+        Op.RECURRENT, inputs, *results, kind=kind, hidden=hidden, directions=directions,
+        reverse=int(directions == 1 and case.rng.random() < 0.3), linear_before_reset=before,
+        input_forget=int(case.rng.random() < 0.3), clip=float(case.pick(math.inf, math.inf, 0.7)),
+        activation=tuple(chosen), alpha=tuple(a for a, _ in numbers), beta=tuple(b for _, b in numbers),
+    )  # fmt: skip
+
+
 GENERATORS: dict[Op, Callable[[Case], Case]] = {
     Op.BINARY: binary, Op.UNARY: unary, Op.TABLE: table, Op.POOL: pool, Op.REDUCE: reduce, Op.SOFTMAX: softmax, Op.RESIZE: resize,
     Op.COPY: copy, Op.GATHER: gather, Op.PRELU: prelu, Op.WHERE: where, Op.NORM: norm,
+    Op.RECURRENT: recurrent,
 }  # fmt: skip
 
 

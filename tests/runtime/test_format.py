@@ -21,6 +21,7 @@ ENUMS: dict[str, type[IntEnum]] = {
     "EZ_OP_": program.Op, "EZ_DTYPE_": program.DType, "EZ_IN_": program.Place, "EZ_BINARY_": program.Binary,
     "EZ_UNARY_": program.Unary, "EZ_NORM_": program.Norm,
     "EZ_POOL_": program.Pool, "EZ_REDUCE_": program.Reduce, "EZ_CONVERT_": program.Convert, "EZ_LAYOUT_": program.Layout,
+    "EZ_RECURRENT_": program.Recurrent,
 }  # fmt: skip
 LIMITS = {
     "EZ_MAX_NAME": program.MAX_NAME, "EZ_MAX_RANK": program.MAX_RANK, "EZ_MAX_STEP_INPUTS": program.MAX_STEP_INPUTS,

@@ -10,7 +10,7 @@ from op_cases import GENERATORS, Case, by_kernels, by_reference, with_params
 
 from edgezip.errors import ProgramError
 from edgezip.kernels import native
-from edgezip.program import PARAMS, Op, Place
+from edgezip.program import PARAMS, Op, Place, Unary
 
 CASES = 250
 SIGNS = [0x80, 0]
@@ -57,6 +57,7 @@ FAULTS: dict[Op, dict[str, Any]] = {
     Op.PRELU: {"lo": 99, "hi": 99},
     Op.NORM: {"epsilon": 3.0, "kind": 2},
     Op.COPY: {"scale": 0.01, "lo": 55, "hi": 55},
+    Op.RECURRENT: {"clip": 0.125},
 }
 
 
@@ -124,6 +125,10 @@ BAD: list[tuple[Op, str, Any]] = [
     (Op.GATHER, "outer", 0), (Op.GATHER, "m", 2**31 - 1), (Op.GATHER, "n", -1),
     (Op.NORM, "kind", 0), (Op.NORM, "kind", 3), (Op.NORM, "results", 8), (Op.NORM, "results", 0), (Op.NORM, "epsilon", np.nan),
     (Op.PRELU, "channels", 0), (Op.WHERE, "rank", 0),
+    (Op.RECURRENT, "kind", 0), (Op.RECURRENT, "kind", 4), (Op.RECURRENT, "hidden", 0), (Op.RECURRENT, "hidden", 2**30),
+    (Op.RECURRENT, "directions", 3), (Op.RECURRENT, "reverse", 2), (Op.RECURRENT, "linear_before_reset", -1),
+    (Op.RECURRENT, "input_forget", 2), (Op.RECURRENT, "clip", 0.0), (Op.RECURRENT, "clip", np.nan),
+    (Op.RECURRENT, "activation", [int(Unary.EXP)] * 8), (Op.RECURRENT, "alpha", [np.nan] * 8),
 ]  # fmt: skip
 
 

@@ -107,7 +107,8 @@ enum {
   EZ_OP_PRELU = 12,    /* x, slope f32 [C] (f32) | multipliers f32 [2, C]: positive, negative (s8) -> y   last axis */
   EZ_OP_WHERE = 13,    /* condition bool, a, b -> y                          same dtype and scale of a, b, y */
   EZ_OP_MATMUL = 14,   /* a, b -> y                                          two activations, batched; f32 or s8 */
-  EZ_OP_NORM = 15      /* x, scale f32 [C], [bias f32 [C]], [more] -> results  last axis; x and more f32 or s8 */
+  EZ_OP_NORM = 15,     /* x, scale f32 [C], [bias f32 [C]], [more] -> results  last axis; x and more f32 or s8 */
+  EZ_OP_RECURRENT = 20 /* gates, r, bias, [h0], [c0], [peephole], [lengths] -> y, h, [c]   all time steps of an RNN, GRU or LSTM */
 };
 
 /* Output pixel (i, j) of the out_h x out_w grid goes to (out_offset_h + i*out_step_h, out_offset_w + j*out_step_w) of y:
@@ -235,5 +236,25 @@ typedef struct ez_norm_params {
   int32_t kind, results;
   float epsilon;
 } ez_norm_params;
+
+enum { EZ_RECURRENT_RNN = 1, EZ_RECURRENT_GRU, EZ_RECURRENT_LSTM };
+/* One layer over all of T steps, D directions, B sequences, H units; G gates are 1 (RNN), 3 (GRU: z, r, n) or 4 (LSTM: i, o, f, g).
+ * gates f32 (T, B, D*G*H): the input's product with its weights and bias, made by a step before. r f32 K1N16 panels of H rows: for each
+ * direction G*H columns; a GRU without linear_before_reset has 2*H columns and, from a panel of their own on, H more. bias f32: one for each
+ * of these columns, padding included. h0, c0 f32 (D, B, H), absent: zeros. peephole f32 (D, 3, H): i, o, f. lengths s32 (B): steps of each
+ * sequence, taken into [0, T]. y f32 (T, D, B, H), zero behind a sequence's end; h, c f32 (D, B, H): the state behind the last step, or
+ * zero if there is none.
+ * A step of one sequence, each operation rounded on its own, a product h.r being one fma chain of ascending k with its bias added last:
+ *   RNN  h = f(bound(h.r + gates))
+ *   GRU  z, r = f(bound(h.r + gates)); n = g(bound(t + gates)), t = (r * h).r, or r * (h.r) with linear_before_reset; h = (1 - z) * n + z * h
+ *   LSTM i, f = f(bound((h.r + gates) + peephole * c)); g = g(bound(h.r + gates)); c = f * c + i * g;
+ *        o = f(bound((h.r + gates) + peephole * c)) of the new c; h = o * h(c). input_forget: f = 1 - i instead.
+ * bound clamps to [-clip, clip]. Direction 1, and with `reverse` direction 0, runs from a sequence's last step to its first. */
+typedef struct ez_recurrent_params {
+  int32_t kind, hidden, directions, reverse, linear_before_reset, input_forget;
+  float clip;                                            /* infinite: none */
+  int32_t activation[EZ_MAX_RANK];                       /* EZ_UNARY_* of f, g, h at 3 * direction: CLIP, SIGMOID, TANH, HARD_SIGMOID, LEAKY_RELU, ELU or SOFTPLUS */
+  float alpha[EZ_MAX_RANK], beta[EZ_MAX_RANK];           /* theirs, as in ez_unary_params */
+} ez_recurrent_params;
 
 #endif

@@ -1,6 +1,17 @@
 """Lowering rules, one file an operator family. Importing this package registers them all."""
 
-from edgezip.pack.lower import convolution, elementwise, layer_norm, linear, movement, normalization, pooling, resize, softmax
+from edgezip.pack.lower import (
+    convolution,
+    elementwise,
+    layer_norm,
+    linear,
+    movement,
+    normalization,
+    pooling,
+    recurrent,
+    resize,
+    softmax,
+)
 from edgezip.pack.lower.registry import FLOAT, INT8
 
 __all__ = [
@@ -13,6 +24,7 @@ __all__ = [
     "movement",
     "normalization",
     "pooling",
+    "recurrent",
     "resize",
     "softmax",
 ]

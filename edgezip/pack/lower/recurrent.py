@@ -1,0 +1,208 @@
+"""RNN, GRU and LSTM: one product of the input with its weights over all time steps, then one RECURRENT step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgezip import graph
+from edgezip.pack import layouts
+from edgezip.pack.builder import Ref, elements, plain
+from edgezip.pack.context import Context, Unsupported, constant_of
+from edgezip.pack.lower.convolution import Filter, emit_float
+from edgezip.pack.lower.geometry import Window
+from edgezip.pack.lower.registry import lowers
+from edgezip.program import DType, Op, Recurrent, Unary
+
+if TYPE_CHECKING:
+    from edgezip.graph import Node, Value
+
+Array = np.ndarray[Any, Any]
+POINT = Window((1, 1), (1, 1), (1, 1), (0, 0), (0, 0))
+X, W, R, B, LENGTHS, H0, C0, PEEPHOLE = range(8)
+DEFAULTS = {Recurrent.RNN: ("Tanh",), Recurrent.GRU: ("Sigmoid", "Tanh"), Recurrent.LSTM: ("Sigmoid", "Tanh", "Tanh")}
+# name -> function, its default alpha and beta (None: it has none)
+ACTIVATIONS: dict[str, tuple[Unary, float | None, float | None]] = {
+    "relu": (Unary.CLIP, None, None),
+    "tanh": (Unary.TANH, None, None),
+    "sigmoid": (Unary.SIGMOID, None, None),
+    "softplus": (Unary.SOFTPLUS, None, None),
+    "leakyrelu": (Unary.LEAKY_RELU, 0.01, None),
+    "elu": (Unary.ELU, 1.0, None),
+    "hardsigmoid": (Unary.HARD_SIGMOID, 0.2, 0.5),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """The node's attributes and constants."""
+
+    kind: Recurrent
+    hidden: int
+    directions: int
+    before: bool  # linear_before_reset
+    w: Array  # (directions, gates * hidden, inputs)
+    r: Array  # (directions, gates * hidden, hidden)
+    bias: Array  # (directions, 2 * gates * hidden): of w, of r
+
+    @property
+    def width(self) -> int:
+        """Columns of a direction."""
+        return self.kind.gates * self.hidden
+
+    def parts(self, values: Array) -> list[Array]:
+        """``values`` (width, ...) of a direction, cut where the packed weights begin a panel anew."""
+        cut = 2 * self.hidden if self.kind is Recurrent.GRU and not self.before else self.width
+        return [part for part in (values[:cut], values[cut:]) if len(part)]
+
+
+@lowers("RNN", "GRU", "LSTM")
+def recurrent(context: Context, node: Node) -> None:
+    """All directions and steps, in float32."""
+    layer = _layer(node)
+    x = context.plain(context.value(_required(node.inputs[X])))
+    steps, batch, inputs = x.shape
+    gates = _input_product(context, node, layer, context.relabelled(x, (1, inputs, 1, steps * batch), (0, 2, 3, 1)))
+    gates = context.relabelled(gates, (steps, batch, layer.directions * layer.width), (0, 1, 2))
+    name, state = node.name or node.op_type, (layer.directions, batch, layer.hidden)
+    operands = [
+        gates.tensor,
+        context.builder.constant(f"{name}.recurrent", _packed(layer), DType.F32),
+        context.builder.constant(f"{name}.recurrent_bias", _packed_bias(layer), DType.F32),
+        _given(context, node, H0, state),
+        _given(context, node, C0, state),
+        _peephole(context, node, layer),
+        _lengths(context, node, batch),
+    ]
+    results = [
+        context.new(_name(node, 0), (steps, *state), plain(4), DType.F32),
+        *(context.new(_name(node, 1 + i), state, plain(3), DType.F32) for i in range(1 + (layer.kind is Recurrent.LSTM))),
+    ]
+    macs = steps * batch * layer.directions * layer.width * layer.hidden
+    context.builder.step(
+        name,
+        Op.RECURRENT,
+        tuple(operands),
+        tuple(result.tensor for result in results),
+        {"op": node.op_type, "node": node.name, "form": "float32", "macs": macs},
+        **_params(node, layer),
+    )
+    for value, result in zip(node.outputs, results, strict=False):
+        if value.name:
+            context.set(value, result)
+
+
+def _required(value: Value | None) -> Value:
+    assert value is not None
+    return value
+
+
+def _value(node: Node, position: int) -> Value | None:
+    return node.inputs[position] if position < len(node.inputs) else None
+
+
+def _name(node: Node, position: int) -> str:
+    given = node.outputs[position].name if position < len(node.outputs) else None
+    return given or f"{node.name}.{('y', 'h', 'c')[position]}"
+
+
+def _constant(node: Node, position: int, what: str) -> Array | None:
+    held = constant_of(_value(node, position))
+    if held is None and _value(node, position) is not None:
+        raise Unsupported(f"has {what} that are computed at run time")
+    return None if held is None else np.asarray(held, np.float32)
+
+
+def _layer(node: Node) -> Layer:
+    w, r, bias = (_constant(node, at, what) for at, what in ((W, "weights"), (R, "weights"), (B, "biases")))
+    assert w is not None
+    assert r is not None
+    kind, (directions, _, hidden) = Recurrent[node.op_type], r.shape
+    if bias is None:
+        bias = np.zeros((directions, 2 * kind.gates * hidden), np.float32)
+    return Layer(kind, hidden, directions, bool(graph.attribute(node, "linear_before_reset", 0)), w, r, bias)
+
+
+def _input_product(context: Context, node: Node, layer: Layer, x: Ref) -> Ref:
+    """(1, columns of all directions, 1, steps * batch)."""
+    columns = layer.directions * layer.width
+    made = context.new(f"{node.name}.gates", (1, columns, 1, x.shape[3]), (0, 2, 3, 1), DType.F32)
+    weights, bias = layer.w.reshape(columns, 1, -1), layer.bias[:, : layer.width].reshape(-1)
+    emit_float(context, node, x, made, Filter(np.ascontiguousarray(weights), bias, POINT, 1, (1, x.shape[3])))
+    return made
+
+
+def _packed(layer: Layer) -> Array:
+    return np.concatenate([layouts.pack_gemm_f32(part[:, None]) for own in layer.r for part in layer.parts(own)])
+
+
+def _packed_bias(layer: Layer) -> Array:
+    return np.concatenate([layouts.pad_outputs(part) for own in layer.bias[:, layer.width :] for part in layer.parts(own)])
+
+
+def _given(context: Context, node: Node, position: int, shape: tuple[int, ...]) -> int:
+    """The tensor of an initial state; -1 where it is absent."""
+    value = _value(node, position)
+    if value is None:
+        return -1
+    ref = context.plain(context.value(value))
+    if ref.shape != shape:
+        raise Unsupported(f"has an initial state of shape {ref.shape}, not {shape}")
+    return ref.tensor
+
+
+def _peephole(context: Context, node: Node, layer: Layer) -> int:
+    held = _constant(node, PEEPHOLE, "peepholes")
+    if held is None or not held.any():
+        return -1
+    shaped = held.reshape(layer.directions, 3, layer.hidden)
+    return context.builder.constant(f"{node.name}.peephole", shaped, DType.F32)
+
+
+def _lengths(context: Context, node: Node, batch: int) -> int:
+    value = _value(node, LENGTHS)
+    if value is None:
+        return -1
+    ref = context.plain(context.value(value))
+    if ref.dtype is not DType.S32 or elements(ref.shape) != batch:
+        raise Unsupported(f"has sequence_lens of {ref.dtype.name} {ref.shape}, not int32 of {batch}")
+    return ref.tensor
+
+
+def _params(node: Node, layer: Layer) -> dict[str, Any]:
+    functions = _functions(node, layer)
+    return {
+        "kind": layer.kind,
+        "hidden": layer.hidden,
+        "directions": layer.directions,
+        "reverse": int(graph.attribute(node, "direction", "forward") == "reverse"),
+        "linear_before_reset": int(layer.before),
+        "input_forget": int(graph.attribute(node, "input_forget", 0)),
+        "clip": float(graph.attribute(node, "clip", math.inf)),
+        "activation": tuple(kind for kind, _, _ in functions),
+        "alpha": tuple(alpha for _, alpha, _ in functions),
+        "beta": tuple(beta for _, _, beta in functions),
+    }
+
+
+def _functions(node: Node, layer: Layer) -> list[tuple[int, float, float]]:
+    """f, g, h of each direction; what a kind lacks is zeros. Alphas and betas go to the functions that take them, in order."""
+    defaults = DEFAULTS[layer.kind]
+    names = list(graph.attribute(node, "activations") or defaults * layer.directions)
+    if len(names) != len(defaults) * layer.directions:
+        raise Unsupported(f"has {len(names)} activations; {len(defaults) * layer.directions} are expected")
+    numbers = {key: iter(graph.attribute(node, f"activation_{key}") or ()) for key in ("alpha", "beta")}
+    found: list[tuple[int, float, float]] = []
+    for index, name in enumerate(names):
+        if name.lower() not in ACTIVATIONS:
+            raise Unsupported(f"has activation {name}; {', '.join(ACTIVATIONS)} are supported")
+        kind, alpha, beta = ACTIVATIONS[name.lower()]
+        alpha = 0.0 if alpha is None else float(next(numbers["alpha"], alpha))
+        beta = (math.inf if kind is Unary.CLIP else 0.0) if beta is None else float(next(numbers["beta"], beta))
+        found.append((int(kind), alpha, beta))
+        if (index + 1) % len(defaults) == 0:
+            found += [(0, 0.0, 0.0)] * (3 - len(defaults))
+    return found
