@@ -29,11 +29,15 @@ def compile(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     samples: Sequence[Mapping[str, Array]] = (),
     vectors: int = 2,
+    state: Mapping[str, str] | None = None,
+    initial: Mapping[str, Array] | None = None,
 ) -> Program:
     """Pack ``model`` (a path, a loaded model, or what ``compress`` gave) for ``target`` and bundle ``vectors`` test vectors.
 
-    The vectors' inputs are the first of ``samples`` (feeds by input name), then seeded noise. Raises UnsupportedModelError
-    that lists every node without a kernel, InvalidModelError, ShapeError, TargetError.
+    The vectors' inputs are the first of ``samples`` (feeds by input name), then seeded noise. ``state`` pairs graph inputs with
+    graph outputs, ``{"h": "hn"}``: the session keeps them, and each run starts with what the run before left; they start as zeros
+    or as ``initial`` says. Raises UnsupportedModelError that lists every node without a kernel, InvalidModelError, ShapeError,
+    TargetError, UsageError.
     """
     from edgezip import frontends, pack
     from edgezip.compression import Compressed
@@ -42,16 +46,20 @@ def compile(
         model = model.model
     if isinstance(model, (str, os.PathLike)):
         model = frontends.load(Path(model), shapes=dict(shapes or {}))
-    program = pack.compile(model, target)
+    program = pack.compile(model, target, state=state, initial=initial)
     program.vectors = make_vectors(program, samples, vectors)
     return program
 
 
 def make_vectors(program: Program, samples: Sequence[Mapping[str, Array]], count: int) -> list[list[Array]]:
-    """``count`` test vectors: inputs from ``samples`` first, then noise; outputs by the NumPy reference."""
+    """``count`` test vectors: inputs from ``samples`` first, then noise; outputs by the NumPy reference.
+
+    A program with states gets at least two, if any: they follow each other, so the second proves what the first left.
+    """
     from edgezip.runtime.reference import ReferenceSession
 
     session = ReferenceSession(program)
+    count = max(count, 2) if program.states and count else count
     feeds = [dict(sample) for sample in list(samples)[:count]]
     feeds += [noise(program, seed) for seed in range(count - len(feeds))]
     made = []

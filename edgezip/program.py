@@ -21,7 +21,7 @@ import numpy as np
 from edgezip.errors import MissingFileError, ProgramError, UsageError
 
 MAGIC = b"EDGEZIP\x1a"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 NUMERICS_EZN1 = 0x314E5A45
 ALIGN = 64
 OVERREAD = 64
@@ -29,7 +29,8 @@ MAX_RANK = 8
 MAX_NAME = 4096  # bytes
 MAX_STEP_INPUTS = 8
 MAX_STEP_OUTPUTS = 4
-SECTIONS = ("steps", "tensors", "io", "strings", "weights", "metadata", "vectors")
+ZEROS = 0xFFFFFFFF
+SECTIONS = ("steps", "tensors", "io", "strings", "weights", "metadata", "vectors", "shapes")
 
 
 class Layout(IntEnum):
@@ -184,8 +185,9 @@ HEADER = np.dtype(
         ("magic", "S8"), ("format_version", "<u4"), ("numerics", "<u4"), ("header_bytes", "<u4"), ("layout", "<u4"),
         ("file_bytes", "<u8"), ("arena_bytes", "<u8"), ("scratch_bytes", "<u8"), ("act_sign", "<u4"),
         ("n_steps", "<u4"), ("n_tensors", "<u4"), ("n_inputs", "<u4"), ("n_outputs", "<u4"), ("n_vectors", "<u4"),
-        ("sections", SECTION, (len(SECTIONS),)), ("solo_us", "<i4"), ("spin_us", "<i4"),
-        ("reserved", "<u4"), ("crc32", "<u4"),
+        ("n_states", "<u4"), ("reserved0", "<u4"), ("sections", SECTION, (len(SECTIONS),)),
+        ("solo_us", "<i4"), ("spin_us", "<i4"),
+        ("reserved", "<u4", (9,)), ("crc32", "<u4"),
     ]
 )  # fmt: skip
 TENSOR = np.dtype(
@@ -288,11 +290,24 @@ class Step:
 
 
 @dataclass(slots=True)
+class State:
+    """What a session carries from run to run: a graph input that it owns, and the graph output that the next run reads there.
+
+    ``input``, ``output``, ``initial`` are tensor indices; the last is a constant, or -1 for zeros.
+    """
+
+    input: int
+    output: int
+    initial: int = -1
+
+
+@dataclass(slots=True)
 class Program:
     """A compiled model: what ``edgezip compile`` makes and every runtime runs.
 
     ``weights`` is the packed weights section; ``vectors`` holds, for each test vector, the input arrays then the output
-    arrays in declared dtype and shape.
+    arrays in declared dtype and shape; they follow each other from the initial states on. The caller's graph inputs and outputs
+    are numbered from 0; those of ``states`` come behind them.
     """
 
     layout: Layout
@@ -308,6 +323,17 @@ class Program:
     vectors: list[list[np.ndarray[Any, Any]]] = field(default_factory=list)
     solo_us: int = 0  # see ez_format.h: 0 the runtime's default, -1 none
     spin_us: int = 0
+    states: list[State] = field(default_factory=list)
+
+    @property
+    def graph_inputs(self) -> list[int]:
+        """The tensors of all graph inputs by number, those of the states last."""
+        return [*self.inputs, *(state.input for state in self.states)]
+
+    @property
+    def graph_outputs(self) -> list[int]:
+        """The tensors of all graph outputs by number, those of the states last."""
+        return [*self.outputs, *(state.output for state in self.states)]
 
     def to_bytes(self) -> bytes:
         """The file, byte for byte reproducible from the same program."""
@@ -424,9 +450,10 @@ def _write(program: Program) -> bytes:
     strings = _Strings()
     steps = b"".join(_step_record(step, strings).tobytes() for step in program.steps)
     tensors = b"".join(_tensor_record(tensor, strings).tobytes() for tensor in program.tensors)
-    io = np.array([*program.inputs, *program.outputs], "<u4").tobytes()
+    initial = [ZEROS if state.initial < 0 else state.initial for state in program.states]
+    io = np.array([*program.graph_inputs, *program.graph_outputs, *initial], "<u4").tobytes()
     metadata = json.dumps(program.metadata, sort_keys=True, separators=(",", ":")).encode()
-    bodies = [steps, tensors, io, bytes(strings.data), program.weights, metadata, _vector_bytes(program)]
+    bodies = [steps, tensors, io, bytes(strings.data), program.weights, metadata, _vector_bytes(program), b""]
     header = np.zeros((), HEADER)
     header["magic"], header["format_version"], header["numerics"] = MAGIC, FORMAT_VERSION, NUMERICS_EZN1
     header["header_bytes"], header["layout"], header["act_sign"] = HEADER.itemsize, program.layout, program.act_sign
@@ -434,6 +461,7 @@ def _write(program: Program) -> bytes:
     header["solo_us"], header["spin_us"] = program.solo_us, program.spin_us
     header["n_steps"], header["n_tensors"] = len(program.steps), len(program.tensors)
     header["n_inputs"], header["n_outputs"], header["n_vectors"] = len(program.inputs), len(program.outputs), len(program.vectors)
+    header["n_states"] = len(program.states)
     out = bytearray(HEADER.itemsize)
     for index, body in enumerate(bodies):
         out += bytes(_round_up(len(out)) - len(out))
@@ -459,6 +487,12 @@ def read(source: str | os.PathLike[str] | bytes) -> Program:
 
 
 def _sections(data: bytes, where: str) -> tuple[Any, dict[str, bytes]]:
+    version = int.from_bytes(data[len(MAGIC) : len(MAGIC) + 4], "little")
+    if data.startswith(MAGIC) and version != FORMAT_VERSION:  # the header of another version has another size
+        raise ProgramError(
+            "program of another version", where=where, expected=f"format {FORMAT_VERSION}", got=f"format {version}",
+            hint="compile it again",
+        )  # fmt: skip
     if len(data) < HEADER.itemsize or not data.startswith(MAGIC):
         raise ProgramError(
             "not an EdgeZip program (.ez), or cut short", where=where, hint="make one with: edgezip compile MODEL -o OUT.ez"
@@ -466,15 +500,9 @@ def _sections(data: bytes, where: str) -> tuple[Any, dict[str, bytes]]:
     header = np.frombuffer(data, HEADER, 1)[0]
     if zlib.crc32(data[: HEADER.itemsize - 4]) != int(header["crc32"]):
         raise ProgramError("header is damaged (CRC-32 differs)", where=where, hint="compile or copy the file again")
-    if header["format_version"] != FORMAT_VERSION or header["numerics"] != NUMERICS_EZN1:
-        got = f"format {header['format_version']}, numerics {int(header['numerics']):#x}"
-        raise ProgramError(
-            "program of another version",
-            where=where,
-            expected=f"format {FORMAT_VERSION}, numerics EZN1",
-            got=got,
-            hint="compile it again",
-        )
+    if header["numerics"] != NUMERICS_EZN1:
+        got = f"{int(header['numerics']):#x}"
+        raise ProgramError("program of other numerics", where=where, expected="EZN1", got=got, hint="compile it again")
     if int(header["file_bytes"]) != len(data):
         raise ProgramError(
             "file length differs from its header", where=where, expected=str(header["file_bytes"]), got=str(len(data))
@@ -506,9 +534,8 @@ def _parse(header: Any, bodies: dict[str, bytes], where: str) -> Program:
         tensors = [_tensor_of(record, name_of(record)) for record in np.frombuffer(bodies["tensors"], TENSOR)]
         steps = [_step_of(record, name_of(record)) for record in np.frombuffer(bodies["steps"], STEP)]
         io = np.frombuffer(bodies["io"], "<u4").tolist()
-        n_inputs = int(header["n_inputs"])
-        inputs, outputs = io[:n_inputs], io[n_inputs:]
-        vectors = _vectors_of(bodies["vectors"], [tensors[i] for i in io], int(header["n_vectors"]))
+        inputs, outputs, states = _ends_of(io, *(int(header[name]) for name in ("n_inputs", "n_outputs", "n_states")))
+        vectors = _vectors_of(bodies["vectors"], [tensors[i] for i in (*inputs, *outputs)], int(header["n_vectors"]))
         metadata = json.loads(bodies["metadata"] or b"{}")
         layout = Layout(int(header["layout"]))
     except (ValueError, IndexError, UnicodeDecodeError) as error:
@@ -516,7 +543,18 @@ def _parse(header: Any, bodies: dict[str, bytes], where: str) -> Program:
     return Program(
         layout, int(header["act_sign"]), int(header["arena_bytes"]), int(header["scratch_bytes"]),
         tensors, steps, inputs, outputs, bodies["weights"], metadata, vectors, int(header["solo_us"]), int(header["spin_us"]),
+        states,
     )  # fmt: skip
+
+
+def _ends_of(io: list[int], n_inputs: int, n_outputs: int, n_states: int) -> tuple[list[int], list[int], list[State]]:
+    """The caller's inputs and outputs, and the states, from the io section."""
+    outputs, initial = n_inputs + n_states, n_inputs + n_states + n_outputs + n_states
+    states = [
+        State(io[n_inputs + k], io[outputs + n_outputs + k], -1 if io[initial + k] == ZEROS else io[initial + k])
+        for k in range(n_states)
+    ]
+    return io[:n_inputs], io[outputs : outputs + n_outputs], states
 
 
 def _tensor_of(record: Any, name: str) -> Tensor:

@@ -17,7 +17,7 @@ static ez_status refuse(ez_error *error, int32_t step, int32_t tensor, const cha
 int ez_dataflow_start(ez_dataflow *flow, const ez_program *program) {
   flow->grain_bytes = program->header->arena_bytes / MOST_GRAINS + 64;
   flow->written = calloc(program->header->arena_bytes / flow->grain_bytes / 64 + 1, sizeof *flow->written);
-  flow->has_output = calloc(program->header->n_outputs, 1);
+  flow->has_output = calloc(program->n_outputs, 1);
   return flow->written && flow->has_output;
 }
 
@@ -111,7 +111,7 @@ ez_status ez_dataflow_step(ez_dataflow *flow, const ez_program *p, int32_t i, ui
 }
 
 ez_status ez_dataflow_outputs(const ez_dataflow *flow, const ez_program *p, ez_error *error) {
-  for (uint32_t k = 0; k < p->header->n_outputs; k++)
-    if (!flow->has_output[k]) return refuse(error, -1, (int32_t)p->io[p->header->n_inputs + k], "outputs", "no step writes this graph output");
+  for (uint32_t k = 0; k < p->n_outputs; k++)
+    if (!flow->has_output[k]) return refuse(error, -1, (int32_t)p->io[p->n_inputs + k], "outputs", "no step writes this graph output");
   return EZ_OK;
 }

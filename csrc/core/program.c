@@ -95,11 +95,11 @@ void ez_program_get_info(const ez_program *program, ez_program_info *info) {
   const ez_header *h = program->header;
   *info = (ez_program_info){.format_version = h->format_version, .numerics = h->numerics, .layout = h->layout, .act_sign = h->act_sign,
                             .n_steps = h->n_steps, .n_tensors = h->n_tensors, .n_inputs = h->n_inputs, .n_outputs = h->n_outputs,
-                            .n_vectors = h->n_vectors, .crc32 = h->crc32, .file_bytes = h->file_bytes, .arena_bytes = h->arena_bytes, .scratch_bytes = h->scratch_bytes};
+                            .n_vectors = h->n_vectors, .n_states = h->n_states, .crc32 = h->crc32, .file_bytes = h->file_bytes, .arena_bytes = h->arena_bytes, .scratch_bytes = h->scratch_bytes};
 }
 
 ez_status ez_program_tensor(const ez_program *program, uint32_t index, ez_tensor_info *info) {
-  if (!program || !info || index >= program->header->n_tensors) return EZ_BAD_ARGUMENT;
+  if (!program || !info || index >= program->n_tensors) return EZ_BAD_ARGUMENT;
   const ez_tensor *t = &program->tensors[index];
   *info = (ez_tensor_info){.name = program->strings + t->name_offset, .name_bytes = t->name_bytes, .dtype = t->dtype, .rank = t->rank,
                            .scale = t->scale, .zero_point = t->zero_point, .bytes = t->bytes};
@@ -112,7 +112,11 @@ ez_status ez_program_input(const ez_program *program, uint32_t index, ez_tensor_
 }
 
 ez_status ez_program_output(const ez_program *program, uint32_t index, ez_tensor_info *info) {
-  return program && index < program->header->n_outputs ? ez_program_tensor(program, program->io[program->header->n_inputs + index], info) : EZ_BAD_ARGUMENT;
+  return program && index < program->header->n_outputs ? ez_program_tensor(program, program->io[program->n_inputs + index], info) : EZ_BAD_ARGUMENT;
+}
+
+ez_status ez_program_state(const ez_program *program, uint32_t index, ez_tensor_info *info) {
+  return program && index < program->header->n_states ? ez_program_tensor(program, program->io[program->header->n_inputs + index], info) : EZ_BAD_ARGUMENT;
 }
 
 const char *ez_program_metadata(const ez_program *program, size_t *bytes) {
@@ -120,18 +124,24 @@ const char *ez_program_metadata(const ez_program *program, size_t *bytes) {
   return (const char *)program->metadata;
 }
 
+/* Of a vector's arrays: the caller's inputs, then the caller's outputs. */
+static const ez_tensor *vector_tensor(const ez_program *p, uint32_t k) {
+  const uint32_t n = p->header->n_inputs;
+  return &p->tensors[p->io[k < n ? k : p->n_inputs + k - n]];
+}
+
+uint64_t ez_vector_bytes(const ez_program *p, uint32_t arrays) {
+  uint64_t bytes = 0;
+  for (uint32_t k = 0; k < arrays; k++) bytes += ez_round_64(vector_tensor(p, k)->bytes);
+  return bytes;
+}
+
 ez_status ez_program_vector(const ez_program *program, uint32_t vector, int32_t is_output, uint32_t index, const void **data, size_t *bytes) {
   if (!program || !data || !bytes) return EZ_BAD_ARGUMENT;
   const ez_header *h = program->header;
   if (vector >= h->n_vectors || index >= (is_output ? h->n_outputs : h->n_inputs)) return EZ_BAD_ARGUMENT;
   const uint32_t wanted = (is_output ? h->n_inputs : 0) + index;
-  uint64_t whole = 0, before = 0;
-  for (uint32_t k = 0; k < h->n_inputs + h->n_outputs; k++) {
-    const uint64_t size = ez_round_64(program->tensors[program->io[k]].bytes);
-    whole += size;
-    if (k < wanted) before += size;
-  }
-  *data = program->vectors + whole * vector + before;
-  *bytes = program->tensors[program->io[wanted]].bytes;
+  *data = program->vectors + ez_vector_bytes(program, h->n_inputs + h->n_outputs) * vector + ez_vector_bytes(program, wanted);
+  *bytes = vector_tensor(program, wanted)->bytes;
   return EZ_OK;
 }

@@ -7,6 +7,8 @@
 #include <time.h>
 
 #include "core/affinity.h"
+#include "core/block.h"
+#include "core/carry.h"
 #include "core/crc32.h"
 #include "core/dispatch.h"
 #include "core/pool.h"
@@ -27,8 +29,8 @@ typedef struct outside_tensor {
 
 struct ez_session {
   const ez_program *program;
-  uint8_t *arena, *scratch;
-  void *arena_block, *scratch_block; /* what free wants */
+  ez_block arena, scratch;
+  ez_carry carry;
   uint8_t **data; /* one pointer a tensor; those of graph inputs and outputs change with every run */
   outside_tensor *outside; /* tensors in graph inputs, then those in graph outputs */
   uint32_t n_from_inputs, n_outside;
@@ -57,34 +59,28 @@ static uint64_t now_ns(void) {
   return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Zeroed, so that over-read bytes are the same in every run; untouched, so that a hostile size costs no memory until used. */
-static uint8_t *aligned_block(size_t bytes, void **to_free) {
-  *to_free = calloc(1, bytes + 64);
-  return *to_free ? (uint8_t *)(((uintptr_t)*to_free + 63) & ~(uintptr_t)63) : NULL;
-}
-
 static int allocate(ez_session *s, int32_t spin_us, int profile) {
   const ez_header *h = s->program->header;
-  s->arena = aligned_block(h->arena_bytes, &s->arena_block);
-  s->scratch = aligned_block(h->scratch_bytes * (size_t)s->threads, &s->scratch_block);
-  s->data = calloc(h->n_tensors, sizeof *s->data);
-  s->outside = calloc(h->n_tensors, sizeof *s->outside);
-  s->steps = calloc(h->n_steps, sizeof *s->steps);
-  s->ns = profile ? calloc(h->n_steps, sizeof *s->ns) : NULL;
+  if (!ez_block_create(&s->arena, h->arena_bytes) || !ez_block_create(&s->scratch, h->scratch_bytes * (size_t)s->threads)) return 0;
+  if (!ez_carry_create(&s->carry, s->program)) return 0;
+  s->data = calloc(s->program->n_tensors, sizeof *s->data);
+  s->outside = calloc(s->program->n_tensors, sizeof *s->outside);
+  s->steps = calloc(s->program->n_steps, sizeof *s->steps);
+  s->ns = profile ? calloc(s->program->n_steps, sizeof *s->ns) : NULL;
   s->pool = ez_pool_create(s->threads, spin_us, &s->affinity);
-  return s->arena && s->scratch && s->data && s->outside && s->steps && (s->ns || !profile) && s->pool;
+  return s->data && s->outside && s->steps && (s->ns || !profile) && s->pool;
 }
 
 static void list_outside(ez_session *s, uint8_t place) {
-  for (uint32_t i = 0; i < s->program->header->n_tensors; i++)
+  for (uint32_t i = 0; i < s->program->n_tensors; i++)
     if (s->program->tensors[i].place == place) s->outside[s->n_outside++] = (outside_tensor){i, (uint32_t)s->program->tensors[i].offset};
 }
 
 static void place_tensors(ez_session *s) {
   const ez_program *p = s->program;
-  for (uint32_t i = 0; i < p->header->n_tensors; i++) {
+  for (uint32_t i = 0; i < p->n_tensors; i++) {
     const ez_tensor *t = &p->tensors[i];
-    if (t->place == EZ_IN_ARENA) s->data[i] = s->arena + t->offset;
+    if (t->place == EZ_IN_ARENA) s->data[i] = s->arena.bytes + t->offset;
     /* Steps never write into the weights (verified), so the mapped file can stay read-only. */
     if (t->place == EZ_IN_WEIGHTS) s->data[i] = (uint8_t *)(uintptr_t)(p->weights + t->offset);
   }
@@ -95,11 +91,11 @@ static void place_tensors(ez_session *s) {
 
 static void plan_steps(ez_session *s, double solo_us) {
   const ez_program *p = s->program;
-  for (uint32_t i = 0; i < p->header->n_steps; i++) {
+  for (uint32_t i = 0; i < p->n_steps; i++) {
     const ez_step *step = &p->steps[i];
     s->steps[i] = (planned_step){.op = ez_op_find(step->op), .threads = ez_step_threads(ez_step_work_us(step, p->tensors, &s->kernels), solo_us, s->threads),
                                  .run = {.step = step, .tensors = p->tensors, .data = s->data, .kernels = &s->kernels, .pool = s->pool,
-                                         .scratch = s->scratch, .scratch_bytes = p->header->scratch_bytes}};
+                                         .scratch = s->scratch.bytes, .scratch_bytes = p->header->scratch_bytes}};
   }
 }
 
@@ -148,9 +144,21 @@ void ez_session_destroy(ez_session *s) {
   free(s->steps);
   free(s->outside);
   free(s->data);
-  free(s->scratch_block);
-  free(s->arena_block);
+  ez_carry_destroy(&s->carry);
+  ez_block_destroy(&s->scratch);
+  ez_block_destroy(&s->arena);
   free(s);
+}
+
+/* Graph inputs and outputs behind the caller's are those of the states. Inputs are read only: no step writes one (verified). */
+static uint8_t *input_buffer(const ez_session *s, uint32_t index, const void *const *inputs) {
+  const uint32_t own = s->program->header->n_inputs;
+  return index < own ? (uint8_t *)(uintptr_t)inputs[index] : s->carry.states[index - own].now;
+}
+
+static uint8_t *output_buffer(const ez_session *s, uint32_t index, void *const *outputs) {
+  const uint32_t own = s->program->header->n_outputs;
+  return index < own ? outputs[index] : s->carry.states[index - own].next;
 }
 
 ez_status ez_session_begin(ez_session *s, const void *const *inputs, void *const *outputs) {
@@ -160,11 +168,8 @@ ez_status ez_session_begin(ez_session *s, const void *const *inputs, void *const
     if (!inputs[k]) return EZ_BAD_ARGUMENT;
   for (uint32_t k = 0; k < p->header->n_outputs; k++)
     if (!outputs[k]) return EZ_BAD_ARGUMENT;
-  for (uint32_t k = 0; k < s->n_outside; k++) {
-    const outside_tensor o = s->outside[k];
-    /* Inputs are read only: no step writes a graph input (verified). */
-    s->data[o.tensor] = k < s->n_from_inputs ? (uint8_t *)(uintptr_t)inputs[o.index] : outputs[o.index];
-  }
+  for (uint32_t k = 0; k < s->n_outside; k++)
+    s->data[s->outside[k].tensor] = k < s->n_from_inputs ? input_buffer(s, s->outside[k].index, inputs) : output_buffer(s, s->outside[k].index, outputs);
   s->has_buffers = 1;
   return EZ_OK;
 }
@@ -176,18 +181,25 @@ static void run_step(const ez_session *s, uint32_t i) {
 }
 
 ez_status ez_session_step(ez_session *s, uint32_t i) {
-  if (!s || !s->has_buffers || i >= s->program->header->n_steps) return EZ_BAD_ARGUMENT;
+  if (!s || !s->has_buffers || i >= s->program->n_steps) return EZ_BAD_ARGUMENT;
   run_step(s, i);
   return EZ_OK;
 }
 
+ez_status ez_session_end(ez_session *s) {
+  if (!s || !s->has_buffers) return EZ_BAD_ARGUMENT;
+  ez_carry_turn(&s->carry, s->program);
+  s->has_buffers = 0; /* those of the states have changed places */
+  return EZ_OK;
+}
+
 static void run_steps(const ez_session *s) {
-  for (uint32_t i = 0; i < s->program->header->n_steps; i++) run_step(s, i);
+  for (uint32_t i = 0; i < s->program->n_steps; i++) run_step(s, i);
 }
 
 static void run_timed(const ez_session *s) {
   uint64_t before = now_ns();
-  for (uint32_t i = 0; i < s->program->header->n_steps; i++) {
+  for (uint32_t i = 0; i < s->program->n_steps; i++) {
     run_step(s, i);
     const uint64_t after = now_ns();
     s->ns[i] = after - before;
@@ -202,11 +214,12 @@ ez_status ez_session_run(ez_session *s, const void *const *inputs, void *const *
   if (s->affinity.binds_caller) before = ez_affinity_enter(&s->affinity);
   (s->ns ? run_timed : run_steps)(s);
   if (s->affinity.binds_caller) ez_affinity_leave(&before);
+  ez_carry_turn(&s->carry, s->program);
   return EZ_OK;
 }
 
 ez_status ez_session_step_info(const ez_session *s, uint32_t i, ez_step_info *info) {
-  if (!s || !info || i >= s->program->header->n_steps) return EZ_BAD_ARGUMENT;
+  if (!s || !info || i >= s->program->n_steps) return EZ_BAD_ARGUMENT;
   const ez_step *step = &s->program->steps[i];
   *info = (ez_step_info){.name = s->program->strings + step->name_offset, .name_bytes = step->name_bytes, .op = s->steps[i].op->name,
                          .kernel = s->steps[i].op->kernel ? s->steps[i].op->kernel(step, s->program->tensors, &s->kernels) : s->isa,
@@ -230,7 +243,7 @@ static stored_rows rows_of(const ez_session *s, uint32_t index) {
 }
 
 ez_status ez_session_tensor(const ez_session *s, uint32_t index, void *data, size_t bytes) {
-  if (!s || !data || index >= s->program->header->n_tensors || !s->data[index]) return EZ_BAD_ARGUMENT;
+  if (!s || !data || index >= s->program->n_tensors || !s->data[index]) return EZ_BAD_ARGUMENT;
   const stored_rows r = rows_of(s, index);
   if (bytes != r.rows * r.row_bytes) return EZ_BAD_ARGUMENT;
   for (uint64_t i = 0; i < r.rows; i++) memcpy((uint8_t *)data + i * r.row_bytes, r.first + i * r.distance, r.row_bytes);
@@ -238,7 +251,7 @@ ez_status ez_session_tensor(const ez_session *s, uint32_t index, void *data, siz
 }
 
 ez_status ez_session_step_crc32(const ez_session *s, uint32_t i, uint32_t *crc) {
-  if (!s || !crc || !s->has_buffers || i >= s->program->header->n_steps) return EZ_BAD_ARGUMENT;
+  if (!s || !crc || !s->has_buffers || i >= s->program->n_steps) return EZ_BAD_ARGUMENT;
   const ez_step *step = &s->program->steps[i];
   *crc = 0;
   for (int o = 0; o < step->n_outputs; o++) {
@@ -249,8 +262,28 @@ ez_status ez_session_step_crc32(const ez_session *s, uint32_t i, uint32_t *crc) 
 }
 
 ez_status ez_session_profile(const ez_session *s, uint64_t *ns, uint32_t n_steps) {
-  if (!s || !s->ns || !ns || n_steps != s->program->header->n_steps) return EZ_BAD_ARGUMENT;
+  if (!s || !s->ns || !ns || n_steps != s->program->n_steps) return EZ_BAD_ARGUMENT;
   memcpy(ns, s->ns, n_steps * sizeof *ns);
+  return EZ_OK;
+}
+
+ez_status ez_session_state_get(const ez_session *s, uint32_t index, void *data, size_t bytes) {
+  const ez_tensor *t = s && data ? ez_carry_tensor(s->program, index) : NULL;
+  if (!t || bytes != t->bytes) return EZ_BAD_ARGUMENT;
+  memcpy(data, s->carry.states[index].now, bytes);
+  return EZ_OK;
+}
+
+ez_status ez_session_state_set(ez_session *s, uint32_t index, const void *data, size_t bytes) {
+  const ez_tensor *t = s && data ? ez_carry_tensor(s->program, index) : NULL;
+  if (!t || bytes != t->bytes) return EZ_BAD_ARGUMENT;
+  memcpy(s->carry.states[index].now, data, bytes);
+  return EZ_OK;
+}
+
+ez_status ez_session_reset(ez_session *s) {
+  if (!s) return EZ_BAD_ARGUMENT;
+  ez_carry_reset(&s->carry, s->program);
   return EZ_OK;
 }
 

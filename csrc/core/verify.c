@@ -3,6 +3,7 @@
  * All arithmetic is in 64 bits on values capped beforehand, so nothing can wrap. */
 #include <math.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,7 +16,8 @@
 #define MAX_ARENA (1ull << 36)
 #define MAX_SCRATCH (1ull << 30)
 #define MAX_COUNT 1000000u
-#define MAX_IO 1024u /* graph inputs, graph outputs */
+#define MAX_IO 1024u /* graph inputs, graph outputs, states */
+#define HEADER_START (offsetof(ez_header, format_version) + 4)
 
 static const char magic[8] = {'E', 'D', 'G', 'E', 'Z', 'I', 'P', 0x1a};
 
@@ -45,11 +47,14 @@ static int all_zero(const uint8_t *bytes, uint64_t size) {
 }
 
 static ez_status check_header(const uint8_t *bytes, size_t size, ez_error *error) {
-  if (size < sizeof(ez_header)) BAD(-1, -1, "size", "file has %zu bytes, the header alone needs %zu", size, sizeof(ez_header));
+  /* The version first: the header of another one has another size. */
+  if (size < HEADER_START) BAD(-1, -1, "size", "file has %zu bytes, not even a header", size);
   const ez_header *h = (const ez_header *)(const void *)bytes;
   if (memcmp(h->magic, magic, sizeof magic)) BAD(-1, -1, "magic", "not an EdgeZip program");
+  if (h->format_version != EZ_FORMAT_VERSION)
+    return fail(error, EZ_BAD_VERSION, -1, -1, "format_version", "expected %u, got %u: compile the model again", EZ_FORMAT_VERSION, h->format_version);
+  if (size < sizeof(ez_header)) BAD(-1, -1, "size", "file has %zu bytes, the header alone needs %zu", size, sizeof(ez_header));
   if (ez_crc32(bytes, sizeof *h - 4) != h->crc32) BAD(-1, -1, "crc32", "header is damaged");
-  if (h->format_version != EZ_FORMAT_VERSION) return fail(error, EZ_BAD_VERSION, -1, -1, "format_version", "expected %u, got %u", EZ_FORMAT_VERSION, h->format_version);
   if (h->numerics != EZ_NUMERICS_EZN1) return fail(error, EZ_BAD_VERSION, -1, -1, "numerics", "expected EZN1, got %#x", h->numerics);
   if (h->header_bytes != sizeof *h || h->file_bytes != size) BAD(-1, -1, "file_bytes", "expected %llu, got %zu", (unsigned long long)h->file_bytes, size);
   if (h->layout != EZ_LAYOUT_K4N16 && h->layout != EZ_LAYOUT_K8N16) BAD(-1, -1, "layout", "unknown layout %u", h->layout);
@@ -57,15 +62,15 @@ static ez_status check_header(const uint8_t *bytes, size_t size, ez_error *error
   if (h->arena_bytes > MAX_ARENA || h->arena_bytes % EZ_ARENA_ALIGN || h->arena_bytes < EZ_OVERREAD) BAD(-1, -1, "arena_bytes", "out of range");
   if (h->scratch_bytes > MAX_SCRATCH || h->scratch_bytes % EZ_ARENA_ALIGN) BAD(-1, -1, "scratch_bytes", "out of range");
   if (!h->n_steps || h->n_steps > MAX_COUNT || !h->n_tensors || h->n_tensors > MAX_COUNT || !h->n_inputs || h->n_inputs > h->n_tensors || h->n_inputs > MAX_IO || !h->n_outputs ||
-      h->n_outputs > h->n_tensors || h->n_outputs > MAX_IO || h->n_vectors > MAX_COUNT)
+      h->n_outputs > h->n_tensors || h->n_outputs > MAX_IO || h->n_vectors > MAX_COUNT || h->n_states > MAX_IO)
     BAD(-1, -1, "counts", "out of range");
   if (h->solo_us < -1 || h->solo_us > EZ_MAX_WAIT_US || h->spin_us < -1 || h->spin_us > EZ_MAX_WAIT_US) BAD(-1, -1, "solo_us", "solo_us and spin_us are -1 to a second");
-  if (h->reserved) BAD(-1, -1, "reserved", "is not zero");
+  if (h->reserved0 || !all_zero((const uint8_t *)h->reserved, sizeof h->reserved)) BAD(-1, -1, "reserved", "is not zero");
   return EZ_OK;
 }
 
 static ez_status check_sections(const uint8_t *bytes, size_t size, ez_error *error) {
-  static const char *const names[EZ_SECTION_COUNT] = {"steps", "tensors", "io", "strings", "weights", "metadata", "vectors"};
+  static const char *const names[EZ_SECTION_COUNT] = {"steps", "tensors", "io", "strings", "weights", "metadata", "vectors", "shapes"};
   const ez_header *h = (const ez_header *)(const void *)bytes;
   uint64_t end = sizeof *h;
   for (int i = 0; i < EZ_SECTION_COUNT; i++) {
@@ -79,7 +84,7 @@ static ez_status check_sections(const uint8_t *bytes, size_t size, ez_error *err
   }
   if (end != size) BAD(-1, -1, "size", "bytes behind the last section");
   const uint64_t wanted[3] = {(uint64_t)h->n_steps * sizeof(ez_step), (uint64_t)h->n_tensors * sizeof(ez_tensor),
-                              ((uint64_t)h->n_inputs + h->n_outputs) * 4};
+                              ((uint64_t)h->n_inputs + h->n_outputs + 3ull * h->n_states) * 4};
   for (int i = 0; i < 3; i++)
     if (h->sections[i].bytes != wanted[i]) BAD(-1, -1, names[i], "expected %llu bytes, got %llu", (unsigned long long)wanted[i], (unsigned long long)h->sections[i].bytes);
   return EZ_OK;
@@ -157,10 +162,10 @@ static ez_status check_place(const ez_program *p, int32_t i, ez_error *error) {
     }
     case EZ_IN_INPUT:
     case EZ_IN_OUTPUT: {
-      const uint32_t count = t->place == EZ_IN_INPUT ? h->n_inputs : h->n_outputs;
+      const uint32_t count = t->place == EZ_IN_INPUT ? p->n_inputs : p->n_outputs;
       if (t->offset >= count) BAD(-1, i, "offset", "graph %s %llu does not exist", t->place == EZ_IN_INPUT ? "input" : "output", (unsigned long long)t->offset);
-      const uint32_t declared = p->io[(t->place == EZ_IN_INPUT ? 0 : h->n_inputs) + t->offset];
-      if (declared >= h->n_tensors) BAD(-1, i, "io", "tensor %u does not exist", declared);
+      const uint32_t declared = p->io[(t->place == EZ_IN_INPUT ? 0 : p->n_inputs) + t->offset];
+      if (declared >= p->n_tensors) BAD(-1, i, "io", "tensor %u does not exist", declared);
       const ez_tensor *io = &p->tensors[declared];
       if (io->place != t->place || io->offset != t->offset) BAD(-1, i, "io", "graph inputs and outputs must be listed in order");
       if (io->dtype != t->dtype || io->bytes != t->bytes || t->row_stride != (t->rank ? t->dims[t->rank - 1] : 1))
@@ -173,22 +178,39 @@ static ez_status check_place(const ez_program *p, int32_t i, ez_error *error) {
 
 static ez_status check_tensors(const ez_program *p, ez_error *error) {
   if (!is_clean_text((const uint8_t *)p->strings, p->header->sections[EZ_SECTION_STRINGS].bytes)) BAD(-1, -1, "strings", "are not UTF-8 without control characters");
-  for (int32_t i = 0; i < (int32_t)p->header->n_tensors; i++) {
+  for (int32_t i = 0; i < (int32_t)p->n_tensors; i++) {
     TRY(check_shape(&p->tensors[i], i, error));
     TRY(check_params(&p->tensors[i], i, error));
     TRY(check_place(p, i, error));
     if (!is_name(p, p->tensors[i].name_offset, p->tensors[i].name_bytes)) BAD(-1, i, "name", "is not a range of whole UTF-8 characters of the strings, of at most %d bytes", EZ_MAX_NAME);
   }
-  const uint32_t n = p->header->n_inputs + p->header->n_outputs;
-  for (uint32_t k = 0; k < n; k++) {
-    const int is_input = k < p->header->n_inputs;
+  for (uint32_t k = 0; k < p->n_inputs + p->n_outputs; k++) {
+    const int is_input = k < p->n_inputs;
     const uint32_t index = p->io[k];
-    if (index >= p->header->n_tensors) BAD(-1, -1, "io", "tensor %u does not exist", index);
+    if (index >= p->n_tensors) BAD(-1, -1, "io", "tensor %u does not exist", index);
     const ez_tensor *t = &p->tensors[index];
-    if (t->place != (is_input ? EZ_IN_INPUT : EZ_IN_OUTPUT) || t->offset != (is_input ? k : k - p->header->n_inputs))
-      BAD(-1, (int32_t)index, "io", "is not graph %s %u", is_input ? "input" : "output", is_input ? k : k - p->header->n_inputs);
-    for (uint32_t other = is_input ? 0 : p->header->n_inputs; other < k; other++)
+    if (t->place != (is_input ? EZ_IN_INPUT : EZ_IN_OUTPUT) || t->offset != (is_input ? k : k - p->n_inputs))
+      BAD(-1, (int32_t)index, "io", "is not graph %s %u", is_input ? "input" : "output", is_input ? k : k - p->n_inputs);
+    for (uint32_t other = is_input ? 0 : p->n_inputs; other < k; other++)
       if (same_name(p, t, &p->tensors[p->io[other]])) BAD(-1, (int32_t)index, "name", "two graph %s have this name", is_input ? "inputs" : "outputs");
+  }
+  return EZ_OK;
+}
+
+/* Dims, dtype, scale and zero point agree; names and places do not matter. */
+static int same_kind(const ez_tensor *a, const ez_tensor *b) {
+  return a->dtype == b->dtype && a->rank == b->rank && !memcmp(a->dims, b->dims, sizeof a->dims) && a->scale == b->scale && a->zero_point == b->zero_point &&
+         a->bytes == b->bytes;
+}
+
+/* After check_tensors: io names tensors that are there. */
+static ez_status check_states(const ez_program *p, ez_error *error) {
+  for (uint32_t k = 0; k < p->header->n_states; k++) {
+    const uint32_t input = p->io[p->header->n_inputs + k], output = p->io[p->n_inputs + p->header->n_outputs + k], initial = p->io[p->n_inputs + p->n_outputs + k];
+    if (!same_kind(&p->tensors[input], &p->tensors[output])) BAD(-1, (int32_t)input, "states", "state %u: input and output differ in dtype, dims or scale", k);
+    if (initial == EZ_ZEROS) continue;
+    if (initial >= p->n_tensors || p->tensors[initial].place != EZ_IN_WEIGHTS || !same_kind(&p->tensors[input], &p->tensors[initial]))
+      BAD(-1, (int32_t)input, "states", "state %u: the initial value is not a constant of its dtype, dims and scale", k);
   }
   return EZ_OK;
 }
@@ -198,7 +220,7 @@ static ez_status check_operands(const ez_program *p, int32_t i, ez_error *error)
   if (s->n_inputs > EZ_MAX_STEP_INPUTS || !s->n_outputs || s->n_outputs > EZ_MAX_STEP_OUTPUTS) BAD(i, -1, "n_inputs", "out of range");
   if (s->reserved) BAD(i, -1, "reserved", "is not zero");
   if (!is_name(p, s->name_offset, s->name_bytes)) BAD(i, -1, "name", "is not a range of whole UTF-8 characters of the strings, of at most %d bytes", EZ_MAX_NAME);
-  const int64_t n = p->header->n_tensors;
+  const int64_t n = p->n_tensors;
   for (int k = 0; k < EZ_MAX_STEP_INPUTS; k++)
     if (s->inputs[k] < -1 || s->inputs[k] >= n || (k >= s->n_inputs && s->inputs[k] != -1)) BAD(i, -1, "inputs", "input %d is %d", k, s->inputs[k]);
   for (int k = 0; k < EZ_MAX_STEP_OUTPUTS; k++)
@@ -212,7 +234,7 @@ static ez_status check_operands(const ez_program *p, int32_t i, ez_error *error)
 }
 
 static ez_status check_steps(const ez_program *p, ez_dataflow *flow, ez_error *error) {
-  for (int32_t i = 0; i < (int32_t)p->header->n_steps; i++) {
+  for (int32_t i = 0; i < (int32_t)p->n_steps; i++) {
     const ez_step *s = &p->steps[i];
     const ez_op *op = ez_op_find(s->op);
     if (!op) BAD(i, -1, "op", "unknown operator %u", s->op);
@@ -236,8 +258,7 @@ static ez_status check_flow(const ez_program *p, ez_error *error) {
 }
 
 static ez_status check_vectors(const ez_program *p, ez_error *error) {
-  uint64_t bytes = 0;
-  for (uint32_t k = 0; k < p->header->n_inputs + p->header->n_outputs; k++) bytes += ez_round_64(p->tensors[p->io[k]].bytes);
+  const uint64_t bytes = ez_vector_bytes(p, p->header->n_inputs + p->header->n_outputs);
   if (p->header->n_vectors && bytes > p->header->file_bytes) BAD(-1, -1, "vectors", "leave the file");
   if (p->header->sections[EZ_SECTION_VECTORS].bytes != bytes * p->header->n_vectors) BAD(-1, -1, "vectors", "section has another size than %u vectors", p->header->n_vectors);
   return EZ_OK;
@@ -249,7 +270,8 @@ ez_status ez_verify(const void *bytes, size_t size, ez_program *program, ez_erro
   TRY(check_sections(bytes, size, error));
   const uint8_t *base = bytes;
   const ez_header *h = bytes;
-  *program = (ez_program){.bytes = base, .size = size, .header = h};
+  *program = (ez_program){.bytes = base, .size = size, .header = h, .n_steps = h->n_steps, .n_tensors = h->n_tensors,
+                          .n_inputs = h->n_inputs + h->n_states, .n_outputs = h->n_outputs + h->n_states};
   program->steps = (const ez_step *)(const void *)(base + h->sections[EZ_SECTION_STEPS].offset);
   program->tensors = (const ez_tensor *)(const void *)(base + h->sections[EZ_SECTION_TENSORS].offset);
   program->io = (const uint32_t *)(const void *)(base + h->sections[EZ_SECTION_IO].offset);
@@ -258,7 +280,9 @@ ez_status ez_verify(const void *bytes, size_t size, ez_program *program, ez_erro
   program->metadata = base + h->sections[EZ_SECTION_METADATA].offset;
   program->vectors = base + h->sections[EZ_SECTION_VECTORS].offset;
   TRY(check_tensors(program, error));
+  TRY(check_states(program, error));
   TRY(check_flow(program, error));
   TRY(check_vectors(program, error));
+  if (h->sections[EZ_SECTION_SHAPES].bytes) BAD(-1, -1, "shapes", "expected an empty section");
   return EZ_OK;
 }

@@ -56,12 +56,11 @@ static const char *dtype_name(int32_t dtype) {
   return dtype >= 1 && dtype <= 6 ? names[dtype] : "unknown";
 }
 
-static void print_tensors(const loaded *l, int is_output) {
-  const uint32_t n = is_output ? l->info.n_outputs : l->info.n_inputs;
+static void print_tensors(const loaded *l, uint32_t n, ez_status (*info_of)(const ez_program *, uint32_t, ez_tensor_info *)) {
   printf("[");
   for (uint32_t i = 0; i < n; i++) {
     ez_tensor_info t;
-    is_output ? ez_program_output(l->program, i, &t) : ez_program_input(l->program, i, &t);
+    info_of(l->program, i, &t);
     printf("%s{\"name\": ", i ? ", " : "");
     print_string(t.name, t.name_bytes);
     printf(", \"dtype\": \"%s\", \"shape\": [", dtype_name(t.dtype));
@@ -142,9 +141,11 @@ static int verb_info(loaded *l) {
   for (int32_t i = 0; i < ez_isa_count(); i++)
     printf("%s{\"name\": \"%s\", \"supported\": %s}", i ? ", " : "", ez_isa_name(i), ez_isa_supported(i) ? "true" : "false");
   printf("], \"inputs\": ");
-  print_tensors(l, 0);
+  print_tensors(l, l->info.n_inputs, ez_program_input);
   printf(", \"outputs\": ");
-  print_tensors(l, 1);
+  print_tensors(l, l->info.n_outputs, ez_program_output);
+  printf(", \"states\": ");
+  print_tensors(l, l->info.n_states, ez_program_state);
   printf("}\n");
   return EXIT_OK;
 }
@@ -187,7 +188,7 @@ static int verb_run(const options *o, loaded *l) {
     if (write_file(o->output, i, l->outputs[i], l->output_bytes[i])) return EXIT_ERROR;
   print_common(l, "run");
   printf(", \"run_us\": %.1f, \"outputs\": ", (double)took / 1e3);
-  print_tensors(l, 1);
+  print_tensors(l, l->info.n_outputs, ez_program_output);
   printf("}\n");
   return EXIT_OK;
 }

@@ -24,6 +24,9 @@ def command(
         Path | None, typer.Option("--inputs", help="Real samples for the bundled test vectors (.npy, .npz, folder).")
     ] = None,
     vectors: Annotated[int, typer.Option(help="Bundled test vectors; the device proves itself with them.", min=0, max=64)] = 2,
+    state: Annotated[
+        list[str] | None, typer.Option(help="Inputs that the session keeps from run to run: INPUT=OUTPUT,...; repeatable.")
+    ] = None,
     emit: Annotated[Literal["ez"], typer.Option(help="What to write: ez.")] = "ez",
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -36,7 +39,7 @@ def command(
         raise UsageError("a program's name ends with .ez", where="-o", got=str(output))
     if not output.parent.is_dir():
         raise MissingFileError("folder does not exist", where=str(output.parent), hint="create it, or choose another -o")
-    program = _compiled(model, target, shape or [], inputs, vectors)
+    program = _compiled(model, target, shape or [], inputs, vectors, state or [])
     program.save(output)
     facts = describe(program, output)
     if json:
@@ -48,16 +51,16 @@ def command(
         _show(facts)
 
 
-def _compiled(model: Path, target: str, shapes: list[str], inputs: Path | None, vectors: int) -> Program:
+def _compiled(model: Path, target: str, shapes: list[str], inputs: Path | None, vectors: int, states: list[str]) -> Program:
     """Compile, with real samples as test vectors when there are some."""
     from edgezip import compilation
     from edgezip.cli import feeds
-    from edgezip.cli.shapes import parse_shape
+    from edgezip.cli.shapes import parse_shape, parse_states
 
-    fixed = dict(map(parse_shape, shapes))
+    fixed, state = dict(map(parse_shape, shapes)), parse_states(states)
     if inputs is None:
-        return compilation.compile(str(model), target, shapes=fixed, vectors=vectors)
-    program = compilation.compile(str(model), target, shapes=fixed, vectors=0)
+        return compilation.compile(str(model), target, shapes=fixed, vectors=vectors, state=state)
+    program = compilation.compile(str(model), target, shapes=fixed, vectors=0, state=state)
     samples = feeds.read_samples(inputs, feeds.wanted_by(program), vectors)
     program.vectors = compilation.make_vectors(program, samples, vectors)
     return program
@@ -77,6 +80,7 @@ def describe(program: Program, path: Path) -> dict[str, Any]:
         "macs": macs,
         "int8_share_of_macs": sum(step.get("macs", 0) for step in steps if step.get("form") == "int8") / macs if macs else None,
         "vectors": len(program.vectors),
+        "states": [program.tensors[state.input].name for state in program.states],
         "fallbacks": [{key: step.get(key) for key in ("name", "op", "reason")} for step in floats if "reason" in step],
         "notes": program.metadata["notes"],
         "layers": steps,
@@ -99,6 +103,7 @@ def _show(facts: dict[str, Any]) -> None:
         ("weights", f"{memory['weights_bytes']:,} bytes"),
         ("arena", f"{memory['arena_bytes']:,} bytes, {over:.1%} above the lower bound"),
         ("vectors", f"{facts['vectors']} bundled"),
+        *([("states", ", ".join(facts["states"]) + ", kept from run to run")] if facts["states"] else []),
     ]
     print("\n".join(f"{name:8}  {value}" for name, value in rows))
     for note in facts["notes"][:MOST_REASONS]:

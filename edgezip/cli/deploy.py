@@ -54,6 +54,7 @@ def command(
     keep_float: Annotated[bool, typer.Option("--float", help="do not compress: run in float32")] = False,
     method: Annotated[str, typer.Option(help="calibration: auto, minmax, percentile, mse, entropy")] = "auto",
     shape: Annotated[list[str] | None, typer.Option(help="fix an input: NAME=1x3x224x224; repeatable")] = None,
+    state: Annotated[list[str] | None, typer.Option(help="inputs kept from run to run: INPUT=OUTPUT,...; repeatable")] = None,
     mean: Annotated[float, typer.Option(help="pictures: (pixel - mean) / std")] = 0.0,
     std: Annotated[float, typer.Option(help="pictures: (pixel - mean) / std")] = 1.0,
     threads: Annotated[int, typer.Option(min=1, max=64)] = 1,
@@ -81,7 +82,7 @@ def command(
             _rollback(transport, folder, called, as_json)
             return
         assert model is not None
-        prepared = prepare(model, chosen, calib, keep_float, method, shape or [], mean, std)
+        prepared = prepare(model, chosen, calib, keep_float, method, shape or [], mean, std, state or [])
         if dry_run:
             _dry(model, prepared, chosen, as_json)
             return
@@ -164,12 +165,20 @@ def _transport(
 
 
 def prepare(
-    model: Path, target: Target, calib: Path | None, keep_float: bool, method: str, shapes: list[str], mean: float, std: float
+    model: Path,
+    target: Target,
+    calib: Path | None,
+    keep_float: bool,
+    method: str,
+    shapes: list[str],
+    mean: float,
+    std: float,
+    states: list[str],
 ) -> Prepared:
     """Load, compress when the model is float, compile with test vectors; one line a stage."""
     from edgezip import compilation, frontends
     from edgezip.cli.programs import check_packing
-    from edgezip.cli.shapes import parse_shape
+    from edgezip.cli.shapes import parse_shape, parse_states
     from edgezip.program import read
 
     if model.suffix == ".ez":
@@ -183,7 +192,7 @@ def prepare(
     if not keep_float and not _is_quantised(loaded):
         loaded, agreement = _compress(loaded, calib, method, mean, std)
     start = time.monotonic()
-    program = compilation.compile(loaded, target)
+    program = compilation.compile(loaded, target, state=parse_states(states))
     memory = program.metadata["memory"]
     stage_line("compile", time.monotonic() - start, f"{len(program.steps)} steps, arena {memory['arena_bytes']:,} bytes")
     return Prepared(program, agreement)

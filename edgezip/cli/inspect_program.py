@@ -33,6 +33,7 @@ def describe(path: Path) -> dict[str, Any]:
         "vectors": len(program.vectors),
         "inputs": [_tensor(program.tensors[index]) for index in program.inputs],
         "outputs": [_tensor(program.tensors[index]) for index in program.outputs],
+        "states": [_tensor(program.tensors[state.input]) for state in program.states],
         "steps": _steps(program),
         "notes": metadata.get("notes", []),
     }
@@ -96,7 +97,7 @@ def show(path: Path, facts: dict[str, Any]) -> None:
         f"memory: arena {memory['arena_bytes']:,} bytes (lower bound {memory.get('arena_lower_bound') or 0:,}), "
         f"scratch {memory['scratch_bytes_per_thread']:,} a thread",
     ]
-    for kind in ("inputs", "outputs"):
+    for kind in ("inputs", "outputs", *(["states"] if facts["states"] else [])):
         lines.append(f"{kind}: " + ", ".join(f"{printable(t['name'])} {t['dtype']} {_dims(t['shape'])}" for t in facts[kind]))
     lines += [f"note: {printable(note)}" for note in facts["notes"]]
     print("\n" + "\n".join(lines))

@@ -1,6 +1,8 @@
-"""``--shape NAME=1x3x224x224``."""
+"""``--shape NAME=1x3x224x224`` and ``--state INPUT=OUTPUT,...``."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from edgezip.errors import UsageError
 
@@ -12,3 +14,14 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     if not (equals and name and all(part.isascii() and part.isdigit() and len(part) < 11 for part in parts)):
         raise UsageError("cannot read --shape", expected="NAME=1x3x224x224", got=text)
     return name, tuple(int(part) for part in parts)
+
+
+def parse_states(texts: Iterable[str]) -> dict[str, str]:
+    """``h=hn,c=cn`` as ``{"h": "hn", "c": "cn"}``: graph inputs, each with the output that follows it. Raises UsageError."""
+    pairs: dict[str, str] = {}
+    for pair in (pair for text in texts for pair in text.split(",")):
+        name, equals, result = pair.partition("=")
+        if not (equals and name and result) or name in pairs:
+            raise UsageError("cannot read --state", expected="INPUT=OUTPUT, with commas between", got=pair)
+        pairs[name] = result
+    return pairs

@@ -72,6 +72,7 @@ class InfoAnswer(Answer):
     isas: list[IsaAnswer] = Field(max_length=64)
     inputs: list[TensorAnswer]
     outputs: list[TensorAnswer]
+    states: list[TensorAnswer]
 
 
 class StepDifference(_Strict):

@@ -73,7 +73,7 @@ def check_memory(said: dict[str, str], program: Program, sent_bytes: int, thread
     available = _number(said, "available_kb")
     if available is None:
         return
-    edges = sum(program.tensors[i].bytes for i in (*program.inputs, *program.outputs))
+    edges = sum(program.tensors[i].bytes for i in (*program.graph_inputs, *program.graph_outputs))
     needed = sent_bytes + program.arena_bytes + threads * program.scratch_bytes + edges + MARGIN_BYTES
     if needed > available * 1024:
         raise DeviceError(

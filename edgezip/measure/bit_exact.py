@@ -52,10 +52,11 @@ def check_paths(program: Program, samples: Sequence[Feeds], threads: int = 1) ->
     """Every path over all samples, step by step, and then in one call; a path stops at its first difference."""
     sessions = open_paths(program, threads)
     checks = {isa: PathCheck(isa) for isa in sessions}
+    reference = ReferenceSession(program)  # one for all: states go from sample to sample
     for number, feeds in enumerate(samples):
         walks = {isa: sessions[isa].steps(feeds) for isa, check in checks.items() if check.is_exact}
         expected: dict[int, Array] = {}
-        for step in ReferenceSession(program).steps(feeds):
+        for step in reference.steps(feeds):
             expected |= {index: data.copy() for index, data in step[2].items() if index in program.outputs}
             for isa in [isa for isa in walks if checks[isa].is_exact]:
                 difference = first_difference(program, iter([step]), iter([next(walks[isa])]))

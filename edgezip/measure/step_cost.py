@@ -29,6 +29,6 @@ def bytes_moved(program: Program, step: Step) -> int:
 
 
 def planned_memory_bytes(program: Program, file_bytes: int) -> int:
-    """What a run holds at once: the program, its arena and scratch, and the caller's inputs and outputs."""
-    edges = sum(program.tensors[i].bytes for i in (*program.inputs, *program.outputs))
+    """What a run holds at once: the program, its arena and scratch, the caller's inputs and outputs, and both sides of states."""
+    edges = sum(program.tensors[i].bytes for i in (*program.graph_inputs, *program.graph_outputs))
     return file_bytes + program.arena_bytes + program.scratch_bytes + edges

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from edgezip.program import Layout, Program
 
+Array = np.ndarray[Any, Any]
 if TYPE_CHECKING:
     from edgezip.graph import Model
     from edgezip.target import Target
@@ -14,20 +18,30 @@ if TYPE_CHECKING:
 __all__ = ["compile"]
 
 
-def compile(model: Model, target: Target | str = "host") -> Program:
+def compile(
+    model: Model,
+    target: Target | str = "host",
+    *,
+    state: Mapping[str, str] | None = None,
+    initial: Mapping[str, Array] | None = None,
+) -> Program:
     """The program of a model whose shapes are all static (as ``edgezip.frontends.load`` gives it), for ``target``.
 
-    Deterministic: the same model and target give the same bytes. Raises UnsupportedModelError that lists every node without a
-    kernel, NumericsError (an accumulator may overflow), TargetError.
+    ``state`` names the graph inputs that the session carries from run to run, each with the graph output that follows it, beside
+    those that the model declares itself; ``initial`` gives values that are not zeros. Deterministic: the same arguments give the
+    same bytes. Raises UnsupportedModelError that lists every node without a kernel, NumericsError (an accumulator may overflow),
+    TargetError, UsageError and ShapeError (states).
     """
     from edgezip import __version__, graph
+    from edgezip.pack.carried import states_of
     from edgezip.pack.lowering import Lowering
 
     if isinstance(target, str):
         from edgezip.target import load_target
 
         target = load_target(target)
-    lowering = Lowering(model, Layout[target.layout.upper()], target.act_sign)
+    states = states_of(model, state or {}, initial or {})
+    lowering = Lowering(model, Layout[target.layout.upper()], target.act_sign, states)
     builder = lowering.run()
     metadata = {
         "edgezip": __version__,

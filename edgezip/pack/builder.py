@@ -14,7 +14,7 @@ import numpy as np
 
 from edgezip.pack import plan_memory
 from edgezip.pack.scratch import scratch_bytes
-from edgezip.program import ALIGN, OVERREAD, DType, Layout, Op, Place, Program, Step, Tensor
+from edgezip.program import ALIGN, OVERREAD, DType, Layout, Op, Place, Program, State, Step, Tensor
 
 Array = np.ndarray[Any, Any]
 IN_PLACE = {Op.BINARY, Op.UNARY, Op.TABLE, Op.PRELU, Op.NORM}
@@ -73,6 +73,7 @@ class Builder:
     forms: list[dict[str, Any]] = field(default_factory=list)  # one description a step
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
+    initial: list[int] = field(default_factory=list)  # of each state, whose ends are the last inputs and outputs; -1: zeros
     constant_bytes: dict[int, bytes] = field(default_factory=dict)  # by tensor
     _constants: dict[tuple[str, tuple[int, ...], bytes, float, int], int] = field(default_factory=dict)
 
@@ -162,19 +163,29 @@ class Builder:
             scratch_bytes(self.steps, self.tensors, self.layout),
             self.tensors,
             self.steps,
-            self.inputs,
-            self.outputs,
+            *self._ends(),
             weights,
             {**metadata, "memory": memory, "steps": self._descriptions()},
+            states=self._states(),
         )
         return _without_unused_tensors(program)
 
+    def _ends(self) -> tuple[list[int], list[int]]:
+        """The inputs and outputs of the caller."""
+        count = len(self.initial)
+        return self.inputs[: len(self.inputs) - count], self.outputs[: len(self.outputs) - count]
+
+    def _states(self) -> list[State]:
+        inputs, outputs = self._ends()
+        ends = zip(self.inputs[len(inputs) :], self.outputs[len(outputs) :], self.initial, strict=True)
+        return [State(*end) for end in ends]
+
     def _weights(self) -> bytes:
-        """The constants that steps read, in the order in which they are first read; sets their offsets."""
+        """The constants that steps read, in the order in which they are first read, then initial values; sets their offsets."""
         weights = bytearray()
         placed: set[int] = set()
-        for tensor in (t for step in self.steps for t in step.inputs if t in self.constant_bytes):
-            if tensor not in placed:
+        for tensor in [*(t for step in self.steps for t in step.inputs), *self.initial]:
+            if tensor in self.constant_bytes and tensor not in placed:
                 self.tensors[tensor].offset = len(weights)
                 weights += self.constant_bytes[tensor] + bytes(-len(self.constant_bytes[tensor]) % ALIGN)
                 placed.add(tensor)
@@ -230,7 +241,8 @@ def _reads_in_step(step: Step, candidate: int) -> bool:
 
 
 def _without_unused_tensors(program: Program) -> Program:
-    used = {t for step in program.steps for t in (*step.inputs, *step.outputs) if t >= 0} | {*program.inputs, *program.outputs}
+    used = {t for step in program.steps for t in (*step.inputs, *step.outputs)} | {*program.graph_inputs, *program.graph_outputs}
+    used = (used | {state.initial for state in program.states}) - {-1}
     number = {old: new for new, old in enumerate(sorted(used))}
     number[-1] = -1
     program.tensors = [program.tensors[i] for i in sorted(used)]
@@ -239,6 +251,7 @@ def _without_unused_tensors(program: Program) -> Program:
         step.outputs = tuple(number[i] for i in step.outputs)
     program.inputs = [number[i] for i in program.inputs]
     program.outputs = [number[i] for i in program.outputs]
+    program.states = [State(number[s.input], number[s.output], number[s.initial]) for s in program.states]
     return program
 
 

@@ -17,7 +17,10 @@ from edgezip.pack.plan_graph import GraphPlan, Kind, QPlan, analyse
 from edgezip.program import DType, Layout, Op
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgezip.graph import Model, Node, Value
+    from edgezip.pack.carried import Carried
 
 IMAGE_OPS = {
     "Conv",
@@ -43,8 +46,9 @@ def _dequantized_with(value: Value) -> QParams | None:
 class Lowering:
     """One pass over the graph; complaints of all nodes are collected before the first is raised."""
 
-    def __init__(self, model: Model, layout: Layout, act_sign: int) -> None:
+    def __init__(self, model: Model, layout: Layout, act_sign: int, states: Sequence[Carried] = ()) -> None:
         self.model = model
+        self.states = states
         self.context = Context(model, Builder(layout, act_sign), opset=graph.opset(model))
         self.plan: GraphPlan = analyse(model, set(INT8))
         self.stored: dict[str, Ref] = {}  # int8 tensors of the ONNX graph by name
@@ -54,13 +58,15 @@ class Lowering:
 
     def run(self) -> Builder:
         """All steps, fused. Raises UnsupportedModelError that lists every node without a way to run."""
-        for value in graph.input_values(self.model):
+        inputs, outputs = self._ends()
+        for value in inputs:
             self._input(value)
         for node in graph.nodes(self.model):
             self._guarded(node)
         if not self.complaints:
-            for value in graph.output_values(self.model):
+            for value in outputs:
                 self._output(value)
+            self._carry()
         if self.complaints:
             self._refuse()
         fuse.run(self.context.builder)
@@ -82,6 +88,32 @@ class Lowering:
             where=self.model.graph.name or "model",
             hint="`edgezip inspect --ops` lists the operators; export these nodes in another form, or cut them off the graph",
         )
+
+    def _ends(self) -> tuple[list[Value], list[Value]]:
+        """Graph inputs and outputs: the caller's in order, then those of the states."""
+        inputs = {str(value.name): value for value in graph.input_values(self.model)}
+        outputs = {str(value.name): value for value in graph.output_values(self.model)}
+        own = [inputs.pop(state.input) for state in self.states], [outputs.pop(state.output) for state in self.states]
+        return [*inputs.values(), *own[0]], [*outputs.values(), *own[1]]
+
+    def _carry(self) -> None:
+        """Initial values; the two ends of a state must mean the same numbers by the same bytes."""
+        builder = self.context.builder
+        count = len(self.states)
+        ends = zip(
+            self.states,
+            builder.inputs[len(builder.inputs) - count :],
+            builder.outputs[len(builder.outputs) - count :],
+            strict=True,
+        )
+        for state, *pair in ends:
+            x, y = (builder.tensors[tensor] for tensor in pair)
+            if (x.dtype, x.scale, x.zero_point) != (y.dtype, y.scale, y.zero_point):
+                self.complaints[state.input] = f"state '{state.input}': its output '{state.output}' has another type or scale"
+            initial = -1
+            if state.initial is not None:
+                initial = builder.constant(f"{state.input}.initial", state.initial, x.dtype, x.scale, x.zero_point)
+            builder.initial.append(initial)
 
     # --- ends of the graph ------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ HINT = "compile the model again, or copy the file again"
 def check_tensors(program: Program) -> None:
     """Raises ProgramError for a step or tensor that names something outside of the program's memory."""
     sizes = {Place.ARENA: program.arena_bytes, Place.WEIGHTS: len(program.weights)}
-    counts = {Place.INPUT: len(program.inputs), Place.OUTPUT: len(program.outputs)}
+    counts = {Place.INPUT: len(program.graph_inputs), Place.OUTPUT: len(program.graph_outputs)}
     for index, tensor in enumerate(program.tensors):
         rows_fit = len(tensor.dims) < 2 or tensor.row_stride >= tensor.dims[-1]
         if min(tensor.dims, default=1) < 1 or tensor.offset < 0 or not rows_fit:
@@ -20,9 +20,18 @@ def check_tensors(program: Program) -> None:
             raise ProgramError("tensor lies outside of its memory", where=f"tensor {index} ({tensor.name})", hint=HINT)
         if tensor.place in counts and tensor.offset >= counts[tensor.place]:
             raise ProgramError("no such graph input or output", where=f"tensor {index} ({tensor.name})", hint=HINT)
+    _check_states(program)
     for number, step in enumerate(program.steps):
         if any(not -1 <= i < len(program.tensors) for i in (*step.inputs, *step.outputs)):
             raise ProgramError("no such tensor", where=f"step {number} ({step.name})", hint=HINT)
+
+
+def _check_states(program: Program) -> None:
+    for number, state in enumerate(program.states):
+        known = all(0 <= i < len(program.tensors) for i in (state.input, state.output)) and state.initial < len(program.tensors)
+        kinds = [program.tensors[i] for i in (state.input, state.output, state.initial) if i >= 0] if known else []
+        if not known or len({(t.dtype, t.dims, t.scale, t.zero_point) for t in kinds}) != 1:
+            raise ProgramError("contradictory state", where=f"state {number}", hint=HINT)
 
 
 def check_convolution(program: Program, step: Step) -> None:

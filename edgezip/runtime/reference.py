@@ -27,12 +27,14 @@ from edgezip.program import (
     Pool,
     Program,
     Reduce,
+    State,
     Step,
     Tensor,
     Unary,
 )
 from edgezip.runtime import reference_recurrent
 from edgezip.runtime.bounds import check_tensors
+from edgezip.runtime.carried import CarriedState, StateInfo
 
 Array = np.ndarray[Any, Any]
 
@@ -48,6 +50,24 @@ class ReferenceSession:
         self._weights = np.frombuffer(program.weights, np.uint8)
         self._inputs: list[Array] = []
         self._outputs: list[Array] = []
+        self._states: list[Array] = []
+        self.reset()
+
+    @property
+    def state(self) -> CarriedState:
+        """What goes into the next run, by the name of its graph input: arrays to get and to set."""
+        tensors = {self.tensor(state.input).name: self.tensor(state.input) for state in self.program.states}
+        infos = [StateInfo(name, t.dtype.numpy, t.dims) for name, t in tensors.items()]
+        return CarriedState(infos, lambda k: self._states[k].copy(), self._states.__setitem__)
+
+    def reset(self) -> None:
+        """All states back to their initial values."""
+        self._states = [self._initial(state) for state in self.program.states]
+
+    def _initial(self, state: State) -> Array:
+        held = self.tensor(state.input)
+        zero = held.zero_point if held.dtype is DType.S8 else 0
+        return np.full(held.dims, zero, held.dtype.numpy) if state.initial < 0 else self.load(state.initial)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Feeds and results by name, in declared dtype and shape; raises ShapeError when a feed does not fit."""
@@ -57,11 +77,15 @@ class ReferenceSession:
         return {tensors[i].name: self._outputs[k].copy() for k, i in enumerate(self.program.outputs)}
 
     def steps(self, feeds: Mapping[str, Array]) -> Iterator[tuple[int, str, dict[int, Array]]]:
-        """Run one step after another; yields (index, name, {output tensor: its stored bytes, contiguous})."""
+        """Run one step after another; yields (index, name, {output tensor: its stored bytes, contiguous}).
+
+        Exhausted, it has advanced the states as ``run`` does.
+        """
         self._bind(feeds)
         for index, step in enumerate(self._steps):
             self._execute(step)
             yield index, step.name, {t: np.ascontiguousarray(self._view(t)) for t in step.outputs if t >= 0}
+        self._states = self._outputs[len(self.program.outputs) :]
 
     def _execute(self, step: Step) -> None:
         _RUN[step.op](self, step)
@@ -87,7 +111,8 @@ class ReferenceSession:
                     got=f"{array.dtype} {array.shape}",
                 )
             self._inputs.append(np.ascontiguousarray(array))
-        self._outputs = [np.zeros(tensors[i].dims, tensors[i].dtype.numpy) for i in self.program.outputs]
+        self._inputs += self._states
+        self._outputs = [np.zeros(tensors[i].dims, tensors[i].dtype.numpy) for i in self.program.graph_outputs]
 
     # --- memory -----------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgezip.errors import MissingFileError, ProgramError, RuntimeUnavailableError, ShapeError, UsageError
 from edgezip.program import DType, Program
+from edgezip.runtime.carried import CarriedState, StateInfo
 
 Array = np.ndarray[Any, Any]
 BAD_ARGUMENT, BAD_PROGRAM, BAD_VERSION, BAD_ISA = 1, 2, 3, 4
@@ -89,6 +90,7 @@ class Session:
         self.act_sign, self._n_vectors = int(info.act_sign), int(info.n_vectors)
         self.inputs = [self._tensor(self._lib.ez_program_input, i) for i in range(info.n_inputs)]
         self.outputs = [self._tensor(self._lib.ez_program_output, i) for i in range(info.n_outputs)]
+        self._states = [self._tensor(self._lib.ez_program_state, i) for i in range(info.n_states)]
 
     def _open(self, program: Program | bytes | str | os.PathLike[str]) -> None:
         error, out = self._ffi.new("ez_error *"), self._ffi.new("ez_program **")
@@ -169,8 +171,31 @@ class Session:
         if self._lib.ez_session_run(self._handle(), inputs, outputs):
             raise UsageError("the runtime refused the buffers", where=self._where)
 
+    @property
+    def state(self) -> CarriedState:
+        """What goes into the next run, by the name of its graph input: arrays to get and to set."""
+        infos = [StateInfo(info.name, info.dtype.numpy, info.shape) for info in self._states]
+        return CarriedState(infos, self._get_state, self._set_state)
+
+    def reset(self) -> None:
+        """All states back to their initial values."""
+        self._lib.ez_session_reset(self._handle())
+
+    def _get_state(self, index: int) -> Array:
+        data = np.empty(self._states[index].shape, self._states[index].dtype.numpy)
+        if self._lib.ez_session_state_get(self._handle(), index, self._ffi.from_buffer(data), data.nbytes):
+            raise UsageError("the runtime cannot show this state", where=self._states[index].name)
+        return data
+
+    def _set_state(self, index: int, values: Array) -> None:
+        if self._lib.ez_session_state_set(self._handle(), index, self._ffi.from_buffer(values), values.nbytes):
+            raise UsageError("the runtime cannot set this state", where=self._states[index].name)
+
     def steps(self, feeds: Mapping[str, Array]) -> Iterator[tuple[int, str, dict[int, Array]]]:
-        """Run step by step; yields (index, name, {output tensor: its stored bytes, contiguous})."""
+        """Run step by step; yields (index, name, {output tensor: its stored bytes, contiguous}).
+
+        Exhausted, it has advanced the states as ``run`` does; given up before, the next run starts from the same states.
+        """
         inputs = [self._fitting(feeds, info, "input") for info in self.inputs]
         results = [np.empty(info.shape, info.dtype.numpy) for info in self.outputs]
         self._lib.ez_session_begin(self._handle(), self._views(inputs), self._views(results))
@@ -180,6 +205,7 @@ class Session:
             self._lib.ez_session_step_info(self._handle(), index, info)
             tensors = [int(info.outputs[i]) for i in range(info.n_outputs)]
             yield index, self._text(info.name, info.name_bytes), {t: self._stored(t) for t in tensors}
+        self._lib.ez_session_end(self._handle())
 
     def _stored(self, index: int) -> Array:
         info = self._tensor(self._lib.ez_program_tensor, index)
@@ -191,14 +217,15 @@ class Session:
         return data
 
     def verify_vectors(self) -> tuple[int, int]:
-        """(passed, total) of the test vectors bundled with the program, compared byte for byte."""
-        self._handle()
+        """(passed, total) of the bundled test vectors, compared byte for byte, from the initial states on; then all is reset."""
+        self.reset()
         passed = 0
         for vector in range(self._n_vectors):
             feeds = {info.name: self._vector(vector, 0, i, info) for i, info in enumerate(self.inputs)}
             results = self.run(feeds)
             wanted = [self._vector(vector, 1, i, info) for i, info in enumerate(self.outputs)]
             passed += all(results[info.name].tobytes() == want.tobytes() for info, want in zip(self.outputs, wanted, strict=True))
+        self.reset()
         return passed, self._n_vectors
 
     def _vector(self, vector: int, is_output: int, index: int, info: TensorInfo) -> Array:

@@ -40,7 +40,8 @@ static void run_all(const ez_program *program, ez_session *session) {
   ez_program_get_info(program, &info);
   uint8_t **inputs = calloc(info.n_inputs, sizeof *inputs), **outputs = calloc(info.n_outputs, sizeof *outputs);
   if (inputs && outputs && buffers_of(program, info.n_inputs, ez_program_input, inputs) && buffers_of(program, info.n_outputs, ez_program_output, outputs))
-    ez_session_run(session, (const void *const *)inputs, (void *const *)outputs);
+    for (int run = 0; run < (info.n_states ? 2 : 1); run++) ez_session_run(session, (const void *const *)inputs, (void *const *)outputs);
+  ez_session_reset(session);
   for (uint32_t i = 0; inputs && i < info.n_inputs; i++) free(inputs[i]);
   for (uint32_t i = 0; outputs && i < info.n_outputs; i++) free(outputs[i]);
   free(inputs);

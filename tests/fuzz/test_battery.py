@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from small_program import small_program
+from state_program import state_program
 
 from edgezip.program import Layout
 
@@ -51,7 +52,19 @@ def test_mutations_with_right_checksums_never_crash(battery: Path, tmp_path: Pat
     assert counts["refused"] > MUTATIONS // 4
 
 
-def test_a_run_allocates_nothing(battery: Path, tmp_path: Path) -> None:
-    counts = run(battery, "allocations", saved(tmp_path, Layout.K4N16, 0x80))
+def test_mutations_of_a_program_with_states_never_crash(battery: Path, tmp_path: Path) -> None:
+    state_program(vectors=0).save(tmp_path / "state.ez")
+    counts = run(battery, "mutate", tmp_path / "state.ez", 5, MUTATIONS // 2)
+    assert counts["silent"] == 0
+    assert counts["ran"] > MUTATIONS // 50
+    assert counts["refused"] > MUTATIONS // 8
+
+
+@pytest.mark.parametrize("carries", [False, True], ids=["plain", "states"])
+def test_a_run_allocates_nothing(battery: Path, tmp_path: Path, carries: bool) -> None:
+    path = tmp_path / "state.ez" if carries else saved(tmp_path, Layout.K4N16, 0x80)
+    if carries:
+        state_program().save(path)
+    counts = run(battery, "allocations", path)
     assert counts["hooks"] == 2
     assert counts["heap_calls"] == 0

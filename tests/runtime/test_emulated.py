@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from small_program import small_program
+from state_program import state_program
 
 from edgezip.program import Layout
 
@@ -61,8 +62,11 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("cpu", "isa"), [(cpu, isa) for cpu, isas in CPUS.items() for isa in isas])
 def test_arm_gives_the_bits_of_the_interpreter(runner: Path, tmp_path: Path, cpu: str, isa: str) -> None:
     layout, sign = FORMATS[isa]
-    for seed, channels in enumerate((4, 19, 33)):
-        small_program(layout, sign, seed, 2, channels).save(tmp_path / "p.ez")
+    programs = [small_program(layout, sign, seed, 2, channels) for seed, channels in enumerate((4, 19, 33))]
+    if (layout, sign) == (Layout.K8N16, 0):
+        programs.append(state_program("rpi4", 2))
+    for program in programs:
+        program.save(tmp_path / "p.ez")
         done = subprocess.run(
             ["qemu-aarch64", "-cpu", cpu, str(runner), "verify", str(tmp_path / "p.ez")],
             capture_output=True,

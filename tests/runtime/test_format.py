@@ -25,7 +25,8 @@ ENUMS: dict[str, type[IntEnum]] = {
 }  # fmt: skip
 LIMITS = {
     "EZ_MAX_NAME": program.MAX_NAME, "EZ_MAX_RANK": program.MAX_RANK, "EZ_MAX_STEP_INPUTS": program.MAX_STEP_INPUTS,
-    "EZ_MAX_STEP_OUTPUTS": program.MAX_STEP_OUTPUTS, "EZ_OVERREAD": program.OVERREAD, "EZ_SECTION_ALIGN": program.ALIGN,
+    "EZ_MAX_STEP_OUTPUTS": program.MAX_STEP_OUTPUTS, "EZ_FORMAT_VERSION": program.FORMAT_VERSION,
+    "EZ_OVERREAD": program.OVERREAD, "EZ_SECTION_ALIGN": program.ALIGN,
 }  # fmt: skip
 
 

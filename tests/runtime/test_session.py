@@ -12,7 +12,7 @@ import pytest
 from small_program import small_program
 
 from edgezip.errors import MissingFileError, ProgramError, RuntimeUnavailableError, ShapeError, UsageError
-from edgezip.program import HEADER, SECTIONS, STEP, TENSOR, DType, Layout, Program
+from edgezip.program import HEADER, SECTIONS, STEP, TENSOR, DType, Layout, Program, read
 from edgezip.runtime.reference import ReferenceSession, first_difference
 from edgezip.runtime.session import Session, isas
 
@@ -229,7 +229,7 @@ def step(op: str) -> int:
 
 
 CONTRADICTIONS: list[tuple[str | None, int, str, Any, str]] = [
-    (None, 0, "format_version", 3, "format_version"), (None, 0, "numerics", 0x324E5A45, "numerics"),
+    (None, 0, "format_version", 2, "format_version"), (None, 0, "numerics", 0x324E5A45, "numerics"),
     (None, 0, "layout", 3, "layout"),
     (None, 0, "act_sign", 1, "act_sign"), (None, 0, "header_bytes", 255, "file_bytes"), (None, 0, "file_bytes", 1, "file_bytes"),
     (None, 0, "arena_bytes", 2**40, "arena_bytes"), (None, 0, "arena_bytes", 65, "arena_bytes"),
@@ -272,6 +272,15 @@ def test_a_contradiction_is_refused_by_name(section: str | None, index: int, fie
     assert caught.value.what.startswith(named)
     if section == "steps":
         assert f"step {index}" in caught.value.where
+
+
+def test_a_file_of_an_older_format_says_so() -> None:
+    old = small_program().to_bytes()
+    old = old[:8] + (2).to_bytes(4, "little") + old[12:250]  # version 2 had a header of 256 bytes
+    with pytest.raises(ProgramError, match="expected 3, got 2: compile the model again"):
+        Session(old)
+    with pytest.raises(ProgramError, match="program of another version"):
+        read(old)
 
 
 def rebuilt(edit: Any) -> bytes:

@@ -70,7 +70,7 @@ typedef struct ez_program_info {
   uint32_t numerics; /* four characters, 'EZN1' */
   uint32_t layout;   /* EZ_LAYOUT_* of the packed weights */
   uint32_t act_sign; /* 0 or 0x80: stored activation byte = logical byte XOR act_sign */
-  uint32_t n_steps, n_tensors, n_inputs, n_outputs, n_vectors;
+  uint32_t n_steps, n_tensors, n_inputs, n_outputs, n_vectors, n_states; /* inputs and outputs: without those of states */
   uint32_t crc32;    /* of the header, which holds those of all sections: another file has another */
   uint64_t file_bytes, arena_bytes, scratch_bytes;
 } ez_program_info;
@@ -103,6 +103,8 @@ void ez_program_close(ez_program *program);
 void ez_program_get_info(const ez_program *program, ez_program_info *info);
 ez_status ez_program_input(const ez_program *program, uint32_t index, ez_tensor_info *info);
 ez_status ez_program_output(const ez_program *program, uint32_t index, ez_tensor_info *info);
+/* What a session carries from run to run; the name is that of the graph input. */
+ez_status ez_program_state(const ez_program *program, uint32_t index, ez_tensor_info *info);
 ez_status ez_program_tensor(const ez_program *program, uint32_t index, ez_tensor_info *info);
 /* The JSON metadata section. */
 const char *ez_program_metadata(const ez_program *program, size_t *bytes);
@@ -116,9 +118,11 @@ void ez_session_destroy(ez_session *session);
 ez_status ez_session_run(ez_session *session, const void *const *inputs, void *const *outputs);
 
 /* The same, one step at a time, for per-layer verification: begin, then step 0, 1, ...; after step i its outputs can be
- * read by ez_session_tensor until a later step reuses their place. */
+ * read by ez_session_tensor until a later step reuses their place. `end` makes what the steps left in the outputs of the states the
+ * states of the next run; without it that run starts from the same states again. */
 ez_status ez_session_begin(ez_session *session, const void *const *inputs, void *const *outputs);
 ez_status ez_session_step(ez_session *session, uint32_t step);
+ez_status ez_session_end(ez_session *session);
 ez_status ez_session_step_info(const ez_session *session, uint32_t step, ez_step_info *info);
 /* Copies the tensor, made contiguous, as stored bytes (activations still XOR act_sign), to `data` of `bytes` capacity. */
 ez_status ez_session_tensor(const ez_session *session, uint32_t tensor, void *data, size_t bytes);
@@ -126,6 +130,11 @@ ez_status ez_session_tensor(const ez_session *session, uint32_t tensor, void *da
 ez_status ez_session_step_crc32(const ez_session *session, uint32_t step, uint32_t *crc);
 /* Nanoseconds of each step of the last run (needs options.profile). */
 ez_status ez_session_profile(const ez_session *session, uint64_t *ns, uint32_t n_steps);
+/* State `index` as it goes into the next run, in declared dtype and shape; `bytes` are those of ez_program_state. */
+ez_status ez_session_state_get(const ez_session *session, uint32_t index, void *data, size_t bytes);
+ez_status ez_session_state_set(ez_session *session, uint32_t index, const void *data, size_t bytes);
+/* All states back to their initial values. */
+ez_status ez_session_reset(ez_session *session);
 const char *ez_session_isa(const ez_session *session);
 int32_t ez_session_threads(const ez_session *session);
 /* "none", or the CPUs that the threads are bound to, such as "4-7". */

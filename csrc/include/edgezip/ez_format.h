@@ -1,12 +1,15 @@
-/* The .ez program file, format version 1: fixed-size little-endian records.
+/* The .ez program file, format version 3: fixed-size little-endian records.
  *
- *   header | steps | tensors | io | strings | weights | metadata | vectors
+ *   header | steps | tensors | io | strings | weights | metadata | vectors | shapes
  *
  * Sections follow each other in this order, each starts at the next multiple of 64 bytes, gaps are zero, the file ends with
  * the last section. Reserved fields are zero. So every bit of a file is either covered by a CRC-32 or known to be zero, and
  * a single flipped bit anywhere is refused. `edgezip/program.py` is the writer; a test holds both to the same offsets.
  *
- * io: u32 tensor index of each input, then of each output.
+ * io: u32 tensor index of each input and then of the input of each state, of each output and then of the output of each state, then the
+ * initial value of each state (a constant) or EZ_ZEROS. A state is a graph input that the session owns: what the run left in the paired
+ * graph output is there in the next run. Both have the same dtype, dims, scale and zero point. Counting from 0, the graph input or output
+ * of state k is number n_inputs + k or n_outputs + k.
  * vectors: for each vector, for each input then each output: the bytes of the tensor, padded with zeros to 64.
  * Names are ranges of the strings section (UTF-8, no terminator).
  */
@@ -15,7 +18,7 @@
 
 #include <stdint.h>
 
-#define EZ_FORMAT_VERSION 2u
+#define EZ_FORMAT_VERSION 3u
 #define EZ_NUMERICS_EZN1 0x314e5a45u /* "EZN1" read as little-endian */
 #define EZ_SECTION_ALIGN 64u
 #define EZ_ARENA_ALIGN 64u
@@ -27,9 +30,10 @@
 #define EZ_MAX_NAME 4096 /* bytes of a name */
 #define EZ_MAX_STEP_INPUTS 8
 #define EZ_MAX_STEP_OUTPUTS 4
+#define EZ_ZEROS 0xffffffffu /* a state that starts as zeros (s8: as its zero point) */
 
 enum { EZ_SECTION_STEPS, EZ_SECTION_TENSORS, EZ_SECTION_IO, EZ_SECTION_STRINGS, EZ_SECTION_WEIGHTS, EZ_SECTION_METADATA,
-       EZ_SECTION_VECTORS, EZ_SECTION_COUNT };
+       EZ_SECTION_VECTORS, EZ_SECTION_SHAPES, EZ_SECTION_COUNT };
 
 /* How int8 weights are packed. gemm: K4N16 = (N/16, K/4, 16, 4); K8N16 = (N/16, K/8, 16, 8), k fastest, N padded to 16 and
  * each span padded to 4 or 8 with zero weights. A span is a row of the kernel (kx outermost, then channels: kernel_w * C) when
@@ -51,7 +55,7 @@ typedef struct ez_section {
   uint32_t reserved;
 } ez_section;
 
-typedef struct ez_header { /* 256 bytes */
+typedef struct ez_header { /* 320 bytes */
   char magic[8];           /* "EDGEZIP" and 0x1a */
   uint32_t format_version;
   uint32_t numerics;
@@ -61,11 +65,12 @@ typedef struct ez_header { /* 256 bytes */
   uint64_t arena_bytes;   /* multiple of 64; includes EZ_OVERREAD at its end */
   uint64_t scratch_bytes; /* per thread, multiple of 64; what the steps need beside the arena */
   uint32_t act_sign;
-  uint32_t n_steps, n_tensors, n_inputs, n_outputs, n_vectors;
+  uint32_t n_steps, n_tensors, n_inputs, n_outputs, n_vectors; /* inputs and outputs that the caller gives: without those of states */
+  uint32_t n_states, reserved0;
   ez_section sections[EZ_SECTION_COUNT];
   int32_t solo_us, spin_us; /* the target's, for sessions whose options leave them 0; the same convention: 0 the default, -1 none */
-  uint32_t reserved;
-  uint32_t crc32; /* of the 252 bytes before */
+  uint32_t reserved[9];
+  uint32_t crc32; /* of the 316 bytes before */
 } ez_header;
 
 typedef struct ez_tensor { /* 96 bytes */
