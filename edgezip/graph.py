@@ -602,7 +602,7 @@ _NOT_RAISED = {"GroupNormalization": 21, "GridSample": 20, "DFT": 20, "Upsample"
 
 
 def raise_opset(model: Model, version: int) -> None:
-    """Brings the model to operator set ``version`` (at most 21) at least, rewriting the nodes whose form changed on the way.
+    """Brings the model to operator set ``version`` (at most 24) at least, rewriting the nodes whose form changed on the way.
 
     Per-channel QuantizeLinear needs 13, int4 and block scales need 21. Raises UnsupportedModelError (a node cannot be rewritten).
     """

@@ -102,7 +102,8 @@ def _simplified(proto: onnx.ModelProto, where: str, given: dict[str, tuple[int, 
     rewrite.run(model)
     transposes.sink(model)
     simplify.run(model)
-    patterns.run(model)
+    if patterns.run(model):
+        _fold_and_infer(model, where, limit)
     dimensions.check_sizes(model, where)
     _run_checker(graph.to_proto(model), where)
     return model

@@ -81,6 +81,8 @@ def has_no_effect(node: Node) -> bool:
         return (pads := _pads(node)) is not None and not pads.any()
     if node.op_type == "Concat":
         return len(node.inputs) == 1
+    if node.op_type == "Slice":
+        return _steps_forward(node)
     return node.op_type in COPIES
 
 
@@ -93,6 +95,12 @@ def _trains(node: Node) -> bool:
 
 def _pads(node: Node) -> graph.Array | None:
     return graph.constant(node.inputs[1]) if len(node.inputs) > 1 else None
+
+
+def _steps_forward(node: Node) -> bool:
+    """A slice of its input's own shape is all of it, unless it goes backwards."""
+    steps = graph.constant(node.inputs[4]) if len(node.inputs) > 4 and node.inputs[4] is not None else np.ones(1, np.int64)
+    return steps is not None and bool((steps == 1).all())
 
 
 def _bypass(model: Model, node: Node) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edgezip import graph
-from edgezip.frontends.patterns import hard_sigmoid, hard_swish, sigmoid
+from edgezip.frontends.patterns import gathered, gelu, hard_sigmoid, hard_swish, layer_norm, one_hot, rms_norm, sigmoid, softmax
 
 if TYPE_CHECKING:
     from edgezip.graph import Model, Node
@@ -21,15 +21,24 @@ _PATTERNS: tuple[tuple[frozenset[str], Callable[[Model, Node], bool]], ...] = (
     (sigmoid.LAST, sigmoid.rewrite),
     (hard_sigmoid.LAST, hard_sigmoid.rewrite),
     (hard_swish.LAST, hard_swish.rewrite),
+    (gelu.LAST, gelu.rewrite),
+    (layer_norm.LAST, layer_norm.rewrite),
+    (rms_norm.LAST, rms_norm.rewrite),
+    (softmax.LAST, softmax.rewrite),
+    (one_hot.LAST, one_hot.rewrite),
+    (gathered.LAST, gathered.rewrite),
 )  # in this order: a later one may be made of what an earlier one makes
 
 
-def run(model: Model) -> None:
-    """Rewrites in place; the nodes that nobody reads any more are gone afterwards."""
-    found = False
+def run(model: Model) -> bool:
+    """Rewrites in place and says whether there was anything; the nodes that nobody reads any more are gone afterwards."""
+    found_any = False
     for last, rewrite in _PATTERNS:
+        found = False
         for node in graph.nodes(model):
             if not node.domain and node.op_type in last and node.graph is not None:
                 found |= rewrite(model, node)
-    if found:
-        graph.remove_unused(model)
+        if found:
+            graph.remove_unused(model)  # the next pattern counts readers
+        found_any |= found
+    return found_any

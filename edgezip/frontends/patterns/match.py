@@ -56,7 +56,7 @@ def is_close(number: float | None, wanted: float) -> bool:
 
 
 def has_opset(model: Model, version: int) -> bool:
-    """Whether the model has operators of ``version`` (at most 21): it is raised to it where that can be done."""
+    """Whether the model has operators of ``version`` (at most 24): it is raised to it where that can be done."""
     try:
         graph.raise_opset(model, version)
     except UnsupportedModelError:
