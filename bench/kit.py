@@ -2,7 +2,7 @@
 
 | file | what |
 |---|---|
-| float.onnx | float32, shapes fixed |
+| float.onnx | float32 as published; shapes fixed, constants folded by ONNX Runtime |
 | u8s8.onnx, s8s8.onnx | int8 QDQ by ONNX Runtime's static quantiser (min-max, per channel), activations uint8 or int8 |
 | ours.onnx | int8 QDQ by our own quantiser |
 | int8.ez, float.ez | our programs, packed for this machine (``pack_ours``) |
@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 import edgezip
 from bench import ours
 from bench.peers import onnxruntime_quantizer
 from bench.zoo.task import Array, Task
-from edgezip import graph
+from edgezip.errors import UnsupportedModelError
 from edgezip.measure.onnx_reference import OnnxSession
 
 CALIBRATION_SAMPLES = 32  # of the zoo's tasks; random nets have eight
@@ -38,8 +39,8 @@ def make(task: Task, work: Path, root: Path) -> Path:
         return kit
     kit.mkdir(parents=True, exist_ok=True)
     feed = ours.first_feed(task, work)
+    fix_shapes(task.model(work), feed, kit / "float.onnx")
     model = edgezip.load(str(task.model(work)), shapes=ours.shapes_of(feed))
-    graph.save(model, kit / "float.onnx")
     calibration = list(islice(task.calibration(work), CALIBRATION_SAMPLES))
     _save(kit / "calibration.npz", {f"{n}:{i}": a for i, sample in enumerate(calibration) for n, a in sample.items()})
     save_reference(kit, feed)
@@ -49,6 +50,36 @@ def make(task: Task, work: Path, root: Path) -> Path:
     small.save(kit / "ours.onnx")
     (kit / "complete").touch()
     return kit
+
+
+def fix_shapes(source: Path, feed: dict[str, Array], target: Path) -> None:
+    """``source`` for the shapes of ``feed``, its constants folded, no operator replaced: what every peer starts from.
+
+    The tool is ONNX Runtime's, so that what our own front end recognises is ours alone. Raises UnsupportedModelError when it
+    puts in an operator of its own.
+    """
+    import onnxruntime
+
+    model = onnx.load(str(source))
+    for value in model.graph.input:
+        if value.name in feed:
+            fixed = onnx.helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, feed[value.name].shape)
+            value.CopyFrom(fixed)
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    settings.optimized_model_filepath = str(target)
+    settings.log_severity_level = 3
+    # MatMul and bias as Reshape, Gemm, Reshape would suit its kernels, not everybody's
+    kept = {"disabled_optimizers": ["MatMulAddFusion"], "providers": ["CPUExecutionProvider"]}
+    onnxruntime.InferenceSession(model.SerializeToString(), settings, **kept)
+    folded = onnx.load(str(target))
+    own = sorted({node.op_type for node in folded.graph.node if node.domain not in ("", "ai.onnx")})
+    if own:
+        raise UnsupportedModelError("ONNX Runtime put in operators of its own", where=str(source), got=", ".join(own))
+    standard = [item for item in folded.opset_import if item.domain in ("", "ai.onnx")]
+    del folded.opset_import[:]
+    folded.opset_import.extend(standard)
+    onnx.save(onnx.shape_inference.infer_shapes(folded), str(target))
 
 
 def pack_ours(kit: Path) -> None:

@@ -27,7 +27,19 @@ from bench.zoo import LATENCY_TASKS, load_task
 from edgezip.errors import EdgeZipError
 from edgezip.report import text
 
-TASKS = ("mobilenet_v2", "efflite0", "resnet18", "squeezenet", "yolo_nano", "ds_cnn", "ocr_det")
+TASKS = (
+    "mobilenet_v2",
+    "efflite0",
+    "resnet18",
+    "squeezenet",
+    "yolo_nano",
+    "ds_cnn",
+    "ocr_det",
+    "ocr_rec",
+    "vad",
+    "minilm",
+    "magika",
+)
 COLUMNS = ("task", "threads", "candidate", "median us", "least us", "error", "peer/ours", "least/least")
 MAX_ERROR = 0.5  # of a float32 answer's norm: beyond it the candidate computes something else (random nets quantise badly)
 

@@ -34,7 +34,10 @@ def load(path: Path, threads: int, feed: Feed, options: Mapping[str, str]) -> Lo
     interpreter = MNN.Interpreter(str(path))
     session = interpreter.createSession({"numThread": threads, "backend": "CPU", **options})
     for name, array in feed.items():
-        host = MNN.Tensor(array.shape, MNN.Halide_Type_Float, array, MNN.Tensor_DimensionType_Caffe)
+        is_whole = array.dtype.kind == "i"
+        held = np.ascontiguousarray(array, np.int32 if is_whole else np.float32)  # it has integers of 32 bits
+        kind = MNN.Halide_Type_Int if is_whole else MNN.Halide_Type_Float
+        host = MNN.Tensor(array.shape, kind, held, MNN.Tensor_DimensionType_Caffe)
         interpreter.getSessionInput(session, name).copyFrom(host)
 
     def outputs() -> list[Array]:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,16 +41,24 @@ def load(path: Path, threads: int, feed: Feed, options: Mapping[str, str]) -> Lo
         setattr(net.opt, name, False)
     if net.load_param(str(path)) or net.load_model(str(path.with_suffix(".bin"))):
         raise RuntimeError("ncnn cannot load the model")
-    (array,) = feed.values()
-    x = ncnn.Mat(np.ascontiguousarray(array[0] if array.ndim > 2 else array)).clone()
+    inputs = dict(zip(net.input_names(), (_mat(array) for array in feed.values()), strict=True))
     names = net.output_names()
 
     def run() -> list[object]:
         with net.create_extractor() as extractor:
-            extractor.input(net.input_names()[0], x)
+            for name, x in inputs.items():
+                extractor.input(name, x)
             return [extractor.extract(name)[1] for name in names]
 
     def outputs() -> list[Array]:
         return [np.array(value) for value in run()]
 
     return Loaded(run, outputs, str(ncnn.__version__))
+
+
+def _mat(array: Array) -> Any:
+    """Without the batch, which ncnn does not know; it has integers of 32 bits."""
+    import ncnn
+
+    plain = array[0] if array.ndim > 2 else array
+    return ncnn.Mat(np.ascontiguousarray(plain, np.int32 if plain.dtype.kind == "i" else np.float32)).clone()

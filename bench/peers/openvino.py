@@ -31,7 +31,9 @@ def convert(kit: Path, row: Row) -> None:
     names = {key.rpartition(":")[0] for key in calibration.files}
     feeds = [{name: calibration[f"{name}:{i}"] for name in names} for i in range(len(calibration.files) // len(names))]
     model = openvino.Core().read_model(str(kit / "float.onnx"))
-    small = nncf.quantize(model, nncf.Dataset(feeds), subset_size=len(feeds))
+    is_transformer = sum(op.get_type_name() == "Softmax" for op in model.get_ops()) > 1
+    kind = nncf.ModelType.TRANSFORMER if is_transformer else None  # as its documentation asks for
+    small = nncf.quantize(model, nncf.Dataset(feeds), subset_size=len(feeds), model_type=kind)
     openvino.save_model(small, str(kit / NNCF), compress_to_fp16=False)
 
 
