@@ -220,7 +220,7 @@ def _struct(spec: str) -> np.dtype[Any]:
 _CONV = _struct(
     "i kernel_h kernel_w stride_h stride_w dilation_h dilation_w pad_top pad_left out_h out_w out_offset_h out_offset_w"
     " out_step_h out_step_w groups lo hi zero_point_mid zero_point_mid_out; f float_lo float_hi scale_a scale_b;"
-    " i add_lo add_hi small_sums"
+    " i add_lo add_hi small_sums act; f act_alpha act_beta; i affine; f factor shift sum_lo sum_hi"
 )
 PARAMS: dict[Op, np.dtype[Any]] = {
     Op.CONV: _CONV,

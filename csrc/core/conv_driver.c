@@ -14,6 +14,7 @@
  * are fetched anew for each block, so those get larger ones (128x1536x384 in float: 937 -> 903 us). */
 #define NEAR_ROWS 96
 #define NEAR_WEIGHTS (512 * 1024)
+#define NEAR_BYTES (32 * 1024) /* of float results that are finished in one call, the first-level cache still holding them */
 
 typedef struct conv_job {
   ez_conv_grid grid;
@@ -84,14 +85,31 @@ static void product_f32(const conv_job *job, const conv_block *block, int32_t gr
   }
 }
 
-/* Panels [panel, end) of one group. What follows the product works on a tile of back-to-back rows, or in y where y is that. */
-static void block_group(const conv_job *job, const conv_block *block, int32_t group, int32_t panel, int32_t end, uint8_t *tile) {
+/* float32: panels [panel, end) of one group, and what follows the product while its results are in the first-level cache. */
+static void block_group_f32(const conv_job *job, const conv_block *block, int32_t group, int32_t panel, int32_t end) {
   const ez_conv_grid *grid = &job->grid;
-  const int is_f32 = grid->element_bytes == 4;
-  const int32_t step = is_f32 ? job->run->kernels->gemm_f32->gemm_f32_panels : job->run->kernels->gemm_s8->gemm_s8_panels;
+  const int32_t step = job->run->kernels->gemm_f32->gemm_f32_panels, column = panel * 16;
+  const int32_t last = end * 16 < job->outputs ? end * 16 : job->outputs;
+  const int at_once = (size_t)block->rows * (size_t)(last - column) * 4 <= NEAR_BYTES;
+  size_t stride = 0;
+  uint8_t *to = ez_conv_grid_output(grid, block->segment, block->first, &stride) + (size_t)(group * job->outputs) * 4;
+  for (int32_t q = panel; q < end; q += step) {
+    const int32_t n0 = q * 16, n1 = n0 + 16 * step < last ? n0 + 16 * step : last;
+    product_f32(job, block, group, q, n1 - n0, to + (size_t)n0 * 4, stride);
+    if (grid->has_post_ops && !at_once)
+      ez_conv_grid_finish_f32(grid, block->segment, block->first, block->rows, group * job->outputs + n0, n1 - n0);
+  }
+  if (grid->has_post_ops && at_once)
+    ez_conv_grid_finish_f32(grid, block->segment, block->first, block->rows, group * job->outputs + column, last - column);
+}
+
+/* int8: the same. What follows the product works on a tile of back-to-back rows, or in y where y is that. */
+static void block_group_s8(const conv_job *job, const conv_block *block, int32_t group, int32_t panel, int32_t end, uint8_t *tile) {
+  const ez_conv_grid *grid = &job->grid;
+  const int32_t step = job->run->kernels->gemm_s8->gemm_s8_panels;
   const int32_t column = panel * 16, last = end * 16 < job->outputs ? end * 16 : job->outputs;
   size_t stride = 0;
-  uint8_t *to = ez_conv_grid_output(grid, block->segment, block->first, &stride) + (size_t)(group * job->outputs + column) * grid->element_bytes;
+  uint8_t *to = ez_conv_grid_output(grid, block->segment, block->first, &stride) + (size_t)(group * job->outputs + column);
   const int in_tile = grid->residual || (grid->table && stride != (size_t)(last - column));
   if (in_tile) {
     to = tile;
@@ -99,11 +117,7 @@ static void block_group(const conv_job *job, const conv_block *block, int32_t gr
   }
   for (int32_t q = panel; q < end; q += step) {
     const int32_t n0 = q * 16, n1 = n0 + 16 * step < last ? n0 + 16 * step : last;
-    uint8_t *part = to + (size_t)(n0 - column) * grid->element_bytes;
-    if (is_f32)
-      product_f32(job, block, group, q, n1 - n0, part, stride);
-    else
-      product_s8(job, block, group, q, n1 - n0, part, stride);
+    product_s8(job, block, group, q, n1 - n0, to + (size_t)(n0 - column), stride);
   }
   if (grid->table || grid->residual)
     ez_conv_grid_finish(grid, block->segment, block->first, block->rows, group * job->outputs + column, last - column,
@@ -130,7 +144,10 @@ static void item(void *context, int32_t index, int32_t thread) {
   for (int32_t group = 0; group < grid->params->groups; group++) {
     const size_t channel = (size_t)group * (size_t)job->channels * grid->element_bytes;
     block.row_step = ez_span_pointers(grid, spans, block.segment, first, block.rows, channel, &memory);
-    block_group(job, &block, group, panel, end, tile);
+    if (grid->element_bytes == 4)
+      block_group_f32(job, &block, group, panel, end);
+    else
+      block_group_s8(job, &block, group, panel, end, tile);
   }
 }
 

@@ -37,9 +37,10 @@ ez_conv_grid ez_conv_grid_of(const ez_run *run) {
   grid.outside_value = x->dtype == EZ_DTYPE_F32 ? 0 : (int32_t)((uint32_t)(x->zero_point & 0xff) ^ run->kernels->act_sign);
   if (grid.residual) {
     const ez_tensor *residual = &run->tensors[step->inputs[4]];
-    grid.pixel_bytes_residual = (size_t)residual->row_stride;
+    grid.pixel_bytes_residual = (size_t)residual->row_stride * grid.element_bytes;
     grid.zero_point_residual = residual->zero_point;
   }
+  grid.has_post_ops = grid.table || grid.residual || p->act || p->affine;
   return grid;
 }
 
@@ -120,6 +121,20 @@ void ez_conv_grid_finish(const ez_conv_grid *grid, int32_t segment, int32_t firs
   }
   post.residual = grid->residual + (size_t)((int64_t)segment * grid->length + first) * grid->pixel_bytes_residual + column;
   add_tile(grid, &post, tile, width, count, spare);
+}
+
+void ez_conv_grid_finish_f32(const ez_conv_grid *grid, int32_t segment, int32_t first, int32_t count, int32_t column, int32_t columns) {
+  const ez_conv_params *p = grid->params;
+  size_t stride;
+  uint8_t *y = ez_conv_grid_output(grid, segment, first, &stride) + 4 * (size_t)column;
+  const uint8_t *residual = grid->residual;
+  if (residual) residual += (size_t)((int64_t)segment * grid->length + first) * grid->pixel_bytes_residual + 4 * (size_t)column;
+  const ez_finish_f32_args args = {
+      .y = (float *)(void *)y, .residual = (const float *)(const void *)residual, .rows = (size_t)count, .columns = (size_t)columns,
+      .y_stride = stride / 4, .residual_stride = grid->pixel_bytes_residual / 4, .act = p->act, .alpha = p->act_alpha, .beta = p->act_beta,
+      .factor = p->affine ? p->factor : 1.0f, .shift = p->affine ? p->shift : -0.0f, .lo = p->sum_lo, .hi = p->sum_hi,
+  };
+  grid->rows->finish_f32(&args);
 }
 
 int32_t ez_conv_grid_block(const ez_conv_grid *grid, int32_t most, int32_t step, int32_t threads) {

@@ -24,6 +24,7 @@ typedef struct ez_conv_grid {
   const uint8_t *residual; /* (batch, out_h, out_w) pixels, pixel_bytes_residual apart, or NULL */
   size_t pixel_bytes_residual;
   int32_t zero_point_residual;
+  int32_t has_post_ops;
   int32_t taps, segments, length; /* length: pixels of a segment */
   int32_t outside_value;          /* the stored byte that padding reads as: zero point of x */
 } ez_conv_grid;
@@ -42,6 +43,9 @@ uint8_t *ez_conv_grid_output(const ez_conv_grid *grid, int32_t segment, int32_t 
 #define EZ_NARROW 64
 void ez_conv_grid_finish(const ez_conv_grid *grid, int32_t segment, int32_t first, int32_t count, int32_t column, int32_t columns,
                          uint8_t *tile, uint8_t *spare);
+
+/* The same of float32 results that lie at y: activation, factor and shift, residual add. */
+void ez_conv_grid_finish_f32(const ez_conv_grid *grid, int32_t segment, int32_t first, int32_t count, int32_t column, int32_t columns);
 
 /* Pixels that one work item takes: at most `most`, even blocks, a multiple of `step`, and enough items for every thread. */
 int32_t ez_conv_grid_block(const ez_conv_grid *grid, int32_t most, int32_t step, int32_t threads);

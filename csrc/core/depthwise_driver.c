@@ -90,6 +90,12 @@ static void some_lines(const depthwise_job *job, int32_t line, int32_t first, pi
   at->column = first * p->stride_w - p->pad_left;
   at->y = ez_conv_grid_output(grid, segment, pixel, &at->y_stride);
   at->y_line_stride = (size_t)p->out_w * at->y_stride;
+  if (grid->element_bytes == 4) {
+    product(job, at);
+    for (int32_t i = 0; grid->has_post_ops && i < at->lines; i++)
+      ez_conv_grid_finish_f32(grid, segment, pixel + i * p->out_w, at->pixels, 0, grid->in_channels);
+    return;
+  }
   if (grid->residual) {
     at->y = tile;
     at->y_stride = (size_t)grid->in_channels;
@@ -141,6 +147,7 @@ void ez_depthwise_run(const ez_run *run) {
   job.outside_bytes = (size_t)align64((uint64_t)grid->in_channels * grid->element_bytes + EZ_OVERREAD);
   job.lines = run->tensors[step->outputs[0]].dims[0] * grid->params->out_h;
   cut(&job, ez_pool_threads(run->pool));
-  job.lines_per_call = grid->residual || grid->segments > 1 ? 1 : MOST_LINES;
+  const int one = grid->residual || grid->segments > 1 || (grid->element_bytes == 4 && grid->has_post_ops);
+  job.lines_per_call = one ? 1 : MOST_LINES;
   ez_pool_run(run->pool, (job.lines + job.lines_per_item - 1) / job.lines_per_item * job.pieces, item, &job);
 }

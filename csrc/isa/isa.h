@@ -83,6 +83,17 @@ typedef struct ez_depthwise_f32_args {
   float lo, hi;
 } ez_depthwise_f32_args;
 
+/* What follows a float32 product while it is still near: y = act(y) * factor + shift, then clamp(y + residual, lo, hi). */
+typedef struct ez_finish_f32_args {
+  float *y;
+  const float *residual; /* NULL: no sum and no clamp */
+  size_t rows, columns, y_stride, residual_stride;
+  int32_t act; /* 0, or EZ_UNARY_* */
+  float alpha, beta;
+  float factor, shift; /* 1 and -0.0f leave every number as it is */
+  float lo, hi;
+} ez_finish_f32_args;
+
 /* Row kernels: n contiguous elements, in place allowed where types are equal. All are written once in isa/rows.inc and compiled per
  * ISA with that folder's flags (the compiler vectorises them): compiled_rows. `rows` are hand-written ones; a slot left NULL there
  * falls to compiled_rows, then to the next table of the chain. */
@@ -102,6 +113,7 @@ typedef struct ez_rows {
   void (*lerp_s8)(const uint8_t *const corner[4], float across, float down, uint8_t *y, size_t n, uint32_t act_sign, int32_t zx, float m, int32_t zy, int32_t lo, int32_t hi);
   void (*softmax_s8)(const uint8_t *x, const float *table, uint8_t *y, size_t n, uint32_t act_sign, float m, int32_t zy); /* table[d] = exp(-d * sx) */
   void (*unary_f32)(int32_t kind, const float *x, float *y, size_t n, float alpha, float beta);               /* EZ_UNARY_* */
+  void (*finish_f32)(const ez_finish_f32_args *args);
   void (*binary_f32)(int32_t kind, const float *a, const float *b, float *y, size_t n, float lo, float hi);   /* EZ_BINARY_ADD .. MAX */
   void (*prelu_f32)(const float *x, const float *slope, float *y, size_t n);
   void (*lerp_f32)(const float *const corner[4], float across, float down, float *y, size_t n);

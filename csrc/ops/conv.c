@@ -15,7 +15,7 @@ static ez_status check_conv(ez_check *check) {
   if (groups * panels > 1u << 26) return ez_check_fail(check, -1, "groups", "more than 2^30 outputs");
   const uint64_t element = x->dtype == EZ_DTYPE_F32 ? 4 : 1;
   const uint64_t weights = groups * panels * (ez_packed_panel_bytes(p, x, check->header->layout) / element);
-  check->scratch_needed = ez_conv_scratch_bytes(p, x, y, check->header->layout, ez_conv_has_post_ops(check->step));
+  check->scratch_needed = ez_conv_scratch_bytes(p, x, y, check->header->layout, element == 1 && ez_conv_has_post_ops(check->step));
   return ez_check_conv_operands(check, weights, groups * panels * 16);
 }
 

@@ -29,8 +29,18 @@ static ez_status check_int8(ez_check *check, const ez_conv_params *p) {
   if (p->add_lo < -128 || p->add_hi > 127 || p->add_lo > p->add_hi) FAIL(-1, "add_lo", "clamp [%d, %d] is not inside [-128, 127]", p->add_lo, p->add_hi);
   if (p->zero_point_mid < -128 || p->zero_point_mid > 127 || p->zero_point_mid_out < -128 || p->zero_point_mid_out > 127)
     FAIL(-1, "zero_point_mid", "is not in [-128, 127]");
+  if (p->act || p->affine) FAIL(-1, "act", "an s8 convolution has a table instead of act and affine");
   if (p->small_sums < 0 || p->small_sums > 1) FAIL(-1, "small_sums", "is %d, not 0 or 1", p->small_sums);
   if (!isfinite(p->scale_a) || !isfinite(p->scale_b) || p->scale_a < 0 || p->scale_b < 0) FAIL(-1, "scale_a", "is negative or not finite");
+  return EZ_OK;
+}
+
+static ez_status check_float(ez_check *check, const ez_conv_params *p) {
+  if (p->act && (p->act < EZ_UNARY_CLIP || p->act > EZ_UNARY_GELU_TANH || p->act == EZ_UNARY_NOT)) FAIL(-1, "act", "unknown function %d", p->act);
+  if (isnan(p->act_alpha) || isnan(p->act_beta)) FAIL(-1, "act_alpha", "is not a number");
+  if (p->affine < 0 || p->affine > 1) FAIL(-1, "affine", "is %d, not 0 or 1", p->affine);
+  if (isnan(p->factor) || isnan(p->shift)) FAIL(-1, "factor", "is not a number");
+  if (isnan(p->sum_lo) || isnan(p->sum_hi) || p->sum_lo > p->sum_hi) FAIL(-1, "sum_lo", "clamp is empty or NaN");
   return EZ_OK;
 }
 
@@ -57,15 +67,15 @@ ez_status ez_check_conv_geometry(ez_check *check) {
   if (x->place != EZ_IN_ARENA && x->place != EZ_IN_WEIGHTS && (x->dtype == EZ_DTYPE_S8 || s->op == EZ_OP_DEPTHWISE))
     FAIL(s->inputs[X], "place", "kernels read past its end: x must be in the arena or the weights");
   status = check_ranges(check, &p);
-  if (!status && x->dtype == EZ_DTYPE_S8) status = check_int8(check, &p);
+  if (!status) status = x->dtype == EZ_DTYPE_S8 ? check_int8(check, &p) : check_float(check, &p);
   return status ? status : check_grid(check, &p, x, y);
 }
 
 static ez_status check_residual(ez_check *check, const ez_conv_params *p) {
   const ez_tensor *y = ez_output_of(check), *residual = ez_input_of(check, RESIDUAL);
   const int32_t index = check->step->inputs[RESIDUAL];
-  if (residual->dtype != EZ_DTYPE_S8 || residual->rank != 4 || memcmp(residual->dims, y->dims, sizeof y->dims))
-    FAIL(index, "residual", "must be s8 and of the output's shape");
+  if (residual->dtype != y->dtype || residual->rank != 4 || memcmp(residual->dims, y->dims, sizeof y->dims))
+    FAIL(index, "residual", "must be of the output's dtype and shape");
   if (p->out_h != y->dims[1] || p->out_w != y->dims[2]) FAIL(index, "residual", "needs a grid that covers the whole output");
   return ez_check_stored(check, index);
 }
@@ -77,9 +87,8 @@ ez_status ez_check_conv_operands(ez_check *check, uint64_t weights, uint64_t pad
   if (!status) status = ez_check_constant(check, BIAS, quantised ? EZ_DTYPE_S32 : EZ_DTYPE_F32, (int64_t)padded);
   if (status) return status;
   if (!quantised) {
-    if (ez_input_of(check, MULT) || ez_input_of(check, RESIDUAL) || ez_input_of(check, TABLE))
-      FAIL(-1, "inputs", "a float convolution has no multipliers, residual or table");
-    return EZ_OK;
+    if (ez_input_of(check, MULT) || ez_input_of(check, TABLE)) FAIL(-1, "inputs", "a float convolution has no multipliers and no table");
+    return ez_input_of(check, RESIDUAL) ? check_residual(check, p) : EZ_OK;
   }
   if (!ez_input_of(check, MULT)) FAIL(-1, "mult", "is missing");
   status = ez_check_constant(check, MULT, EZ_DTYPE_F32, (int64_t)padded);

@@ -17,7 +17,7 @@ static ez_status check_depthwise(ez_check *check) {
   if (p->groups != x->dims[3] || y->dims[3] != x->dims[3])
     return ez_check_fail(check, -1, "groups", "depthwise needs groups = inputs = outputs, got %d, %d, %d", p->groups, x->dims[3], y->dims[3]);
   const uint64_t panels = ((uint64_t)x->dims[3] + 15) / 16;
-  check->scratch_needed = ez_depthwise_scratch_bytes(p, x, ez_conv_has_residual(check->step));
+  check->scratch_needed = ez_depthwise_scratch_bytes(p, x, x->dtype == EZ_DTYPE_S8 && ez_conv_has_residual(check->step));
   return ez_check_conv_operands(check, packed_elements(x->dtype == EZ_DTYPE_F32, check->header->layout, p, panels), panels * 16);
 }
 

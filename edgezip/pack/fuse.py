@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from edgezip.pack import compose, fuse_float, fuse_norm, requantise_early
+from edgezip.pack import compose, fuse_epilogue, fuse_float, fuse_norm, requantise_early
+from edgezip.pack.absorb import describe, kill, producers_of, redirect, with_input
 from edgezip.pack.builder import Builder, elements
 from edgezip.pack.uses import is_whole, readers, writers
-from edgezip.program import Binary, Convert, DType, Op, Place, Step, Unary
+from edgezip.program import Binary, Convert, DType, Op, Place, Step
 
 PRODUCTS = (Op.CONV, Op.DEPTHWISE)
 STRIDED = (*PRODUCTS, Op.POOL)  # operators that walk rows of a wider tensor
@@ -19,7 +20,7 @@ RESIDUAL, TABLE = 4, 5
 
 
 def run(builder: Builder) -> None:
-    """Tables of tables, then clip, table and residual add into their producers, then parts of tensors used in place."""
+    """Tables of tables, then what follows a product into its step, then parts of tensors used in place."""
     drop_unread(builder)
     compose.run(builder)
     fuse_float.run(builder)
@@ -28,7 +29,7 @@ def run(builder: Builder) -> None:
     drop_unread(builder)
     for index in range(len(builder.steps)):
         step = builder.steps[index]
-        for rule in (_clip, _table, _residual):
+        for rule in (*fuse_epilogue.RULES, _table, _residual):
             if rule(builder, index, step):
                 break
     drop_unread(builder)
@@ -54,62 +55,6 @@ def drop_unread(builder: Builder) -> None:
     builder.forms = [builder.forms[i] for i in kept]
 
 
-def _kill(builder: Builder, index: int) -> None:
-    """Leave a step without effect: it writes a buffer of its own that nobody reads, and drop_unread removes it."""
-    step = builder.steps[index]
-    old = builder.tensors[step.outputs[0]]
-    step.outputs = (builder.arena(old.name, old.dtype, old.dims, old.scale, old.zero_point),)
-    step.inputs = tuple(-1 for _ in step.inputs)
-
-
-def _producers_of(builder: Builder, index: int, tensor: int, fits: Callable[[Step], bool]) -> list[int]:
-    """Steps that write ``tensor``, when step ``index`` is their only reader and all of them fit; else nothing."""
-    if readers(builder, tensor) != [index] or not is_whole(builder, tensor):
-        return []
-    made_by = writers(builder, tensor)
-    return made_by if made_by and all(i < index and fits(builder.steps[i]) for i in made_by) else []
-
-
-def _describe(builder: Builder, place: int, absorbed: int) -> None:
-    """Note in the form of step ``place`` which nodes it now computes too."""
-    held = builder.forms[absorbed]
-    fused = [*held.get("fused", ()), *([held["node"]] if "node" in held else ())]
-    builder.forms[place]["fused"] = [*builder.forms[place].get("fused", ()), *fused]
-
-
-def _redirect(builder: Builder, step: Step, tensor: int) -> None:
-    """Let ``step`` write ``tensor``, seen under the dims that the step wrote before."""
-    dims = builder.tensors[step.outputs[0]].dims
-    step.outputs = (builder.view(tensor, dims),)
-
-
-def _is_float_product(step: Step, builder: Builder) -> bool:
-    return step.op in PRODUCTS and builder.tensors[step.outputs[0]].dtype is DType.F32
-
-
-def _clip(builder: Builder, index: int, step: Step) -> bool:
-    """Float convolution or addition, then a clip."""
-    if step.op is not Op.UNARY or step.params["kind"] != Unary.CLIP:
-        return False
-
-    def fits(s: Step) -> bool:
-        arithmetic = s.op is Op.BINARY and builder.tensors[s.outputs[0]].dtype is DType.F32
-        return (
-            (arithmetic or _is_float_product(s, builder))
-            and s.params["float_lo"] == -float("inf")
-            and s.params["float_hi"] == float("inf")
-        )
-
-    made_by = _producers_of(builder, index, step.inputs[0], fits)
-    for i in made_by:
-        _describe(builder, i, index)
-        builder.steps[i].params |= {"float_lo": step.params["alpha"], "float_hi": step.params["beta"]}
-        _redirect(builder, builder.steps[i], step.outputs[0])
-    if made_by:
-        _kill(builder, index)
-    return bool(made_by)
-
-
 def _plain_product(builder: Builder, made_by: list[int]) -> Step | None:
     """The one int8 product behind a post-op, if it still has room for one."""
     if len(made_by) != 1:
@@ -122,25 +67,19 @@ def _is_int8_product(builder: Builder) -> Callable[[Step], bool]:
     return lambda s: s.op in PRODUCTS and builder.tensors[s.outputs[0]].dtype is DType.S8
 
 
-def _with_input(step: Step, position: int, tensor: int) -> None:
-    inputs = list(step.inputs) + [-1] * (position + 1 - len(step.inputs))
-    inputs[position] = tensor
-    step.inputs = tuple(inputs)
-
-
 def _table(builder: Builder, index: int, step: Step) -> bool:
     """int8 convolution, then a table."""
     if step.op is not Op.TABLE:
         return False
-    made_by = _producers_of(builder, index, step.inputs[0], _is_int8_product(builder))
+    made_by = producers_of(builder, index, step.inputs[0], _is_int8_product(builder))
     product = _plain_product(builder, made_by)
     if product is None or (len(product.inputs) > TABLE and product.inputs[TABLE] >= 0):
         return False
-    _describe(builder, made_by[0], index)
-    _with_input(product, TABLE, step.inputs[1])
+    describe(builder, made_by[0], index)
+    with_input(product, TABLE, step.inputs[1])
     product.params["zero_point_mid_out"] = builder.tensors[step.outputs[0]].zero_point
-    _redirect(builder, product, step.outputs[0])
-    _kill(builder, index)
+    redirect(builder, product, step.outputs[0])
+    kill(builder, index)
     return True
 
 
@@ -153,7 +92,7 @@ def _residual(builder: Builder, index: int, step: Step) -> bool:
         return False
     candidates = []
     for own, other, scales in ((0, 1, ("scale_a", "scale_b")), (1, 0, ("scale_b", "scale_a"))):
-        made_by = _producers_of(builder, index, step.inputs[own], _is_int8_product(builder))
+        made_by = producers_of(builder, index, step.inputs[own], _is_int8_product(builder))
         ready = max(writers(builder, step.inputs[other]), default=-1)
         if _plain_product(builder, made_by) is not None and ready < made_by[0] and _fits_residual(builder, step, own, other):
             candidates.append((made_by[0], other, scales))
@@ -161,12 +100,12 @@ def _residual(builder: Builder, index: int, step: Step) -> bool:
         return False
     place, other, scales = max(candidates)
     product = builder.steps[place]
-    _describe(builder, place, index)
+    describe(builder, place, index)
     dims = builder.tensors[product.outputs[0]].dims
-    _with_input(product, RESIDUAL, builder.view(step.inputs[other], dims))
+    with_input(product, RESIDUAL, builder.view(step.inputs[other], dims))
     product.params |= {"scale_a": p[scales[0]], "scale_b": p[scales[1]], "add_lo": p["lo"], "add_hi": p["hi"]}
-    _redirect(builder, product, step.outputs[0])
-    _kill(builder, index)
+    redirect(builder, product, step.outputs[0])
+    kill(builder, index)
     return True
 
 
@@ -199,7 +138,7 @@ def _copy_in_place(builder: Builder, index: int, step: Step) -> None:
         )
         return strided and output and made.row_stride == (made.dims[-1] if made.dims else 1)
 
-    made_by = _producers_of(builder, index, step.inputs[0], fits)
+    made_by = producers_of(builder, index, step.inputs[0], fits)
     for i in made_by:
         place = _position(builder, builder.steps[i], step.inputs[0])
         made = builder.tensors[builder.steps[i].outputs[place]]
@@ -212,7 +151,7 @@ def _copy_in_place(builder: Builder, index: int, step: Step) -> None:
             q, columns = builder.steps[i].params, made.dims[-1] if made.dims else 1
             q["y_stride"] = tuple(s if s < columns else s // columns * stride for s in q["y_stride"])
     if made_by:
-        _kill(builder, index)
+        kill(builder, index)
 
 
 def _position(builder: Builder, step: Step, tensor: int) -> int:
@@ -248,7 +187,7 @@ def _slice_in_place(builder: Builder, index: int, step: Step) -> None:
         seen = builder.window(source, like.dims, p["x_offset"], p["x_stride"][0], like)
         s.inputs = (seen, *s.inputs[1:])
     if windows:
-        _kill(builder, index)
+        kill(builder, index)
 
 
 def _reads_once(builder: Builder, step: Step, tensor: int) -> bool:

@@ -68,11 +68,12 @@ def _conv(step: Step, x: Tensor, y: Tensor, layout: Layout) -> list[int]:
     pixels = min(max(CONV_BUDGET // (count * (POINTER + slot)), CONV_LEAST), BLOCK_PIXELS)
     parts = [count * pixels * POINTER, elements * element + OVERREAD]
     parts += [count * pixels * slot + OVERREAD] if slot else []
-    return [*parts, pixels * (y.dims[3] // groups), pixels * NARROW] if _has(step, 4) or _has(step, 5) else parts
+    has_tile = x.dtype is DType.S8 and (_has(step, 4) or _has(step, 5))  # float results are finished where they lie
+    return [*parts, pixels * (y.dims[3] // groups), pixels * NARROW] if has_tile else parts
 
 
 def _depthwise(step: Step, x: Tensor, y: Tensor) -> list[int]:
     """Pointers and steps of the rows of some lines, one pixel of padding, and with a residual the sums of a piece of a row."""
     p = step.params
     parts = [DEPTHWISE_LINES * p["kernel_h"] * 2 * POINTER, x.dims[3] * x.dtype.numpy.itemsize + OVERREAD]
-    return [*parts, min(p["out_w"], DEPTHWISE_PIXELS) * y.dims[3]] if _has(step, 4) else parts
+    return [*parts, min(p["out_w"], DEPTHWISE_PIXELS) * y.dims[3]] if x.dtype is DType.S8 and _has(step, 4) else parts

@@ -168,6 +168,8 @@ def _conv(session: NumbaSession, step: Step) -> None:
             store(acc, outputs, first, rows, group * outputs)
 
     session.share(pixels, taps * channels * source.itemsize + outputs * 4, block)
+    if not quantised:
+        reference.finish_f32_in_place(session, step)
 
 
 def _depthwise(session: NumbaSession, step: Step) -> None:
@@ -191,6 +193,8 @@ def _depthwise(session: NumbaSession, step: Step) -> None:
             store(acc, channels, first, rows, 0)
 
     session.share(pixels, channels * 4, block)
+    if x.dtype is not DType.S8:
+        reference.finish_f32_in_place(session, step)
 
 
 def _pool(session: NumbaSession, step: Step) -> None:

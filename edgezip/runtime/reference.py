@@ -200,12 +200,17 @@ def _seen(session: ReferenceSession, step: Step, stored: bool) -> Array:
     return ref.patches(x, grid, kernel, stride, dilation, (p["pad_top"], p["pad_left"]), fill)
 
 
-def _scatter(session: ReferenceSession, step: Step, values: Array) -> None:
+def _grid(session: ReferenceSession, step: Step) -> tuple[Array, ...]:
+    """Index of the step's pixels in its output."""
     p = step.params
-    full = session.load(step.outputs[0])
     rows = p["out_offset_h"] + np.arange(p["out_h"]) * p["out_step_h"]
     columns = p["out_offset_w"] + np.arange(p["out_w"]) * p["out_step_w"]
-    full[np.ix_(range(full.shape[0]), rows, columns)] = values
+    return np.ix_(range(session.tensor(step.outputs[0]).dims[0]), rows, columns)
+
+
+def _scatter(session: ReferenceSession, step: Step, values: Array) -> None:
+    full = session.load(step.outputs[0])
+    full[_grid(session, step)] = values
     session.store(step.outputs[0], full)
 
 
@@ -271,7 +276,7 @@ def _finish(session: ReferenceSession, step: Step, acc: Array) -> None:
     """Requantise, then the table, then the residual add (the order of ez_conv_params)."""
     p = step.params
     if session.tensor(step.inputs[0]).dtype is not DType.S8:
-        _scatter(session, step, ref.clamp(acc, p["float_lo"], p["float_hi"]))
+        _scatter(session, step, finished_f32(session, step, ref.clamp(acc, p["float_lo"], p["float_hi"])))
         return
     values = ref.requantize_accumulator(acc, conv_multipliers(session, step), p["lo"], p["hi"], p["zero_point_mid"])
     residual, table = _optional(step, 4), _optional(step, 5)
@@ -292,6 +297,26 @@ def _finish(session: ReferenceSession, step: Step, acc: Array) -> None:
             y.zero_point,
         )
     _scatter(session, step, values)
+
+
+def finish_f32_in_place(session: ReferenceSession, step: Step) -> None:
+    """What follows the clamp, for results that are already in the output."""
+    if step.params["act"] or step.params["affine"] or _optional(step, 4) >= 0:
+        values = session.load(step.outputs[0])[_grid(session, step)]
+        _scatter(session, step, finished_f32(session, step, values))
+
+
+def finished_f32(session: ReferenceSession, step: Step, values: Array) -> Array:
+    """Clamped sums through activation, factor and shift, and the residual add."""
+    p, residual = step.params, _optional(step, 4)
+    if p["act"]:
+        values = ref.unary_f32(Unary(p["act"]).name, values, p["act_alpha"], p["act_beta"])
+    if p["affine"]:
+        values = values * np.float32(p["factor"]) + np.float32(p["shift"])
+    if residual >= 0:
+        other = session.load(residual)[:, : values.shape[1], : values.shape[2]]
+        values = ref.clamp(values + other, p["sum_lo"], p["sum_hi"])
+    return values
 
 
 def _look_up(session: ReferenceSession, table: int, values: Array) -> Array:

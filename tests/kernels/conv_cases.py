@@ -9,10 +9,11 @@ import numpy as np
 
 from edgezip.kernels import native
 from edgezip.pack.weights import sums_are_small
-from edgezip.program import HEADER, SECTIONS, STEP, TENSOR, DType, Layout, Op, Place, Program, Step, Tensor
+from edgezip.program import HEADER, SECTIONS, STEP, TENSOR, DType, Layout, Op, Place, Program, Step, Tensor, Unary
 from edgezip.runtime.reference import _RUN, ReferenceSession
 
 Array = np.ndarray[Any, Any]
+FUNCTIONS = [kind for kind in Unary if kind not in (Unary.NOT, Unary.LOG, Unary.SQRT)]  # those two give NaN, of any sign
 FORMATS = [(Layout.K4N16, 0x80), (Layout.K4N16, 0), (Layout.K8N16, 0)]  # x86, dotprod, neon
 
 
@@ -151,17 +152,18 @@ def conv_program(
         inputs.append(memory.constant("w", packed, DType.F32))
         inputs.append(memory.constant("bias", rng.standard_normal(entries).astype(np.float32), DType.F32))
         p |= {"float_lo": float(rng.choice([-np.inf, 0.0])), "float_hi": float(rng.choice([np.inf, 6.0]))}
+        p |= _float_post_ops(rng)
     y = memory.activation("y", (batch, y_h, y_w, outputs), dtype, zero(), view())
     whole = (y_h, y_w) == (p["out_h"], p["out_w"])
-    if quantised and whole and rng.random() < 0.4:
-        in_place = rng.random() < 0.4
+    if whole and rng.random() < 0.4:
+        in_place = quantised and rng.random() < 0.4
         residual = memory.activation("residual", (batch, y_h, y_w, outputs), dtype, zero(), view())
         if in_place:  # the planner lets the sum take the place of its dying operand
             memory.tensors[residual].offset, memory.tensors[residual].row_stride = (
                 memory.tensors[y].offset,
                 memory.tensors[y].row_stride,
             )
-        inputs.append(residual)
+        inputs += [residual] if quantised else [-1, residual]
     elif quantised:
         inputs.append(-1)
     if quantised and rng.random() < 0.3:
@@ -171,6 +173,17 @@ def conv_program(
     )
     program.weights = bytes(memory.weights)
     return program
+
+
+def _float_post_ops(rng: np.random.Generator) -> dict[str, float]:
+    """Half of the time none, else any function, factor and shift; the clamp of a sum."""
+    made: dict[str, float] = {"act": 0, "affine": 0}
+    made |= {"sum_lo": float(rng.choice([-np.inf, 0.0])), "sum_hi": float(rng.choice([np.inf, 1.5]))}
+    if rng.random() < 0.5:
+        made |= {"act": int(rng.choice(FUNCTIONS)), "act_alpha": 0.3, "act_beta": 0.4}
+    if rng.random() < 0.3:
+        made |= {"affine": 1, "factor": float(rng.choice([1.0, -0.7])), "shift": float(rng.choice([-0.0, 0.25]))}
+    return made
 
 
 def random_arena(rng: np.random.Generator, program: Program) -> Array:

@@ -8,7 +8,7 @@ from conv_cases import FORMATS, ConvSizes, by_kernels, by_reference, conv_progra
 
 from edgezip.errors import ProgramError, UsageError
 from edgezip.kernels import native
-from edgezip.program import PARAMS, STEP, Layout, Op
+from edgezip.program import PARAMS, STEP, Layout, Op, Unary
 
 PARAMS_AT = STEP.fields["params"][1]  # type: ignore[index]
 CASES = 200
@@ -94,6 +94,30 @@ def test_check_refuses(field: str, value: float) -> None:
     by_kernels(program, arena, "portable")
     with pytest.raises(ProgramError):
         by_kernels(program, arena, "portable", step=with_params(records(program)[0], {field: value}))
+
+
+BAD_FLOAT_PARAMS = [
+    ("act", -1), ("act", int(Unary.NOT)), ("act", max(Unary) + 1), ("act_alpha", np.nan), ("act_beta", np.nan), ("affine", 2),
+    ("factor", np.nan), ("shift", np.nan), ("sum_lo", np.nan), ("sum_hi", -np.inf), ("float_lo", np.nan), ("float_hi", -np.inf),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), BAD_FLOAT_PARAMS, ids=lambda v: str(v))
+def test_check_refuses_what_follows_a_float_product(field: str, value: float) -> None:
+    program = conv_program(np.random.default_rng(11), Op.CONV, Layout.K4N16, 0x80, False)
+    program.steps[0].params |= {"float_lo": 0.0, "sum_lo": 0.0}
+    arena = random_arena(np.random.default_rng(11), program)
+    by_kernels(program, arena, "portable")
+    with pytest.raises(ProgramError):
+        by_kernels(program, arena, "portable", step=with_params(records(program)[0], {field: value}))
+
+
+@pytest.mark.parametrize("field", ["act", "affine"])
+def test_check_refuses_float_functions_of_an_int8_product(field: str) -> None:
+    program = conv_program(np.random.default_rng(11), Op.CONV, Layout.K4N16, 0x80, True)
+    arena = random_arena(np.random.default_rng(11), program)
+    with pytest.raises(ProgramError):
+        by_kernels(program, arena, "portable", step=with_params(records(program)[0], {field: 1}))
 
 
 def test_random_parameters_are_refused_or_stay_inside_the_output() -> None:

@@ -150,7 +150,7 @@ def _two_branches() -> graph.Model:
 
 
 def test_elementwise_steps_write_over_inputs_that_die() -> None:
-    nodes = [node("Conv", ["x", "w"], "c"), node("Tanh", ["c"], "t"), node("Exp", ["t"], "e"), node("Conv", ["e", "w"])]
+    nodes = [node("Softmax", ["x"], "c"), node("Tanh", ["c"], "t"), node("Exp", ["t"], "e"), node("Conv", ["e", "w"])]
     program = pack.compile(build(nodes, {"w": weights(4, 4, 3, 3)}), load_target("x86-64"))
     unary = [s for s in program.steps if s.op is Op.UNARY]
     assert len(unary) == 2

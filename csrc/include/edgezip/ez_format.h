@@ -122,7 +122,8 @@ enum {
  * groups > 1: weights are groups packed panels sets one after another, each N/groups outputs padded to 16; bias and mult
  * likewise hold groups * round_up(N/groups, 16) entries.
  * s8: bias is s32, already folded: bias32 - (zx + (act_sign ? 128 : 0)) * column_sum(w). mult f32: sx*sw/sy_mid.
- * f32: bias f32, no mult, lo/hi are float_lo/float_hi.
+ * f32: bias f32, no mult and no table, lo/hi are float_lo/float_hi; then act, affine, and y = clamp(value + residual, sum_lo, sum_hi),
+ * where the residual lies apart from y.
  * Post-ops in this order: q = rne(clamp(acc * mult, lo - zero_point_mid, hi - zero_point_mid)) + zero_point_mid; q = table[q];
  * with a residual: y = add rule (a = q with zero_point_mid, scale_a; b = residual, scale_b; add_lo, add_hi, y's zero point).
  * With a table but no residual, table gives y. Without either, zero_point_mid is y's zero point.
@@ -138,6 +139,11 @@ typedef struct ez_conv_params {
   int32_t add_lo, add_hi;
   int32_t small_sums; /* s8: 1 when for every input |sum| < 2^22 and |sum * mult| < 32512 in each output (sum: bias included,
                          before rounding): kernels may convert by adding 1.5 * 2^23. 0: nothing is known */
+  int32_t act;           /* f32, as all that follow: 0, or EZ_UNARY_* of the clamped value, with act_alpha and act_beta */
+  float act_alpha, act_beta;
+  int32_t affine; /* 1: times `factor`, plus `shift`, each rounded */
+  float factor, shift;
+  float sum_lo, sum_hi; /* with a residual: its sum is clamped to them */
 } ez_conv_params;
 
 enum { EZ_BINARY_ADD = 1, EZ_BINARY_SUB, EZ_BINARY_MUL, EZ_BINARY_DIV, EZ_BINARY_MIN, EZ_BINARY_MAX, EZ_BINARY_EQUAL, EZ_BINARY_LESS,
