@@ -6,8 +6,6 @@ that every device can prove that it computes the same bits.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,26 +25,39 @@ def compile(
     target: Target | str = "host",
     *,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    example_inputs: Any = None,
+    dynamic_shapes: Any = None,
     samples: Sequence[Mapping[str, Array]] = (),
     vectors: int = 2,
     state: Mapping[str, str] | None = None,
     initial: Mapping[str, Array] | None = None,
 ) -> Program:
-    """Pack ``model`` (a path, a loaded model, or what ``compress`` gave) for ``target`` and bundle ``vectors`` test vectors.
+    """Pack ``model`` (a path, a torch module, a loaded model, what ``compress`` gave) and bundle ``vectors`` test vectors.
 
+<<<<<<< HEAD
     The vectors' inputs are the first of ``samples`` (feeds by input name), then seeded noise. ``state`` pairs graph inputs with
     graph outputs, ``{"h": "hn"}``: the session keeps them, and each run starts with what the run before left; they start as zeros
     or as ``initial`` says. Raises UnsupportedModelError that lists every node without a kernel, InvalidModelError, ShapeError,
     TargetError, UsageError.
+=======
+    A torch module is traced with ``example_inputs``, see ``frontends.load_torch``. The vectors' inputs are the first of
+    ``samples`` (feeds by input name), then seeded noise. Raises UnsupportedModelError that lists every node without a kernel,
+    InvalidModelError, ShapeError, UsageError, TargetError.
+>>>>>>> 222e92d (torch: nn.Module and .pt2 in through torch.export; foreign files named)
     """
     from edgezip import frontends, pack
     from edgezip.compression import Compressed
 
     if isinstance(model, Compressed):
         model = model.model
+<<<<<<< HEAD
     if isinstance(model, (str, os.PathLike)):
         model = frontends.load(Path(model), shapes=dict(shapes or {}))
     program = pack.compile(model, target, state=state, initial=initial)
+=======
+    model = frontends.opened(model, shapes=shapes, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes)
+    program = pack.compile(model, target)
+>>>>>>> 222e92d (torch: nn.Module and .pt2 in through torch.export; foreign files named)
     program.vectors = make_vectors(program, samples, vectors)
     return program
 

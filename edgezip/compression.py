@@ -98,19 +98,21 @@ def compress(
     *,
     calibration: Calibration,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    example_inputs: Any = None,
+    dynamic_shapes: Any = None,
     mean: float = 0.0,
     std: float = 1.0,
     progress: Progress | None = None,
 ) -> Compressed:
-    """Compress ``model`` (a path or a loaded model) as ``recipe`` says (int8 by default).
+    """Compress ``model`` (a path, a torch module or a loaded model) as ``recipe`` says (int8 by default).
 
+    A torch module is traced with ``example_inputs``, see ``frontends.load_torch``.
     ``calibration``: a folder, a .npz file, or feeds by input name; ``mean`` and ``std`` apply to pictures. ``progress`` is told
     the stage and the samples done. Raises CalibrationError, ShapeError, MissingFileError, UsageError, errors of loading.
     """
     from edgezip import frontends
 
-    if isinstance(model, (str, os.PathLike)):
-        model = frontends.load(Path(model), shapes=dict(shapes or {}))
+    model = frontends.opened(model, shapes=shapes, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes)
     recipe = recipe or Recipe.int8()
     if recipe.quantize is None:
         raise UsageError("the recipe has no passes", hint="use --int8, or a recipe with a quantize section")

@@ -16,7 +16,7 @@ MOST_REASONS = 10
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="ONNX model, float or with Q/DQ.")],
+    model: Annotated[Path, typer.Argument(help="Model (.onnx, .tflite, .pt2), float or quantised.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Program to write (.ez).")],
     target: Annotated[str, typer.Option(help="Kind of device; see: edgezip targets list")] = "host",
     shape: Annotated[list[str] | None, typer.Option(help="Fix an input: NAME=1x3x224x224; repeatable.")] = None,
@@ -33,7 +33,7 @@ def command(
     """Pack MODEL for a target: fused steps, packed weights, a planned arena, and test vectors."""
     from edgezip.cli import context
 
-    if not model.is_file():
+    if not model.exists():
         raise MissingFileError("no such model", where=str(model), hint="check the path")
     if output.suffix != ".ez":
         raise UsageError("a program's name ends with .ez", where="-o", got=str(output))

@@ -19,7 +19,7 @@ WORST = 10
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="ONNX model")],
+    model: Annotated[Path, typer.Argument(help="model (.onnx, .tflite, .pt2)")],
     output: Annotated[Path, typer.Option("-o", "--output", help="where the compressed ONNX model goes")],
     calib: Annotated[Path | None, typer.Option(help="folder or .npz with typical inputs")] = None,
     int8: Annotated[bool, typer.Option("--int8", help="post-training int8 (the default)")] = False,
@@ -35,7 +35,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
 ) -> None:
     """Compress MODEL; writes OUT.onnx and OUT.report.json."""
-    if not model.is_file():
+    if not model.exists():
         raise MissingFileError("no such model", where=str(model))
     if calib is None:
         raise UsageError(

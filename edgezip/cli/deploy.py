@@ -72,7 +72,7 @@ def command(
     if model is None and not rollback:
         raise UsageError("Missing argument 'MODEL'.", hint="see: edgezip deploy --help")
     chosen = load_target(_target_name(None if rollback else model, target, host))
-    if model is not None and not rollback and not model.is_file():
+    if model is not None and not rollback and not model.exists():
         raise MissingFileError("no such model", where=str(model))
     folder = check_dest(dest or chosen.deploy.dest)
     called = name or (model.stem if model is not None else None)

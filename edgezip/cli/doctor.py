@@ -52,6 +52,8 @@ def examine() -> list[Finding]:
     return [
         Finding("runtime", "run programs here", _runtime(), "make build (needs a C compiler)", True),
         Finding("onnxruntime", "calibration, float reference", _package("onnxruntime"), "pip install onnxruntime", True),
+        Finding("PyTorch", "torch modules and .pt2 files in", _package("torch"), "pip install 'edgezip[train]'"),
+        Finding("tflite", ".tflite files in", _package("tflite"), "pip install 'edgezip[tflite]'"),
         Finding("C compiler", "runner for this machine", _program("gcc") or _program("cc"), "apt install gcc"),
         Finding("zig", "runner for any target, no toolchain", _zig(), "pip install 'edgezip[cross]'"),
         Finding(

@@ -21,7 +21,7 @@ Table = list[list[str]]
 
 
 def command(
-    model: Annotated[Path | None, typer.Argument(help="model (.onnx, .tflite) or program (.ez)", metavar="MODEL")] = None,
+    model: Annotated[Path | None, typer.Argument(help="model (.onnx, .tflite, .pt2) or program (.ez)", metavar="MODEL")] = None,
     shape: Annotated[list[str] | None, typer.Option(help="fix an input's dimensions, NAME=1x3x224x224; repeatable")] = None,
     target: Annotated[str | None, typer.Option(help="predict time on this kind of device")] = None,
     ops: Annotated[bool, typer.Option("--ops", help="operators instead of layers; without MODEL, all that EdgeZip runs")] = False,

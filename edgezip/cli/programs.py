@@ -1,4 +1,4 @@
-"""Opens the MODEL argument of a verb: a program as it is, an ONNX model compiled on the way."""
+"""Opens the MODEL argument of a verb: a program as it is, a model compiled on the way."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgezip import compilation
+from edgezip import compilation, frontends
 from edgezip.cli import context, feeds
 from edgezip.cli.shapes import parse_shape
 from edgezip.errors import MissingFileError, UsageError
+from edgezip.frontends import foreign
 from edgezip.program import Program, read
 from edgezip.samples import Array
 
 if TYPE_CHECKING:
     from edgezip.measure.device import Device
     from edgezip.measure.places import Place
-
-
-MODELS = (".onnx", ".tflite")
 
 
 @dataclass(frozen=True)
@@ -35,21 +33,23 @@ class Opened:
 def open_program(
     path: Path, target: str | None, *, host: str | None = None, emulate: bool = False, shapes: Sequence[str] = ()
 ) -> Opened:
-    """Reads a .ez file, or compiles a .onnx file for ``target`` (default: this machine).
+    """Reads a .ez file, or compiles a model for ``target`` (default: this machine).
 
     A program says its target itself; another ``target`` is taken when it reads the same packing. With ``host`` or ``emulate`` it
-    runs elsewhere, so an ONNX model needs a target. Raises MissingFileError, UsageError, compile errors.
+    runs elsewhere, so a model needs a target. Raises MissingFileError, UsageError, compile errors.
     """
     if host and emulate:
         raise UsageError("a device is either real or emulated", where="--host, --emulate", hint="leave one out")
-    if not path.is_file():
-        raise MissingFileError("no such model", where=str(path), expected="a .ez, .onnx or .tflite file")
     if path.suffix == ".ez":
+        if not path.is_file():
+            raise MissingFileError("no such program", where=str(path), hint="check the path")
         if shapes:
-            raise UsageError("a program's shapes are fixed", where="--shape", hint="compile the ONNX model again")
+            raise UsageError("a program's shapes are fixed", where="--shape", hint="compile the model again")
         return _opened(path, read(path), target)
-    if path.suffix not in MODELS:
-        raise UsageError("neither a program nor a model", where=str(path), expected=", ".join((".ez", *MODELS)))
+    if path.suffix.lower() not in frontends.SUFFIXES:
+        raise foreign.refusal(path)
+    if not path.exists():
+        raise MissingFileError("no such model", where=str(path), hint="check the path")
     if target is None and (host or emulate):
         raise UsageError(
             "which kind of device?", where="--target", hint="name it, for example --target rpi4; see: edgezip targets list"

@@ -1,24 +1,62 @@
-"""Model files in, checked and simplified models out; one module a format."""
+"""Model files and torch modules in, checked and simplified models out; one module or folder a format."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from edgezip.errors import UnsupportedModelError
+from edgezip.errors import UsageError
 
 if TYPE_CHECKING:
     from edgezip.graph import Model
 
+SUFFIXES = (".onnx", ".tflite", ".pt2")
+Shapes = Mapping[str, tuple[int, ...]]
 
-def load(path: str | Path, *, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Model:
-    """The model of a file, by its suffix: checked, simplified, every shape known.
 
-    ``shapes`` fixes dynamic dimensions, ``{input name: dimensions}``. Raises MissingFileError, InvalidModelError,
-    UnsupportedModelError, ShapeError, UsageError.
+def load(source: Any, *, shapes: Shapes | None = None, example_inputs: Any = None, dynamic_shapes: Any = None) -> Model:
+    """The model of a file (.onnx, .tflite, .pt2) or of a torch module: checked, simplified, every shape known.
+
+    ``shapes`` fixes dynamic dimensions, ``{input name: dimensions}``. ``example_inputs`` and ``dynamic_shapes`` belong to a torch
+    module, see ``load_torch``. Raises MissingFileError, InvalidModelError, UnsupportedModelError, ShapeError, UsageError,
+    RuntimeUnavailableError (an extra is not installed).
     """
-    suffix = Path(path).suffix.lower()
+    if isinstance(source, (str, os.PathLike)):
+        if example_inputs is not None or dynamic_shapes is not None:
+            raise UsageError("a file says its inputs itself", where=os.fspath(source), hint="leave out example_inputs")
+        return _load_file(Path(source), shapes)
+    if is_of_torch(source):
+        return load_torch(source, example_inputs, dynamic_shapes=dynamic_shapes, shapes=shapes)
+    raise UsageError(
+        "not a model", got=type(source).__name__, expected=f"a path ({', '.join(SUFFIXES)}), a torch module, or a loaded model"
+    )
+
+
+def load_torch(module: Any, example_inputs: Any = None, *, dynamic_shapes: Any = None, shapes: Shapes | None = None) -> Model:
+    """The model of a ``torch.nn.Module``, traced with ``example_inputs``, or of a ``torch.export.ExportedProgram``.
+
+    ``example_inputs``: a tensor, a tuple of arguments, or a dictionary of keywords. See ``edgezip.frontends.torch.load``.
+    """
+    from edgezip.frontends import torch
+
+    return torch.load(module, example_inputs, dynamic_shapes=dynamic_shapes, shapes=shapes)
+
+
+def opened(source: Any, **how: Any) -> Model:
+    """``load`` for what is not loaded yet; a loaded model as it is."""
+    is_loaded = not isinstance(source, (str, os.PathLike)) and hasattr(source, "graph") and not is_of_torch(source)
+    return source if is_loaded else load(source, **how)
+
+
+def is_of_torch(source: Any) -> bool:
+    """Whether it is a module or an exported program of torch, which is not imported for the answer."""
+    return any(base.__module__.split(".")[0] == "torch" for base in type(source).__mro__)
+
+
+def _load_file(path: Path, shapes: Shapes | None) -> Model:
+    suffix = path.suffix.lower()
     if suffix == ".onnx":
         from edgezip.frontends import onnx
 
@@ -27,10 +65,10 @@ def load(path: str | Path, *, shapes: Mapping[str, tuple[int, ...]] | None = Non
         from edgezip.frontends import tflite
 
         return tflite.load(path, shapes=shapes)
-    raise UnsupportedModelError(
-        f"files of type '{suffix or 'none'}' are not read",
-        where=str(path),
-        expected=".onnx or .tflite",
-        got=Path(path).name,
-        hint="export the model to ONNX, opset 11 to 25 (torch.onnx.export, tf2onnx), and name the file .onnx",
-    )
+    if suffix == ".pt2":
+        from edgezip.frontends import torch
+
+        return torch.load_file(path, shapes=shapes)
+    from edgezip.frontends import foreign
+
+    raise foreign.refusal(path)

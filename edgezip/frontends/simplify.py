@@ -122,11 +122,16 @@ def _bypass(model: Model, node: Node) -> None:
 
 
 def _merge_equal_constants(model: Model) -> None:
-    """One initializer for equal small constants (shapes, axes, scalars) outside quantisation, where passes own each scale."""
+    """One initializer for equal small constants: integers and scalars, and none of quantisation, where passes own each scale.
+
+    Rows of floats may be parameters that are equal only before training.
+    """
     first: dict[tuple[str, tuple[int, ...], bytes], Value] = {}
     for value in graph.initializers(model):
         array = graph.constant(value)
-        if array is None or array.size > 16 or array.dtype == object or value.is_graph_output() or _quantizes(value):
+        if array is None or array.size > 16 or array.dtype == object or (array.dtype.kind == "f" and array.ndim):
+            continue
+        if value.is_graph_output() or _quantizes(value):
             continue
         key = (str(array.dtype), array.shape, np.ascontiguousarray(array).tobytes())
         kept = first.setdefault(key, value)
