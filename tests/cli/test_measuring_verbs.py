@@ -157,7 +157,7 @@ def test_report_of_bench_documents_is_one_page(call: Any, folder: Path, tmp_path
         (["bench", "int8.ez", "--fail-if", "slow"], 2),
         (["bench", "int8.ez", "--host", "a@b", "--emulate"], 2),
         (["bench", "int8.onnx", "--emulate"], 2),
-        (["bench", "x.npz"], 2),
+        (["bench", "x.npz"], 5),
         (["report", "int8.onnx", "-o", "r.html"], 2),
         (["report", "absent.json", "-o", "r.html"], 1),
     ],

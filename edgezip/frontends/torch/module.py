@@ -87,9 +87,9 @@ def _shared(tensor: torch.Tensor) -> torch.Tensor:
 def _make_permanent(part: torch.nn.Module) -> None:
     names = list(getattr(part, "parametrizations", ()))
     if names:  # the class carries the parametrized attributes; removing takes them from it, and it is the user's module's too
-        kind = type(part)
-        body = {key: value for key, value in vars(kind).items() if key not in ("__dict__", "__weakref__")}
-        part.__class__ = type(kind.__name__, kind.__bases__, body)
+        shared = type(part)
+        body = {key: value for key, value in vars(shared).items() if key not in ("__dict__", "__weakref__")}
+        part.__class__ = type(shared.__name__, shared.__bases__, body)
     for name in names:
         parametrize.remove_parametrizations(part, name, leave_parametrized=True)
     for hook in list(part._forward_pre_hooks.values()):
