@@ -34,30 +34,18 @@ def compile(
 ) -> Program:
     """Pack ``model`` (a path, a torch module, a loaded model, what ``compress`` gave) and bundle ``vectors`` test vectors.
 
-<<<<<<< HEAD
-    The vectors' inputs are the first of ``samples`` (feeds by input name), then seeded noise. ``state`` pairs graph inputs with
-    graph outputs, ``{"h": "hn"}``: the session keeps them, and each run starts with what the run before left; they start as zeros
-    or as ``initial`` says. Raises UnsupportedModelError that lists every node without a kernel, InvalidModelError, ShapeError,
-    TargetError, UsageError.
-=======
     A torch module is traced with ``example_inputs``, see ``frontends.load_torch``. The vectors' inputs are the first of
-    ``samples`` (feeds by input name), then seeded noise. Raises UnsupportedModelError that lists every node without a kernel,
-    InvalidModelError, ShapeError, UsageError, TargetError.
->>>>>>> 222e92d (torch: nn.Module and .pt2 in through torch.export; foreign files named)
+    ``samples`` (feeds by input name), then seeded noise. ``state`` pairs graph inputs with graph outputs, ``{"h": "hn"}``: the
+    session keeps them, and each run starts with what the run before left; they start as zeros or as ``initial`` says. Raises
+    UnsupportedModelError that lists every node without a kernel, InvalidModelError, ShapeError, TargetError, UsageError.
     """
     from edgezip import frontends, pack
     from edgezip.compression import Compressed
 
     if isinstance(model, Compressed):
         model = model.model
-<<<<<<< HEAD
-    if isinstance(model, (str, os.PathLike)):
-        model = frontends.load(Path(model), shapes=dict(shapes or {}))
-    program = pack.compile(model, target, state=state, initial=initial)
-=======
     model = frontends.opened(model, shapes=shapes, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes)
-    program = pack.compile(model, target)
->>>>>>> 222e92d (torch: nn.Module and .pt2 in through torch.export; foreign files named)
+    program = pack.compile(model, target, state=state, initial=initial)
     program.vectors = make_vectors(program, samples, vectors)
     return program
 
