@@ -9,7 +9,7 @@ import numpy as np
 
 from edgezip import graph
 from edgezip.errors import EdgeZipError, InvalidModelError, ShapeError, UnsupportedModelError, UsageError
-from edgezip.frontends import structure
+from edgezip.frontends import control_flow, structure
 
 if TYPE_CHECKING:
     import onnx
@@ -134,17 +134,35 @@ def infer(model: Model, where: str) -> None:
 
 
 def _skeleton(model: Model) -> onnx.ModelProto:
-    """The model as protobuf without its big weights, which appear as inputs with their types."""
+    """The model as protobuf without its big weights, which appear as inputs with their types, and without control flow."""
     big = [value for value in graph.initializers(model) if value.const_value is not None and value.const_value.nbytes > BIG_BYTES]
     for value in big:
         model.graph.initializers.pop(str(value.name))
     model.graph.inputs.extend(big)
     try:
-        return graph.to_proto(model)
+        proto = graph.to_proto(model)
     finally:
         for value in big:
             model.graph.inputs.remove(value)
             model.graph.register_initializer(value)
+    _drop_control_flow(proto.graph)
+    return proto
+
+
+def _drop_control_flow(body: onnx.GraphProto) -> None:
+    """Takes out If, Loop and Scan with all that hangs on them: a branch that is not taken may contradict the shapes."""
+    unknown: set[str] = set()
+    kept = []
+    for node in body.node:
+        if node.op_type in control_flow.KINDS or not unknown.isdisjoint(node.input):
+            unknown.update(name for name in node.output if name)
+        else:
+            kept.append(node)
+    if unknown:
+        outputs = [info for info in body.output if info.name not in unknown]
+        del body.node[:], body.output[:]
+        body.node.extend(kept)
+        body.output.extend(outputs)
 
 
 def _take(value: Value, declared: onnx.TypeProto.Tensor, where: str) -> None:

@@ -14,6 +14,7 @@ from edgezip import graph
 from edgezip.errors import InvalidModelError
 from edgezip.frontends import (
     attributes,
+    control_flow,
     dimensions,
     external,
     fold,
@@ -113,5 +114,7 @@ def _fold_and_infer(model: Model, where: str, limit: int) -> None:
     budget = fold.Budget(limit, limit + sum(value.const_value.nbytes for value in graph.initializers(model) if value.const_value))
     for _ in range(MAX_ROUNDS):
         dimensions.infer(model, where)
-        if not fold.run(model, budget, where):
-            return
+        folded = fold.run(model, budget, where)
+        if not control_flow.inline_branches(model, where) and not folded:
+            break
+    control_flow.refuse(model, where)
