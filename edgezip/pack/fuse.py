@@ -178,6 +178,8 @@ def _slice_in_place(builder: Builder, index: int, step: Step) -> None:
     rows = p["x_stride"][1] == 1 and p["y_stride"] == (channels, 1) and p["x_stride"][0] >= channels + p["x_offset"]
     if not rows or min(builder.buffer_of[source], builder.buffer_of[made]) < 0 or not is_whole(builder, made):
         return
+    if writers(builder, made) != [index]:  # a border beside it, made by another copy
+        return
     used_by = readers(builder, made)
     windows = [builder.steps[i] for i in used_by]
     if not all(s.op in STRIDED and _reads_once(builder, s, made) and _channels(builder, s) == channels for s in windows):

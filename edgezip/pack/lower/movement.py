@@ -5,7 +5,6 @@ Every rule works on int8 and on other dtypes alike: a value that exists in int8 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +73,7 @@ def transpose(context: Context, node: Node) -> None:
     context.set(node.outputs[0], Ref(x.tensor, shape, order, x.dtype, x.scale, x.zero_point))
 
 
-def _constant_list(node: Node, position: int, attribute: str, default: Sequence[int] | None) -> list[int] | None:
+def constant_list(node: Node, position: int, attribute: str, default: Sequence[int] | None) -> list[int] | None:
     """A list given as an input (newer opsets) or as an attribute."""
     if len(node.inputs) > position and node.inputs[position] is not None:
         held = constant_of(node.inputs[position])
@@ -89,8 +88,8 @@ def _constant_list(node: Node, position: int, attribute: str, default: Sequence[
 def slice_(context: Context, node: Node) -> None:
     """A range of some axes, with steps of either sign."""
     x = source(context, node.inputs[0])
-    starts, axes = _constant_list(node, 1, "starts", None), _constant_list(node, 3, "axes", None)
-    steps = _constant_list(node, 4, "steps", None)
+    starts, axes = constant_list(node, 1, "starts", None), constant_list(node, 3, "axes", None)
+    steps = constant_list(node, 4, "steps", None)
     assert starts is not None
     axes = list(range(len(starts))) if axes is None else [a % len(x.shape) for a in axes]
     steps = [1] * len(starts) if steps is None else steps
@@ -269,83 +268,3 @@ def gather(context: Context, node: Node) -> None:
     axis = int(graph.attribute(node, "axis", 0)) % len(x.shape)
     shape = graph.shape(node.outputs[0])
     context.set(node.outputs[0], gather_axis(context, node, x, axis, index, shape, plain(len(shape)), node.outputs[0].name or ""))
-
-
-def _pads(node: Node, rank: int) -> tuple[list[int], list[int]]:
-    pads = _constant_list(node, 1, "pads", None)
-    axes = _constant_list(node, 3, "axes", None)
-    assert pads is not None
-    axes = list(range(rank)) if axes is None else [a % rank for a in axes]
-    before, after = [0] * rank, [0] * rank
-    for i, axis in enumerate(axes):
-        before[axis], after[axis] = pads[i], pads[i + len(axes)]
-    return before, after
-
-
-@lowers("Pad")
-def pad(context: Context, node: Node) -> None:
-    """Constant borders by a copy into a filled tensor, others by an index list for each padded axis."""
-    context.set(node.outputs[0], _padded(context, node, source(context, node.inputs[0])))
-
-
-@lowers_int8("Pad")
-def pad_int8(context: Context, node: Node, target: Target8) -> Ref:
-    """Pad between Q/DQ."""
-    padded = _padded(context, node, source(context, node.inputs[0]))
-    return context.quantized(padded, target.q, f"{node.outputs[0].name}.int8", clip=target.clip)
-
-
-def _padded(context: Context, node: Node, x: Ref) -> Ref:
-    before, after = _pads(node, len(x.shape))
-    shape = graph.shape(node.outputs[0])
-    mode = graph.attribute(node, "mode", "constant")
-    if mode != "constant":
-        return _padded_by_index(context, node, x, before, after, mode)
-    y = _same(context, node, x, shape, x.order)
-    own_x, own_y = x.strides(), y.strides()
-    dims = {a: x.shape[a] + min(before[a], 0) + min(after[a], 0) for a in range(len(shape))}
-    x_offset = sum(max(-b, 0) * s for b, s in zip(before, own_x, strict=True))
-    y_offset = sum(max(b, 0) * s for b, s in zip(before, own_y, strict=True))
-    context.strided(
-        node.name or "",
-        x,
-        y,
-        [dims[a] for a in y.order],
-        [own_x[a] for a in y.order],
-        [own_y[a] for a in y.order],
-        x_offset,
-        y_offset,
-        fill=_fill(node, x),
-        form={"op": "Pad", "node": node.name},
-    )
-    return y
-
-
-def _fill(node: Node, x: Ref) -> float:
-    held = constant_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
-    value = float(graph.attribute(node, "value", 0.0)) if held is None or not held.size else float(held.reshape(-1)[0])
-    if x.dtype is not DType.S8:
-        return value
-    steps = np.rint(np.float32(value) / np.float32(x.scale)) + x.zero_point if math.isfinite(value) else math.copysign(128, value)
-    return float(min(max(steps, -128), 127))
-
-
-def _padded_by_index(context: Context, node: Node, x: Ref, before: list[int], after: list[int], mode: str) -> Ref:
-    for axis in range(len(before)):
-        if not before[axis] and not after[axis]:
-            continue
-        size = x.shape[axis]
-        position = np.arange(-before[axis], size + after[axis])
-        if mode == "edge":
-            index = np.clip(position, 0, size - 1)
-        elif mode == "wrap":
-            index = position % size
-        elif mode == "reflect":
-            period = max(2 * (size - 1), 1)
-            index = np.abs((position + size - 1) % period - (size - 1)) if size > 1 else np.zeros_like(position)
-        else:
-            raise Unsupported(f"has mode {mode}")
-        shape = tuple(len(index) if a == axis else d for a, d in enumerate(x.shape))
-        indices = context.constant(f"{node.name}.index{axis}", index.astype(np.int32))
-        x = gather_axis(context, node, x, axis, indices, shape, x.order, f"{node.outputs[0].name}.axis{axis}")
-    return x
