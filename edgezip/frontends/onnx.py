@@ -24,6 +24,7 @@ from edgezip.frontends import (
     patterns,
     rewrite,
     simplify,
+    spectral,
     structure,
     transposes,
 )
@@ -94,6 +95,7 @@ def _simplified(proto: onnx.ModelProto, where: str, given: dict[str, tuple[int, 
     structure.check_domains(model, where)
     simplify.inputs_without_initializers(model)
     simplify.name_nodes(model)
+    spectral.write_defaults(model)
     attributes.check(model, where)
     declared = dimensions.fix_inputs(model, given, batch, where)
     _fold_and_infer(model, where, limit)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgezip import graph
-from edgezip.frontends import recurrent
+from edgezip.frontends import recurrent, spectral
 
 if TYPE_CHECKING:
     from edgezip.graph import Model, Node, Value
@@ -92,9 +92,11 @@ def _concat(model: Model, node: Node) -> None:
 
 _RULES: dict[str, Callable[[Model, Node], None]] = {
     "Concat": _concat,
+    "DFT": spectral.transform,
     "GRU": recurrent.time_first,
     "Gemm": _gemm,
     "LSTM": recurrent.time_first,
     "RNN": recurrent.time_first,
+    "STFT": spectral.short_time,
     "Sum": _sum,
 }
