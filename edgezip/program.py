@@ -86,6 +86,7 @@ class Op(IntEnum):
     WHERE = 13
     MATMUL = 14
     NORM = 15
+    LINEAR = 16
     RECURRENT = 20
 
 
@@ -242,6 +243,7 @@ PARAMS: dict[Op, np.dtype[Any]] = {
     Op.PRELU: _struct("i channels lo hi"),
     Op.WHERE: _struct("i rank; v dims stride_c stride_a stride_b stride_y"),
     Op.MATMUL: _struct("i batch M N K transpose_b batch_stride_a batch_stride_b batch_stride_y; f scale; i lo hi"),
+    Op.LINEAR: np.dtype([]),
     Op.NORM: _struct("i kind results; f epsilon"),
     Op.RECURRENT: _struct(
         "i kind hidden directions reverse linear_before_reset input_forget; f clip; v activation; w alpha beta"

@@ -57,6 +57,20 @@ def requantize(x: Array, multiplier: float, zx: int, zy: int, lo: int = -128, hi
     return to_int8(centred(x, zx) * F32(multiplier), lo, hi, zy)
 
 
+def quantize_rows(x: Array) -> tuple[Array, Array]:
+    """Rule 8: int8 rows of float32 ``x`` (..., K) in [-127, 127], and each row's scale ``max|x| / 127`` (1 where that is 0)."""
+    with np.errstate(all="ignore"):
+        unit = np.where(np.isnan(x), F32(0), np.abs(x)).max(-1) / F32(127.0)
+        scale = np.where(unit > 0, unit, F32(1.0)).astype(F32)
+        return to_int8(x / scale[..., None], -127, 127, 0), scale
+
+
+def scale_accumulator(acc: Array, row_scale: Array, mult: Array, addend: Array) -> Array:
+    """int32 sums (rows, N) -> float32: ``(f32(acc) * row_scale) * mult + addend``, each operation rounded on its own."""
+    with np.errstate(all="ignore"):
+        return np.asarray((acc.astype(F32) * row_scale.astype(F32)[..., None]) * mult + addend, F32)
+
+
 # --- packed weights ------------------------------------------------------------------------------------------------------
 
 

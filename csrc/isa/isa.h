@@ -39,6 +39,10 @@ typedef struct ez_gemm_s8_args {
   int32_t small_mult;         /* every |mult| < 1: no product leaves int32, so it may be rounded first, then clamped by saturation */
   int32_t layout;             /* EZ_LAYOUT_*; only portable reads more than one */
   uint32_t act_sign;          /* 0 or 0x80 */
+  /* Float result instead of bytes: y_f32[r * y_stride + n] = (f32(acc) * row_scale[r]) * mult[n] + addend[n], each operation rounded
+   * on its own. Then y, lo, hi, zero_point are not used, small_sums is 0, y_stride counts floats, addend is padded to 16. */
+  float *y_f32;
+  const float *row_scale, *addend;
 } ez_gemm_s8_args;
 
 typedef struct ez_gemm_f32_args {
@@ -122,6 +126,7 @@ typedef struct ez_rows {
   void (*turn_32)(const void *in, size_t in_step, void *out, size_t out_step, size_t rows, size_t columns);      /* the same of 4-byte elements */
   void (*max_f32)(const float *const *x, int32_t taps, float *y, size_t n, size_t pixels, size_t step_x, size_t step_y); /* the same; numbers that are none may win or lose */
   void (*sum_f32)(const float *const *x, int32_t taps, float *sums, size_t n); /* sums[i] += ascending taps */
+  float (*quantize_row)(const float *x, uint8_t *y, size_t n, uint32_t act_sign); /* rule 8: gives s = max|x| / 127 (1 where that is 0), y = rne(x / s) in [-127, 127] */
   void (*norm_f32)(const float *x, const float *more, float *s, const float *scale, const float *bias, float *y, size_t n, float epsilon, int32_t centres); /* ez_norm_params; more and bias may be NULL; s = x + more is kept if there is more, and may be x or y */
 } ez_rows;
 

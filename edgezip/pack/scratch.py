@@ -11,6 +11,7 @@ CONV_BUDGET, CONV_LEAST, ROW_LIMIT, SLOT_ALIGN, NARROW = 128 * 1024, 4, 1024, 16
 DEPTHWISE_PIXELS, DEPTHWISE_LINES = 256, 16  # core/depthwise_driver.c
 POOL_TAPS = 64  # TAPS of ops/pool.c
 RECURRENT_ROWS = 16  # MOST_ROWS of ops/recurrent.c
+LINEAR_ROWS, LINEAR_BYTES = (12, 96), 256 * 1024  # ops/linear.c
 POINTER = 8
 
 
@@ -31,6 +32,8 @@ def _parts(step: Step, tensors: list[Tensor], layout: Layout) -> list[int]:
         return _depthwise(step, x, y)
     if step.op is Op.MATMUL:
         return [(step.params["K"] * 16 + 16) * 4 + ALIGN]
+    if step.op is Op.LINEAR:
+        return _linear(x)
     if step.op is Op.NORM:
         return [4 * (x.dims[-1] if x.dims else 1)] * 3
     if step.op is Op.RECURRENT:
@@ -47,6 +50,13 @@ def _goes_down_first(step: Step) -> bool:
     height, width = p["kernel_h"], p["kernel_w"]
     apart = (height + 1) * p["stride_w"] + width
     return bool(p["kind"] == Pool.MAX and 1 < height <= POOL_TAPS and 1 < width < POOL_TAPS and height * width > apart)
+
+
+def _linear(x: Tensor) -> list[int]:
+    """Pointers, scales and, where they are made at run time, the bytes of a block of rows."""
+    pitch = _up(x.dims[-1], 64) + 64
+    rows = min(max(LINEAR_BYTES // pitch, LINEAR_ROWS[0]), LINEAR_ROWS[1])
+    return [LINEAR_ROWS[1] * (POINTER + 4) + (rows * pitch if x.dtype is DType.F32 else 0)]
 
 
 def _has(step: Step, position: int) -> bool:

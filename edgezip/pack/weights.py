@@ -50,6 +50,13 @@ def int8_weights(context: Context, value: Value | None, node: Node, axis: int, o
     return requantized(held, axis, groups)
 
 
+def stored_weights(value: Value | None, axis: int, outputs: int) -> Weights | None:
+    """The weights behind a DequantizeLinear if they are symmetric int8 per output (or per tensor), else None."""
+    maker = graph.producer(value) if value is not None else None
+    stored = graph.constant(maker.inputs[0]) if maker is not None and maker.op_type == "DequantizeLinear" else None
+    return None if maker is None or stored is None else _as_stored(maker, stored, axis, outputs, 1)
+
+
 def _as_stored(maker: Node, stored: Array, axis: int, outputs: int, groups: int) -> Weights | None:
     scale = np.asarray(graph.constant(maker.inputs[1]), np.float32).reshape(-1)
     zero = graph.constant(maker.inputs[2]) if len(maker.inputs) > 2 and maker.inputs[2] is not None else np.zeros(1, np.int8)

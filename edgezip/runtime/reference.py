@@ -474,6 +474,19 @@ def _norm(session: ReferenceSession, step: Step) -> None:
         session.store(index, ref.quantize(made, tensor.scale, tensor.zero_point) if tensor.dtype is DType.S8 else made)
 
 
+def _linear(session: ReferenceSession, step: Step) -> None:
+    x, y = session.tensor(step.inputs[0]), session.tensor(step.outputs[0])
+    k, n = x.dims[-1], y.dims[-1]
+    weights = ref.unpack_gemm_s8(np.ascontiguousarray(session._flat(step.inputs[1])), session.pack_step, n, 1, k)
+    bias, mult, addend = (session._flat(t)[:n] for t in step.inputs[2:5])
+    rows, scale = session.load(step.inputs[0]).reshape(-1, k), np.ones(1, np.float32)
+    if x.dtype is DType.F32:
+        rows, scale = ref.quantize_rows(rows)
+    stored = rows.astype(np.int32) + (128 if session.program.act_sign else 0)
+    acc = ref.accumulate_s8(stored[:, None], weights, bias)
+    session.store(step.outputs[0], ref.scale_accumulator(acc, scale, mult, addend))
+
+
 def _resize(session: ReferenceSession, step: Step) -> None:
     tensor, y = session.tensor(step.inputs[0]), session.tensor(step.outputs[0])
     x = session.load(step.inputs[0])
@@ -538,7 +551,7 @@ def _matmul(session: ReferenceSession, step: Step) -> None:
 _RUN: dict[Op, Callable[[ReferenceSession, Step], None]] = {
     Op.CONV: _conv, Op.DEPTHWISE: _depthwise, Op.BINARY: _binary, Op.UNARY: _unary, Op.TABLE: _table, Op.POOL: _pool,
     Op.REDUCE: _reduce, Op.SOFTMAX: _softmax, Op.RESIZE: _resize, Op.COPY: _copy, Op.GATHER: _gather, Op.PRELU: _prelu,
-    Op.WHERE: _where, Op.MATMUL: _matmul, Op.NORM: _norm,
+    Op.WHERE: _where, Op.MATMUL: _matmul, Op.NORM: _norm, Op.LINEAR: _linear,
     Op.RECURRENT: reference_recurrent.run,
 }  # fmt: skip
 

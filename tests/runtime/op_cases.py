@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgezip.kernels import native
+from edgezip.pack.layouts import pack_gemm_s8, pad_outputs
 from edgezip.program import (
     HEADER,
     PARAMS,
@@ -392,9 +393,30 @@ def recurrent(case: Case) -> Case:
     )  # fmt: skip
 
 
+def linear(case: Case) -> Case:
+    rows, k, n = (
+        case.pick(1, 2, 3, 5, 7, 13, 30, 100),
+        case.pick(1, 3, 4, 8, 17, 31, 64, 100, 260),
+        case.pick(1, 7, 16, 17, 40, 64, 70, 130),
+    )
+    dtype = case.pick(DType.F32, DType.S8)
+    x = case.arena(dtype, (rows, k), case.pick(0, 0, 5))
+    y = case.arena(DType.F32, (rows, n), case.pick(0, 0, 3))
+    weights = case.pick(case.rng.integers(-127, 128, (n, 1, k)), np.full((n, 1, k), 127)).astype(np.int8)
+    packed = pack_gemm_s8(weights, Layout.K4N16)
+    bias = -128 * weights.astype(np.int64).sum((1, 2)) if case.act_sign else np.zeros(n)
+    floats = [case.rng.normal(0, 0.01, n).astype(np.float32), case.rng.normal(0, 1, n).astype(np.float32)]
+    constants = [
+        case.constant(DType.U8, packed),
+        case.constant(DType.S32, pad_outputs(bias.astype(np.int32))),
+        *(case.constant(DType.F32, pad_outputs(values)) for values in floats),
+    ]
+    return case.run(Op.LINEAR, (x, *constants), y)
+
+
 GENERATORS: dict[Op, Callable[[Case], Case]] = {
     Op.BINARY: binary, Op.UNARY: unary, Op.TABLE: table, Op.POOL: pool, Op.REDUCE: reduce, Op.SOFTMAX: softmax, Op.RESIZE: resize,
-    Op.COPY: copy, Op.GATHER: gather, Op.PRELU: prelu, Op.WHERE: where, Op.NORM: norm,
+    Op.COPY: copy, Op.GATHER: gather, Op.PRELU: prelu, Op.WHERE: where, Op.NORM: norm, Op.LINEAR: linear,
     Op.RECURRENT: recurrent,
 }  # fmt: skip
 

@@ -113,6 +113,7 @@ enum {
   EZ_OP_WHERE = 13,    /* condition bool, a, b -> y                          same dtype and scale of a, b, y */
   EZ_OP_MATMUL = 14,   /* a, b -> y                                          two activations, batched; f32 or s8 */
   EZ_OP_NORM = 15,     /* x, scale f32 [C], [bias f32 [C]], [more] -> results  last axis; x and more f32 or s8 */
+  EZ_OP_LINEAR = 16,   /* x, w, bias, mult, addend -> y                      rows of x s8 or f32, y f32; no parameters */
   EZ_OP_RECURRENT = 20 /* gates, r, bias, [h0], [c0], [peephole], [lengths] -> y, h, [c]   all time steps of an RNN, GRU or LSTM */
 };
 
@@ -237,6 +238,11 @@ typedef struct ez_matmul_params {
   float scale;
   int32_t lo, hi;
 } ez_matmul_params;
+
+/* EZ_OP_LINEAR: y[r][n] = (f32(acc) * s) * mult[n] + addend[n], each operation rounded on its own, for each row of the last axis.
+ * x s8: acc = bias[n] + sum x_stored * w, as a convolution (bias folded), s = 1, mult = sx * sw.
+ * x f32: rule 8: s = max|x| / 127 of the row (1 where that is 0), q = rne(x / s) in [-127, 127], stored q XOR act_sign multiplied; mult = sw;
+ * bias = -(act_sign ? 128 : 0) * column_sum(w). w as for a 1x1 convolution; bias s32, mult and addend f32, N padded to 16. */
 
 enum { EZ_NORM_LAYER = 1, EZ_NORM_RMS = 2 };
 enum { EZ_NORM_F32 = 1, EZ_NORM_S8 = 2, EZ_NORM_SUM = 4 };

@@ -115,10 +115,18 @@ EZ_INLINE void multiply(const amx_job *job, int32_t panel, const int MT, const i
   if (MT == 2 && NT == 2) ez_tile_store(3, sums[TILE] + TILE, pitch);
 }
 
+EZ_INLINE void finish_floats(const ez_gemm_s8_args *g, int32_t row, int32_t left, const int P, __m512i acc[4][4]) {
+  if (left >= 4 / P)
+    ez_store_float_tile(g, row, 4 / P, P, acc);
+  else
+    for (int32_t r = 0; r < left; r++) ez_store_float_tile(g, row + r, 1, P, acc + r);
+}
+
 /* Four registers of finished sums at a time: two rows of two panels, or four rows of one. */
 EZ_INLINE void finish(const amx_job *job, int32_t panel, const int P) {
   ez_gemm_s8_args part = *job->g;
   part.mult += TILE * panel;
+  if (part.y_f32) part.addend += TILE * panel, part.y_f32 += TILE * panel;
   part.columns -= TILE * panel;
   if (part.columns > TILE * P) part.columns = TILE * P;
   const ez_requant_zmm q = ez_requant_zmm_of(&part, P);
@@ -130,8 +138,10 @@ EZ_INLINE void finish(const amx_job *job, int32_t panel, const int P) {
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) acc[i / P][i % P] = _mm512_load_si512(sums[r + i / P] + TILE * (i % P));
     uint8_t *to = y + (size_t)r * part.y_stride;
-    const int32_t left = job->rows - r;
-    if (left >= together)
+    const int32_t left = job->rows - r, row = job->row0 + r;
+    if (part.y_f32)
+      finish_floats(&part, row, left, P, acc);
+    else if (left >= together)
       ez_store_tile(&part, &q, to, 4 / P, P, acc);
     else if (left == 1)
       ez_store_tile(&part, &q, to, 1, P, acc);
@@ -165,6 +175,7 @@ static void few_rows(const ez_gemm_s8_args *g) {
     part.columns = g->columns - n < 4 * TILE ? g->columns - n : 4 * TILE;
     part.w += (size_t)(n / TILE) * g->panel_bytes;
     part.bias += n, part.mult += n, part.y += n;
+    if (part.y_f32) part.addend += n, part.y_f32 += n;
     ez_avx512vnni_gemm_s8(&part);
   }
 }

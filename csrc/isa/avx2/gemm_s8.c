@@ -182,6 +182,10 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, scratch *s, const block_place *b,
     }
     return;
   }
+  if (__builtin_expect(g->y_f32 != NULL, 0)) {
+    ez_store_float_panel(g, acc, b->at, 16 * b->panel, R);
+    return;
+  }
   const ez_requant_rows q = ez_requant_rows_of(g, g->mult + 16 * b->panel);
   uint8_t *y = g->y + (size_t)b->at * g->y_stride + (size_t)(16 * b->panel);
   const int32_t columns = g->columns - 16 * b->panel;

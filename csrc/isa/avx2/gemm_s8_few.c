@@ -67,7 +67,10 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, int32_t row0, int32_t n0, const i
       flush_low(&sums[r][p]);
       acc[r][0] = sums[r][p].high[0], acc[r][1] = sums[r][p].high[1];
     }
-    ez_store_panel(&q, acc, g->y + (size_t)row0 * g->y_stride + n, g->y_stride, g->columns - n, R, 0);
+    if (g->y_f32)
+      ez_store_float_panel(g, acc, row0, n, R);
+    else
+      ez_store_panel(&q, acc, g->y + (size_t)row0 * g->y_stride + n, g->y_stride, g->columns - n, R, 0);
   }
 }
 

@@ -78,4 +78,19 @@ EZ_INLINE void ez_store_panel(const ez_requant_rows *q, __m256i acc[][2], uint8_
   }
 }
 
+/* Float results (isa.h) of R rows from `row` on, columns n .. n + 15. */
+EZ_INLINE void ez_store_float_panel(const ez_gemm_s8_args *g, __m256i acc[][2], int32_t row, int32_t n, const int R) {
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; i++) {
+    const __m256 mult = _mm256_loadu_ps(g->mult + n + 8 * i), addend = _mm256_loadu_ps(g->addend + n + 8 * i);
+    const __m256i left = _mm256_set1_epi32(g->columns - n - 8 * i);
+    const __m256i mask = _mm256_cmpgt_epi32(left, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+      const __m256 t = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[r][i]), _mm256_set1_ps(g->row_scale[row + r]));
+      _mm256_maskstore_ps(g->y_f32 + (size_t)(row + r) * g->y_stride + n + 8 * i, mask, _mm256_add_ps(_mm256_mul_ps(t, mult), addend));
+    }
+  }
+}
+
 #endif

@@ -48,7 +48,10 @@ EZ_INLINE void tiles_of(const ez_gemm_s8_args *g, int32_t row0, int32_t tiles, c
   for (int32_t i = 0; i < tiles; i++, a += R, y += (size_t)R * g->y_stride) {
     __m512i acc[MAX_ROWS][4];
     multiply(g, a, R, P, acc);
-    ez_store_tile(g, &q, y, R, P, acc);
+    if (__builtin_expect(g->y_f32 != NULL, 0))
+      ez_store_float_tile(g, row0 + i * R, R, P, acc);
+    else
+      ez_store_tile(g, &q, y, R, P, acc);
   }
 }
 

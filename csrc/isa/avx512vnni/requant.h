@@ -69,4 +69,20 @@ EZ_INLINE void ez_store_tile(const ez_gemm_s8_args *g, const ez_requant_zmm *q, 
   }
 }
 
+/* Float results of R rows from `row` on (isa.h). */
+EZ_INLINE void ez_store_float_tile(const ez_gemm_s8_args *g, int32_t row, const int R, const int P, __m512i acc[][4]) {
+  float *y = g->y_f32 + (size_t)row * g->y_stride;
+#pragma GCC unroll 4
+  for (int p = 0; p < P; p++) {
+    const __m512 mult = _mm512_loadu_ps(g->mult + 16 * p), addend = _mm512_loadu_ps(g->addend + 16 * p);
+    const int32_t left = g->columns - 16 * p;
+    const __mmask16 mask = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
+#pragma GCC unroll 12
+    for (int r = 0; r < R; r++) {
+      const __m512 t = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r][p]), _mm512_set1_ps(g->row_scale[row + r]));
+      _mm512_mask_storeu_ps(y + (size_t)r * g->y_stride + 16 * p, mask, _mm512_add_ps(_mm512_mul_ps(t, mult), addend));
+    }
+  }
+}
+
 #endif

@@ -51,6 +51,15 @@ void ez_avx512vnni_quantize(const float *x, uint8_t *y, size_t n, uint32_t act_s
   else quantize_row(x, y, n, &q, &sink, zy, 0);
 }
 
+/* Largest magnitude: maxps takes its second operand where one is NaN, so the sums stand there. */
+float ez_avx512vnni_quantize_row(const float *x, uint8_t *y, size_t n, uint32_t act_sign) {
+  __m512 most = _mm512_setzero_ps();
+  for (size_t i = 0; i < n; i += 16) most = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(mask_16(n - i), x + i)), most);
+  const float unit = _mm512_reduce_max_ps(most) / 127.0f, scale = unit > 0.0f ? unit : 1.0f;
+  ez_avx512vnni_quantize(x, y, n, act_sign, scale, 0, -127, 127);
+  return scale;
+}
+
 /* 16 pixels: three dword vectors joined into one of (r, g, b, 0), then the zero bytes squeezed out. */
 EZ_INLINE __m512i pixels_of(const float *const planes[3], size_t i, __mmask16 rest, const quantizer *q, __m512i shift, const int divides) {
   const __m512i squeeze = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1));

@@ -60,7 +60,10 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, int32_t row0, int32_t n0, const i
   for (int p = 0; p < P; p++)
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++) __asm__ volatile("" : "+x"(acc[p][r][0]), "+x"(acc[p][r][1]));
-  if (g->small_mult)
+  if (__builtin_expect(g->y_f32 != NULL, 0)) {
+#pragma GCC unroll 4
+    for (int p = 0; p < P; p++) ez_store_float_panel(g, acc[p], row0, n0 + 16 * p, R);
+  } else if (g->small_mult)
     store_block(g, row0, n0, R, P, acc, 1);
   else
     store_block(g, row0, n0, R, P, acc, 0);

@@ -30,6 +30,7 @@ typedef enum {
 EZ_INLINE void block(const ez_gemm_s8_args *g, const ez_requant_neon *q, const int32x4_t *bias, const float *mult,
                      const uint8_t *const *pointers, const int8_t *w, uint8_t *y, int32_t left, const int R, const shape_kind kind) {
   int32x4_t acc[4][4];
+  const ptrdiff_t row = pointers - g->a;
   for (int r = 0; r < R; r++) {
     if (r % 2 == 0) EZ_LOAD_AGAIN(bias); /* half of the rows start by loads, half by moves: neither pipe waits */
     for (int i = 0; i < 4; i++) acc[r][i] = bias[i];
@@ -54,6 +55,11 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, const ez_requant_neon *q, const i
     STEP(0);
     if (channels > 4) STEP(1);
     if (channels > 8) STEP(2);
+  }
+  if (g->y_f32) {
+    for (int r = 0; r < R; r++)
+      for (int i = 0; i < 4; i++) ez_store_floats_neon(g, row + r, mult - g->mult + 4 * i, acc[r][i]);
+    return;
   }
   EZ_LOAD_AGAIN(mult);
   const float32x4_t m[4] = {vld1q_f32(mult), vld1q_f32(mult + 4), vld1q_f32(mult + 8), vld1q_f32(mult + 12)};

@@ -15,6 +15,7 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, const ez_requant_neon *q, const p
                      const int8_t *w, uint8_t *y, int32_t left, const int ROWS) {
   enum { MOST = 4 };
   const int PAIRS = (ROWS + 1) / 2;
+  const ptrdiff_t row = pointers - g->a;
   int32x4_t acc[MOST / 2][8];
   EZ_LOAD_AGAIN(constants);
   for (int p = 0; p < PAIRS; p++)
@@ -44,6 +45,15 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, const ez_requant_neon *q, const p
       for (int i = 0; i < 8; i++) acc[p][i] = vmmlaq_s32(acc[p][i], x, vld1q_s8(w + 16 * i));
     }
     w += 128;
+  }
+  if (g->y_f32) {
+    for (int r = 0; r < ROWS; r++)
+      for (int i = 0; i < 4; i++) {
+        const int32x4_t low = acc[r / 2][2 * i], high = acc[r / 2][2 * i + 1];
+        const int32x4_t sums = r % 2 ? vcombine_s32(vget_high_s32(low), vget_high_s32(high)) : vcombine_s32(vget_low_s32(low), vget_low_s32(high));
+        ez_store_floats_neon(g, row + r, g->columns - left + 4 * i, sums);
+      }
+    return;
   }
   EZ_LOAD_AGAIN(constants);
   int16x8_t joined[MOST / 2][4]; /* (row 0, columns 0 and 1), (row 1, the same), (row 0, columns 2 and 3), ... */

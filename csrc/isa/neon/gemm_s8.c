@@ -111,6 +111,13 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, const ez_requant_neon *q, const u
   else
     sums_1x8(a, g->a_stride, g->taps, steps, w, sums);
   const int32x4_t b0 = vld1q_s32(bias), b1 = vld1q_s32(bias + 4);
+  if (g->y_f32) {
+    for (int r = 0; r < rows; r++) {
+      ez_store_floats_neon(g, a - g->a + r, mult - g->mult, vaddq_s32(sums[2 * r], b0));
+      ez_store_floats_neon(g, a - g->a + r, mult - g->mult + 4, vaddq_s32(sums[2 * r + 1], b1));
+    }
+    return;
+  }
   const float32x4_t m0 = vld1q_f32(mult), m1 = vld1q_f32(mult + 4);
   int16x8_t results[2];
   for (int r = 0; r < rows; r++) {

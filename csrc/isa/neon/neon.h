@@ -125,6 +125,14 @@ EZ_INLINE void ez_store4_neon(float *y, float32x4_t values, int32_t left) {
   memcpy(y, tail, (size_t)left * sizeof(float));
 }
 
+/* Float results (isa.h) of four sums of row `row`, columns n .. n + 3. */
+EZ_INLINE void ez_store_floats_neon(const ez_gemm_s8_args *g, ptrdiff_t row, ptrdiff_t n, int32x4_t sums) {
+  const int32_t left = g->columns - (int32_t)n;
+  if (left <= 0) return;
+  const float32x4_t t = vmulq_f32(vmulq_n_f32(vcvtq_f32_s32(sums), g->row_scale[row]), vld1q_f32(g->mult + n));
+  ez_store4_neon(g->y_f32 + row * (ptrdiff_t)g->y_stride + n, vaddq_f32(t, vld1q_f32(g->addend + n)), left);
+}
+
 /* The clamp of float outputs by compare and select: fmaxnm orders the two zeros, the contract's `t > lo ? t : lo` does not. */
 EZ_INLINE float32x4_t ez_clamp_neon(float32x4_t t, float32x4_t lo, float32x4_t hi) {
   t = vbslq_f32(vcgtq_f32(t, lo), t, lo);

@@ -7,6 +7,12 @@
 #include "core/numerics.h"
 #include "edgezip/ez_format.h"
 
+static void scale_row(const ez_gemm_s8_args *args, const int32_t *acc, int32_t row, int32_t n0) {
+  const int32_t columns = args->columns - n0 < 16 ? args->columns - n0 : 16;
+  float *y = args->y_f32 + (size_t)row * args->y_stride + n0;
+  for (int32_t i = 0; i < columns; i++) y[i] = ((float)acc[i] * args->row_scale[row]) * args->mult[n0 + i] + args->addend[n0 + i];
+}
+
 static void requantize_row(const ez_gemm_s8_args *args, const int32_t *acc, int32_t n0, uint8_t *y) {
   const int32_t columns = args->columns - n0 < 16 ? args->columns - n0 : 16;
   for (int32_t i = 0; i < columns; i++)
@@ -30,7 +36,10 @@ void ez_portable_gemm_s8(const ez_gemm_s8_args *args) {
           for (int i = 0; i < 16; i++) acc[i] = ez_mac(acc[i], x, wk[i * step]);
         }
       }
-      requantize_row(args, acc, n0, args->y + (size_t)r * args->y_stride + n0);
+      if (args->y_f32)
+        scale_row(args, acc, r, n0);
+      else
+        requantize_row(args, acc, n0, args->y + (size_t)r * args->y_stride + n0);
     }
   }
 }

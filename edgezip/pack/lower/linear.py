@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgezip import graph
+from edgezip.pack import layouts
 from edgezip.pack.builder import Ref, elements, plain
 from edgezip.pack.context import Context, Unsupported, constant_of
 from edgezip.pack.lower.convolution import Filter, emit_float, emit_int8
 from edgezip.pack.lower.geometry import Window
 from edgezip.pack.lower.registry import Target8, lowers, lowers_int8
-from edgezip.pack.weights import Weights, int8_weights, int32_bias, params_of
-from edgezip.program import DType, Op
+from edgezip.pack.weights import Weights, folded_bias, int8_weights, int32_bias, params_of, stored_weights
+from edgezip.program import DType, Op, Place
 
 if TYPE_CHECKING:
     from edgezip.graph import Node, Value
 
 Array = np.ndarray[Any, Any]
+DYNAMIC = ("edgezip.activation", "dynamic_s8_row")  # metadata of a node whose rows are quantised at run time
 POINT = Window((1, 1), (1, 1), (1, 1), (0, 0), (0, 0))
 
 
@@ -73,11 +75,56 @@ def linear_float(context: Context, node: Node) -> None:
             _matmul(context, node, context.value(_value(node.inputs[0])), context.value(_value(node.inputs[1])), None),
         )
         return
+    if _int8_to_float(context, node, shape):
+        return
     weights, bias = _float_weights(node)
     x = _rows(context, context.value(_value(node.inputs[0])), weights.shape[1])
     made = context.new(node.outputs[0].name or "", (1, len(weights), 1, x.shape[3]), (0, 2, 3, 1), DType.F32)
     emit_float(context, node, x, made, Filter(weights[:, None], bias, POINT, 1, (1, x.shape[3])))
     context.set(node.outputs[0], _finish(context, made, shape))
+
+
+def _int8_to_float(context: Context, node: Node, shape: tuple[int, ...]) -> bool:
+    """int8 weights on rows that are int8, or that become int8 at run time (EZ-N1 rule 8), with a float result."""
+    value = _value(node.inputs[0])
+    x = context.int8(value)
+    if x is None and graph.get_metadata(node, DYNAMIC[0]) != DYNAMIC[1]:
+        return False
+    transposed = _check_gemm(node)
+    weights = stored_weights(node.inputs[1], 0 if transposed else 1, shape[-1])
+    if weights is None or float(graph.attribute(node, "alpha", 1.0)) <= 0:
+        return False
+    _, bias = _float_weights(node)
+    weights = _int8_matrix(context, node, shape[-1])
+    x = context.plain(x if x is not None else context.value(value))
+    if x.dtype not in (DType.S8, DType.F32):
+        return False
+    context.set(node.outputs[0], emit_linear(context, node, x, weights, bias))
+    return True
+
+
+def emit_linear(context: Context, node: Node, x: Ref, weights: Weights, addend: Array) -> Ref:
+    """Append the LINEAR step from rows ``x`` (..., K), int8 or float32, to float32 (..., N); ``addend`` (N,) is added last."""
+    builder, name, outputs = context.builder, node.name or node.op_type, len(weights.values)
+    zero, scale = (x.zero_point, np.float64(np.float32(x.scale))) if x.dtype is DType.S8 else (0, np.float64(1))
+    folded = folded_bias(node, np.zeros(outputs, np.int64), weights.values, zero, builder.act_sign)
+    mult = (scale * weights.scale.astype(np.float64)).astype(np.float32)
+    packed = layouts.pack_gemm_s8(weights.values[:, None], builder.layout)
+    constants = (
+        builder.constant(f"{name}.weights", packed, DType.U8),
+        builder.constant(f"{name}.bias", layouts.pad_outputs(folded), DType.S32),
+        builder.constant(f"{name}.multiplier", layouts.pad_outputs(mult), DType.F32),
+        builder.constant(f"{name}.addend", layouts.pad_outputs(addend.astype(np.float32)), DType.F32),
+    )
+    rows = elements(x.shape[:-1])
+    if x.dtype is DType.S8 and builder.tensors[x.tensor].place not in (Place.ARENA, Place.WEIGHTS):
+        raise Unsupported("multiplies an int8 input of the graph itself")
+    source = context.relabelled(x, (rows, x.shape[-1]), plain(2))
+    made = context.new(node.outputs[0].name or "", (rows, outputs), plain(2), DType.F32)
+    form = {"op": node.op_type, "node": node.name, "form": "int8", "macs": rows * weights.values.size}
+    form["rows"] = "int8" if x.dtype is DType.S8 else "quantised at run time"
+    builder.step(name, Op.LINEAR, (source.tensor, *constants), (made.tensor,), form)
+    return context.relabelled(made, (*x.shape[:-1], outputs), plain(len(x.shape)))
 
 
 @lowers_int8("Gemm", "MatMul")

@@ -54,7 +54,7 @@ typedef enum { MODE_RANDOM, MODE_EXTREME, MODE_TIES, MODE_LARGE, MODE_COUNT } ca
 typedef struct product {
   int32_t rows, columns, taps, channels, padded; /* padded columns */
   case_mode mode;
-  region a, pointers, w, bias, mult, y;
+  region a, pointers, w, bias, mult, y, row_scale, addend; /* the last two of float results only */
   int8_t *weights; /* (columns, taps, channels) logical */
   size_t y_stride, a_pixel, step;
   int32_t lo, hi, zero_point, small_sums;
@@ -92,6 +92,7 @@ static void draw_epilogue(product *p) {
 
 static void release_product(product *p) {
   release(p->a), release(p->pointers), release(p->w), release(p->bias), release(p->mult), release(p->y);
+  if (p->row_scale.at) release(p->row_scale), release(p->addend);
   free(p->weights);
 }
 
@@ -115,9 +116,12 @@ static void plant_fault(const product *p, size_t w_at) {
 
 /* --- int8 ----------------------------------------------------------------------------------------------------------------- */
 
-static void oracle_s8(const product *p, const uint8_t *const *a, size_t row_step, size_t tap_step, int depthwise, uint32_t sign, uint8_t *want) {
+/* Bytes, or floats (isa.h) where the product has row scales. */
+static void oracle_s8(const product *p, const uint8_t *const *a, size_t row_step, size_t tap_step, int depthwise, uint32_t sign, void *result) {
   const int32_t *bias = (const int32_t *)(const void *)p->bias.at;
-  const float *mult = (const float *)(const void *)p->mult.at;
+  const float *mult = (const float *)(const void *)p->mult.at, *scale = (const float *)(const void *)p->row_scale.at;
+  const float *addend = (const float *)(const void *)p->addend.at;
+  uint8_t *want = result;
   for (int32_t r = 0; r < p->rows; r++)
     for (int32_t n = 0; n < p->columns; n++) {
       int32_t acc = bias[n];
@@ -127,7 +131,9 @@ static void oracle_s8(const product *p, const uint8_t *const *a, size_t row_step
         for (int32_t c = 0; c < channels; c++)
           acc = ez_mac(acc, ez_operand(x[depthwise ? n : c], sign), p->weights[((size_t)n * (size_t)p->taps + (size_t)t) * (size_t)channels + (size_t)c]);
       }
-      want[(size_t)r * (size_t)p->columns + (size_t)n] = ez_store(ez_requantize_s32(acc, mult[n], p->lo, p->hi, p->zero_point), sign);
+      const size_t at = (size_t)r * (size_t)p->columns + (size_t)n;
+      if (scale) ((float *)result)[at] = ((float)acc * scale[r]) * mult[n] + addend[n];
+      else want[at] = ez_store(ez_requantize_s32(acc, mult[n], p->lo, p->hi, p->zero_point), sign);
     }
 }
 
@@ -184,6 +190,15 @@ static void draw_product_s8(product *p, int depthwise, int32_t layout) {
   p->y = guard((size_t)(p->rows - 1) * p->y_stride + (size_t)p->columns, 0);
 }
 
+static void draw_float_result(product *p) {
+  p->row_scale = guard((size_t)p->rows * 4, 0);
+  p->addend = guard((size_t)p->padded * 4, 0);
+  for (int32_t r = 0; r < p->rows; r++) ((float *)(void *)p->row_scale.at)[r] = draw() % 4 ? 0.001f + (float)(draw() % 1000) * 1e-3f : 1.0f;
+  for (int32_t n = 0; n < p->padded; n++) ((float *)(void *)p->addend.at)[n] = (float)draw_in(-1000, 1000) * 0.01f;
+  release(p->y);
+  p->y = guard(((size_t)(p->rows - 1) * p->y_stride + (size_t)p->columns) * 4, 0);
+}
+
 static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
   static const int32_t rows[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 24, 25, 31, 96}, taps[] = {1, 1, 2, 3, 9};
   static const int32_t columns[] = {1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 96, 113, 128};
@@ -192,6 +207,8 @@ static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, ca
   if (p.columns > 16 * isa->gemm_s8_panels) p.columns = 16 * isa->gemm_s8_panels;
   if (p.rows > isa->gemm_s8_rows) p.rows = isa->gemm_s8_rows;
   draw_product_s8(&p, 0, layout);
+  const int is_float = draw() % 3 == 0;
+  if (is_float) draw_float_result(&p);
   const size_t a_stride = (size_t)p.rows + draw() % 3, step = p.step, padded = (size_t)up(p.channels, (int32_t)step);
   const int even = draw() % 3 == 0;
   draw_activations(&p, even ? p.rows : draw_in(1, 12), even, p.channels, 1, a_stride, a_stride * (size_t)(p.taps - 1) + (size_t)p.rows, 1);
@@ -206,16 +223,20 @@ static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, ca
             (uint8_t)p.weights[((size_t)n * (size_t)p.taps + (size_t)t) * (size_t)p.channels + (size_t)c];
       }
   const uint8_t *const *a = (const uint8_t *const *)(const void *)p.pointers.at;
-  uint8_t *want = malloc((size_t)p.rows * (size_t)p.columns);
+  uint8_t *want = malloc((size_t)p.rows * (size_t)p.columns * 4);
   oracle_s8(&p, a, 1, a_stride, 0, sign, want);
-  p.small_sums = sums_are_small(&p, p.channels, sign);
+  p.small_sums = !is_float && sums_are_small(&p, p.channels, sign);
   plant_fault(&p, 0);
-  const ez_gemm_s8_args args = {.a = a, .a_stride = a_stride, .row_step = even ? p.a_pixel : 0, .small_mult = draw() % 2 && mults_are_small(&p), .rows = p.rows, .columns = p.columns, .taps = p.taps, .channels = p.channels,
+  ez_gemm_s8_args args = {.a = a, .a_stride = a_stride, .row_step = even ? p.a_pixel : 0, .small_mult = draw() % 2 && mults_are_small(&p), .rows = p.rows, .columns = p.columns, .taps = p.taps, .channels = p.channels,
                                 .w = (const int8_t *)p.w.at, .panel_bytes = panel_bytes, .bias = (const int32_t *)(const void *)p.bias.at,
                                 .mult = (const float *)(const void *)p.mult.at, .y = p.y.at, .y_stride = p.y_stride, .lo = p.lo, .hi = p.hi,
                                 .zero_point = p.zero_point, .small_sums = p.small_sums, .layout = layout, .act_sign = sign};
+  if (is_float) {
+    args.y_f32 = (float *)(void *)p.y.at, args.y = NULL;
+    args.row_scale = (const float *)(const void *)p.row_scale.at, args.addend = (const float *)(const void *)p.addend.at;
+  }
   isa->gemm_s8(&args);
-  const size_t wrong = differences(&p, want, 1);
+  const size_t wrong = differences(&p, want, is_float ? 4 : 1);
   free(want);
   release_product(&p);
   return wrong;
