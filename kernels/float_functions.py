@@ -1,4 +1,4 @@
-"""The float32 functions of ``csrc/core/float_functions.h`` in NumPy, bit for bit: same polynomials, same order, no FMA.
+"""The float32 functions of ``csrc/core/float_functions.h`` in NumPy, bit for bit: same polynomials and order, fma where C has it.
 
 Change both or none; a test compares them over all kinds of floats.
 """
@@ -14,9 +14,33 @@ Array = np.ndarray[Any, Any]
 F32 = np.float32
 
 
+def fma(a: Array, b: Array, c: Array) -> Array:
+    """float32 ``a * b + c`` rounded once, as C fmaf.
+
+    The product is exact in float64; the sum is rounded to odd there, so the second rounding to float32 is the only one that
+    shows (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008).
+    """
+    with np.errstate(all="ignore"):
+        product = a.astype(np.float64) * b.astype(np.float64)
+        addend = c.astype(np.float64)
+        total = product + addend
+        part = total - product
+        error = (product - (total - part)) + (addend - part)
+        bits = total.view(np.int64)
+        inexact = (error != 0) & np.isfinite(total) & np.isfinite(error) & ((bits & 1) == 0)
+        toward = np.where((error > 0) == (total > 0), 1, -1)
+        return (bits + toward * inexact).view(np.float64).astype(F32)
+
+
 def _clamp(t: Array, lo: float, hi: float) -> Array:
     t = np.where(t > F32(lo), t, F32(lo))
     return np.where(t < F32(hi), t, F32(hi))
+
+
+def _clamp_to(t: Array, limit: float) -> Array:
+    """Within [-limit, limit]; NaN gives the upper end."""
+    t = np.where(t < F32(limit), t, F32(limit))
+    return np.where(t > F32(-limit), t, F32(-limit))
 
 
 def _horner(x: Array, *coefficients: float) -> Array:
@@ -48,8 +72,17 @@ def exp(v: Array) -> Array:
 
 
 def sigmoid(x: Array) -> Array:
-    """Absolute error below 1.2e-7."""
-    return F32(1.0) / (F32(1.0) + exp(-x))
+    """Absolute error below 1.2e-7; NaN gives 1."""
+    magic = F32(12582912.0)
+    v = _clamp_to(x, 86.0)
+    shifted = fma(v, F32(-1.44269504), magic)
+    n = shifted - magic
+    r = fma(n, F32(-2.12194440e-4), fma(n, F32(0.693359375), v))
+    p = F32(-8.290288595e-3)
+    for c in (4.189807137e-2, -1.666763738e-1, 4.999914849e-1, -9.999997066e-1, 1.0):
+        p = fma(p, r, F32(c))
+    p = (p.view(np.uint32) + (shifted.view(np.uint32) << np.uint32(23))).view(F32)
+    return F32(1.0) / (F32(1.0) + p)
 
 
 def tanh(x: Array) -> Array:

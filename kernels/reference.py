@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgezip.kernels import float_functions
+from edgezip.kernels.float_functions import fma
 
 Array = np.ndarray[Any, Any]
 F32 = np.float32
@@ -141,24 +142,6 @@ def accumulate_depthwise_s8(seen: Array, weights: Array, bias: Array) -> Array:
     """Stored activations (..., taps, C), int8 weights (C, taps), folded int32 bias (C) -> int32 (..., C)."""
     sums = np.einsum("...tc,ct->...c", seen.astype(np.float64), weights.astype(np.float64))
     return (sums.astype(np.int64) + bias.astype(np.int64)).astype(np.uint32).view(np.int32)
-
-
-def fma(a: Array, b: Array, c: Array) -> Array:
-    """float32 ``a * b + c`` rounded once, as C fmaf.
-
-    The product is exact in float64; the sum is rounded to odd there, so the second rounding to float32 is the only one that
-    shows (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008).
-    """
-    with np.errstate(all="ignore"):
-        product = a.astype(np.float64) * b.astype(np.float64)
-        addend = c.astype(np.float64)
-        total = product + addend
-        part = total - product
-        error = (product - (total - part)) + (addend - part)
-        bits = total.view(np.int64)
-        inexact = (error != 0) & np.isfinite(total) & np.isfinite(error) & ((bits & 1) == 0)
-        toward = np.where((error > 0) == (total > 0), 1, -1)
-        return (bits + toward * inexact).view(np.float64).astype(F32)
 
 
 def accumulate_f32(seen: Array, weights: Array, bias: Array) -> Array:

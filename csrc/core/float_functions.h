@@ -1,5 +1,5 @@
-/* Float32 functions with fixed polynomials and a fixed order of plain multiplies and adds, so that every machine gives the same
- * bits (EZ-N1 rule 9). kernels/float_functions.py is their twin; change both or none. Coefficients: least-squares fits, reweighted
+/* Float32 functions with fixed polynomials and a fixed order of plain multiplies and adds, or of fmaf in all of a polynomial, so
+ * that every machine gives the same bits (EZ-N1 rule 9). kernels/float_functions.py is their twin; change both or none. Coefficients: least-squares fits, reweighted
  * towards the smallest largest error, made for EdgeZip. Errors against float64 are stated at each function.
  *
  * Needs -ffp-contract=off and round-to-nearest. */
@@ -45,8 +45,27 @@ static inline float ez_expf(float v) {
   return v >= -86.9f ? value : 0.0f;
 }
 
-/* Absolute error below 1.2e-7. */
-static inline float ez_sigmoidf(float x) { return 1.0f / (1.0f + ez_expf(-x)); }
+/* Absolute error below 1.2e-7; NaN gives 1, and what lies beyond 86 what 86 does (4.5e-38 from 0 and 1). An exponential of its own, with
+ * fma: networks are full of SiLU, and through ez_expf it took twice the time (9.9 ns and 19.5 ns for 16 on AVX512 and AVX2, now 4.6
+ * and 7.5; Sapphire Rapids VM, 2026-11-24). exp(-x) = 2^n * p, |r| <= ln(2)/2; n sits in the low bits of `shifted`. */
+static inline float ez_sigmoidf(float x) {
+  float v = x < 86.0f ? x : 86.0f;
+  v = v > -86.0f ? v : -86.0f;
+  const float shifted = fmaf(v, -1.44269504f, 12582912.0f), n = shifted - 12582912.0f;
+  const float r = fmaf(n, -2.12194440e-4f, fmaf(n, 0.693359375f, v));
+  float p = -8.290288595e-3f;
+  p = fmaf(p, r, 4.189807137e-2f);
+  p = fmaf(p, r, -1.666763738e-1f);
+  p = fmaf(p, r, 4.999914849e-1f);
+  p = fmaf(p, r, -9.999997066e-1f);
+  p = fmaf(p, r, 1.0f);
+  uint32_t exponent, bits;
+  memcpy(&exponent, &shifted, 4);
+  memcpy(&bits, &p, 4);
+  bits += exponent << 23;
+  memcpy(&p, &bits, 4);
+  return 1.0f / (1.0f + p);
+}
 
 /* Relative error below 3e-7. */
 static inline float ez_tanhf(float x) {
