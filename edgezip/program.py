@@ -242,7 +242,7 @@ PARAMS: dict[Op, np.dtype[Any]] = {
     Op.GATHER: _struct("i outer n inner m"),
     Op.PRELU: _struct("i channels lo hi"),
     Op.WHERE: _struct("i rank; v dims stride_c stride_a stride_b stride_y"),
-    Op.MATMUL: _struct("i batch M N K transpose_b batch_stride_a batch_stride_b batch_stride_y; f scale; i lo hi"),
+    Op.MATMUL: _struct("i outer inner M N K; v stride_a stride_b stride_y; f scale; i lo hi"),
     Op.LINEAR: np.dtype([]),
     Op.NORM: _struct("i kind results; f epsilon"),
     Op.RECURRENT: _struct(

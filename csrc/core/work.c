@@ -16,20 +16,19 @@ static double macs(const ez_step *step, const ez_tensor *tensors) {
   switch (step->op) {
     case EZ_OP_CONV: return product(product(pixels(y, p), y->dims[3]), product(product(p->kernel_h, p->kernel_w), (double)x->dims[3] / p->groups));
     case EZ_OP_DEPTHWISE: return product(product(pixels(y, p), y->dims[3]), product(p->kernel_h, p->kernel_w));
-    case EZ_OP_MATMUL: return product(product(m->batch, m->M), product(m->N, m->K));
+    case EZ_OP_MATMUL: return product(product(product(m->outer, m->inner), m->M), product(m->N, m->K));
     case EZ_OP_RECURRENT: return product(product(x->dims[0], x->dims[1]), product(x->dims[2], r->hidden));
     case EZ_OP_LINEAR: return product(product((double)x->bytes / (x->dtype == EZ_DTYPE_S8 ? 1 : 4), 1), y->dims[y->rank ? y->rank - 1 : 0]);
     default: return 0;
   }
 }
 
-/* GMAC/s of the kernel that will run it. Matrix products of two activations have no packed kernel. */
+/* GMAC/s of the kernel that will run it. */
 static double rate(const ez_step *step, const ez_tensor *tensors, const ez_kernels *kernels) {
   const int is_f32 = tensors[step->inputs[0]].dtype == EZ_DTYPE_F32 && step->op != EZ_OP_LINEAR;
   const ez_isa *isa = step->op == EZ_OP_DEPTHWISE ? (is_f32 ? kernels->depthwise_f32 : kernels->depthwise_s8)
                                                    : (is_f32 ? kernels->gemm_f32 : kernels->gemm_s8);
   const ez_rates *rates = &isa->rates;
-  if (step->op == EZ_OP_MATMUL) return UNKNOWN_RATE;
   const float known = step->op == EZ_OP_DEPTHWISE ? (is_f32 ? rates->depthwise_f32 : rates->depthwise_s8) : (is_f32 ? rates->gemm_f32 : rates->gemm_s8);
   return known > 0 ? (double)known : UNKNOWN_RATE;
 }

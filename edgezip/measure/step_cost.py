@@ -11,7 +11,7 @@ def macs(program: Program, step: Step) -> int:
     """Multiply-accumulates of convolutions and matrix products; 0 for the rest."""
     p = step.params
     if step.op is Op.MATMUL:
-        return int(p["batch"] * p["M"] * p["N"] * p["K"])
+        return int(p["outer"] * p["inner"] * p["M"] * p["N"] * p["K"])
     if step.op is Op.RECURRENT:
         return math.prod(program.tensors[step.inputs[0]].dims) * int(p["hidden"])
     if step.op is Op.LINEAR:

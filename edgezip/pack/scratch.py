@@ -12,6 +12,7 @@ DEPTHWISE_PIXELS, DEPTHWISE_LINES = 256, 16  # core/depthwise_driver.c
 POOL_TAPS = 64  # TAPS of ops/pool.c
 RECURRENT_ROWS = 16  # MOST_ROWS of ops/recurrent.c
 LINEAR_ROWS, LINEAR_BYTES = (12, 96), 256 * 1024  # ops/linear.c
+MATMUL_COLUMNS = 64  # ops/matmul.c
 POINTER = 8
 
 
@@ -31,7 +32,8 @@ def _parts(step: Step, tensors: list[Tensor], layout: Layout) -> list[int]:
     if step.op is Op.DEPTHWISE:
         return _depthwise(step, x, y)
     if step.op is Op.MATMUL:
-        return [(step.params["K"] * 16 + 16) * 4 + ALIGN]
+        p = step.params
+        return panels(p["K"], min(p["N"], MATMUL_COLUMNS), x.dtype, layout)
     if step.op is Op.LINEAR:
         return _linear(x)
     if step.op is Op.NORM:
@@ -50,6 +52,14 @@ def _goes_down_first(step: Step) -> bool:
     height, width = p["kernel_h"], p["kernel_w"]
     apart = (height + 1) * p["stride_w"] + width
     return bool(p["kind"] == Pool.MAX and 1 < height <= POOL_TAPS and 1 < width < POOL_TAPS and height * width > apart)
+
+
+def panels(k: int, n: int, dtype: DType, layout: Layout) -> list[int]:
+    """A matrix of activations packed at run time (core/panels.c)."""
+    columns, depth = _up(n, 16), _up(k, k_step(layout))
+    if dtype is DType.F32:
+        return [4 * columns * k]
+    return [3 * depth * columns] * 2 + [4 * columns] * 4 + [depth + OVERREAD]
 
 
 def _linear(x: Tensor) -> list[int]:

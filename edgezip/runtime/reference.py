@@ -535,17 +535,18 @@ def _gather(session: ReferenceSession, step: Step) -> None:
 def _matmul(session: ReferenceSession, step: Step) -> None:
     p = step.params
     ta, tb, y = session.tensor(step.inputs[0]), session.tensor(step.inputs[1]), session.tensor(step.outputs[0])
-    dims = (p["batch"], p["M"], p["K"])
-    a = _gather_strided(_logical_flat(session, step.inputs[0]), dims, (p["batch_stride_a"], p["K"], 1), 3)
-    last = (p["N"], p["K"]) if p["transpose_b"] else (p["K"], p["N"])
-    b = _gather_strided(_logical_flat(session, step.inputs[1]), (p["batch"], *last), (p["batch_stride_b"], last[1], 1), 3)
-    b = b.transpose(0, 2, 1) if p["transpose_b"] else b
-    if ta.dtype is DType.S8:
-        acc = ref.matmul_s8(a, b, ta.zero_point, tb.zero_point)
-        values = ref.requantize_accumulator(acc, np.array(p["scale"], np.float32), p["lo"], p["hi"], y.zero_point)
+    batch, m, n, k = (p["outer"], p["inner"]), p["M"], p["N"], p["K"]
+    a = _gather_strided(_logical_flat(session, step.inputs[0]), (*batch, m, k), p["stride_a"], 4)
+    b = _gather_strided(_logical_flat(session, step.inputs[1]), (*batch, k, n), p["stride_b"], 4)
+    if ta.dtype is DType.F32:
+        values = ref.matmul_f32(a, b) + np.float32(0)
     else:
-        values = ref.matmul_f32(a, b)
-    _scatter_strided(session, step.outputs[0], values, (p["batch"], p["M"], p["N"]), (p["batch_stride_y"], p["N"], 1), 3)
+        acc, scale = ref.matmul_s8(a, b, ta.zero_point, tb.zero_point), np.array(p["scale"], np.float32)
+        if y.dtype is DType.F32:
+            values = acc.astype(np.float32) * scale + np.float32(0)
+        else:
+            values = ref.requantize_accumulator(acc, scale, p["lo"], p["hi"], y.zero_point)
+    _scatter_strided(session, step.outputs[0], values, (*batch, m, n), p["stride_y"], 4)
 
 
 _RUN: dict[Op, Callable[[ReferenceSession, Step], None]] = {

@@ -142,8 +142,8 @@ def small_program(
     )
     matrix = b.constant("matrix", DType.F32, b.rng.standard_normal((c, c)))
     mixed = b.arena("mixed", DType.F32, (1, c))
-    strides = {"batch_stride_a": 0, "batch_stride_b": 0, "batch_stride_y": 0}
-    b.step(Op.MATMUL, (means, matrix), mixed, batch=1, M=1, N=c, K=c, transpose_b=0, scale=0.0, lo=0, hi=0, **strides)
+    strides = {"stride_a": (0, 0, c, 1), "stride_b": (0, 0, c, 1), "stride_y": (0, 0, c, 1)}
+    b.step(Op.MATMUL, (means, matrix), mixed, outer=1, inner=1, M=1, N=c, K=c, scale=0.0, lo=0, hi=0, **strides)
     index = b.constant("order", DType.S64, b.rng.integers(-c, c, c))
     picked = b.step(Op.GATHER, (mixed, index), b.arena("picked", DType.F32, (c,)), outer=1, n=c, inner=1, m=c)
     b.step(Op.SOFTMAX, (picked,), y1, scale=1.0)

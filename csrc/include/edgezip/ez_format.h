@@ -230,11 +230,12 @@ typedef struct ez_where_params {
   int32_t dims[EZ_MAX_RANK], stride_c[EZ_MAX_RANK], stride_a[EZ_MAX_RANK], stride_b[EZ_MAX_RANK], stride_y[EZ_MAX_RANK];
 } ez_where_params;
 
-/* y[b] (M,N) = a[b] (M,K) x b[b] (K,N) (or (N,K) when transpose_b). batch strides in elements, 0 = shared. s8: acc = sum (a-za)*(b-zb) exact s32,
- * y = rne(clamp(f32(acc) * scale, ...)) + zy. f32: fmaf chain ascending k. */
+/* y (M,N) = a (M,K) x b (K,N) for each of outer x inner matrices. Strides in elements: outer, inner, row, column (of b: k, n); 0 = shared;
+ * columns of a and y lie side by side. s8: acc = sum (a-za)*(b-zb) exact s32, y s8 = rne(clamp(f32(acc) * scale, ...)) + zy, or
+ * y f32 = f32(acc) * scale + 0. f32: fmaf chain ascending k, + 0. */
 typedef struct ez_matmul_params {
-  int32_t batch, M, N, K, transpose_b;
-  int32_t batch_stride_a, batch_stride_b, batch_stride_y;
+  int32_t outer, inner, M, N, K;
+  int32_t stride_a[EZ_MAX_RANK], stride_b[EZ_MAX_RANK], stride_y[EZ_MAX_RANK]; /* four each */
   float scale;
   int32_t lo, hi;
 } ez_matmul_params;

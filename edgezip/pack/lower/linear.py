@@ -9,10 +9,12 @@ import numpy as np
 from edgezip import graph
 from edgezip.pack import layouts
 from edgezip.pack.builder import Ref, elements, plain
-from edgezip.pack.context import Context, Unsupported, constant_of
+from edgezip.pack.context import Context, Unsupported, constant_of, merge_dims
 from edgezip.pack.lower.convolution import Filter, emit_float, emit_int8
+from edgezip.pack.lower.elementwise import broadcast_strides
 from edgezip.pack.lower.geometry import Window
 from edgezip.pack.lower.registry import Target8, lowers, lowers_int8
+from edgezip.pack.plan_graph import only_consumer
 from edgezip.pack.weights import Weights, folded_bias, int8_weights, int32_bias, params_of, stored_weights
 from edgezip.program import DType, Op, Place
 
@@ -70,10 +72,10 @@ def linear_float(context: Context, node: Node) -> None:
     """Gemm or MatMul in float32."""
     shape = graph.shape(node.outputs[0])
     if constant_of(node.inputs[1]) is None or len(graph.shape(_value(node.inputs[1]))) != 2:
-        context.set(
-            node.outputs[0],
-            _matmul(context, node, context.value(_value(node.inputs[0])), context.value(_value(node.inputs[1])), None),
-        )
+        a, b = (context.int8(_value(value)) for value in node.inputs[:2])
+        if a is None or b is None:
+            a, b = (context.value(_value(value)) for value in node.inputs[:2])
+        context.set(node.outputs[0], _matmul(context, node, a, b, None))
         return
     if _int8_to_float(context, node, shape):
         return
@@ -174,43 +176,53 @@ def _int8_bias(node: Node, target: Target8, x: Ref, weights: Weights, outputs: i
 
 
 def _matmul(context: Context, node: Node, a: Ref, b: Ref, target: Target8 | None) -> Ref:
-    """Two activations: equal batch dims, or one operand shared by all batches."""
+    """Two activations, walked by their strides: transposes and heads cost no copy. Batch axes are merged into two levels."""
     if node.op_type == "Gemm":
         raise Unsupported("multiplies two activations; only MatMul can")
     shape = graph.shape(node.outputs[0])
     if len(a.shape) < 2 or len(b.shape) < 2:
         raise Unsupported("multiplies a vector")
-    a, b = context.plain(a), context.plain(b)
-    m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
-    batch = elements(shape[:-2])
-    strides = []
-    for operand, size in ((a, m * k), (b, k * n)):
-        count = elements(operand.shape[:-2])
-        if count not in (1, batch):
-            raise Unsupported("broadcasts one batch axis against another")
-        strides.append(size if count == batch else 0)
-    made = context.new(
-        node.outputs[0].name or "", shape, plain(len(shape)), DType.S8 if target else DType.F32, target.q if target else None
-    )
-    quantised: dict[str, Any] = {"lo": -128, "hi": 127}
-    if target is not None:
-        scale = np.float64(np.float32(a.scale)) * np.float64(np.float32(b.scale)) / np.float64(np.float32(target.q.scale))
-        quantised = {"scale": float(np.float32(scale)), "lo": target.lo, "hi": target.hi}
-    form = {"op": "MatMul", "node": node.name, "form": "int8" if target else "float32", "macs": batch * m * k * n}
+    if a.strides()[-1] != 1:
+        a = context.plain(a)
+    if target is not None and 1 not in b.strides()[-2:]:
+        b = context.plain(b)
+    dtype = DType.S8 if target else DType.F32
+    made = context.new(node.outputs[0].name or "", shape, _result_order(node, len(shape)), dtype, target.q if target else None)
     context.builder.step(
-        node.name or "MatMul",
-        Op.MATMUL,
-        (a.tensor, b.tensor),
-        (made.tensor,),
-        form,
-        batch=batch,
-        M=m,
-        N=n,
-        K=k,
-        transpose_b=0,
-        batch_stride_a=strides[0],
-        batch_stride_b=strides[1],
-        batch_stride_y=m * n,
-        **quantised,
+        node.name or "MatMul", Op.MATMUL, (a.tensor, b.tensor), (made.tensor,), **_matmul_params(node, a, b, made, target)
     )
     return made
+
+
+def _matmul_params(node: Node, a: Ref, b: Ref, y: Ref, target: Target8 | None) -> dict[str, Any]:
+    batch = y.shape[:-2]
+    walks = [[*broadcast_strides(ref, (*batch, *ref.shape[-2:]))] for ref in (a, b, y)]
+    dims, *merged = merge_dims(list(batch), [walk[:-2] for walk in walks])
+    if len(dims) > 2:
+        raise Unsupported(f"has {len(dims)} independent batch axes; 2 are supported")
+    outer, inner = (1, *dims)[-2:]
+    strides = [(*(0, *levels)[-2:], *walk[-2:]) for levels, walk in zip(merged, walks, strict=True)]
+    params: dict[str, Any] = {"scale": 1.0, "lo": -128, "hi": 127}
+    if a.dtype is DType.S8:
+        scale = np.float64(np.float32(a.scale)) * np.float64(np.float32(b.scale))
+        params["scale"] = float(np.float32(scale / np.float64(np.float32(target.q.scale)) if target else scale))
+    if target is not None:
+        params |= {"lo": target.lo, "hi": target.hi}
+    m, n, k = a.shape[-2], b.shape[-1], a.shape[-1]
+    form = {
+        "op": "MatMul",
+        "node": node.name,
+        "form": "int8" if a.dtype is DType.S8 else "float32",
+        "macs": outer * inner * m * k * n,
+    }
+    return {"form": form, "outer": outer, "inner": inner, "M": m, "N": n, "K": k, **params,
+            "stride_a": strides[0], "stride_b": strides[1], "stride_y": strides[2]}  # fmt: skip
+
+
+def _result_order(node: Node, rank: int) -> tuple[int, ...]:
+    """The memory order that a Transpose behind the product asks for, where columns stay innermost."""
+    value = node.outputs[0]
+    while (user := only_consumer(value)) is not None and user.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        value = user.outputs[0]
+    perm = tuple(graph.attribute(user, "perm", ())) if user is not None and user.op_type == "Transpose" else ()
+    return perm if len(perm) == rank and perm[-1] == rank - 1 else plain(rank)
