@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +25,9 @@ def command(
     shape: Annotated[list[str] | None, typer.Option(help="fix an input's dimensions, NAME=1x3x224x224; repeatable")] = None,
     target: Annotated[str | None, typer.Option(help="predict time on this kind of device")] = None,
     ops: Annotated[bool, typer.Option("--ops", help="operators instead of layers; without MODEL, all that EdgeZip runs")] = False,
+    form: Annotated[
+        Literal["onnx", "tflite"], typer.Option("--format", help="with --ops and no MODEL: whose operators")
+    ] = "onnx",
     weights: Annotated[bool, typer.Option("--weights", help="weight tensors instead of layers")] = False,
     sparsity: Annotated[bool, typer.Option("--sparsity", help="share of zeros in every weight")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
@@ -36,11 +39,11 @@ def command(
     if model is None:
         if not ops:
             raise UsageError("Missing argument 'MODEL'.", hint="see: edgezip inspect --help; or give --ops alone")
-        rows = operators.supported()
+        rows = operators.supported() if form == "onnx" else operators.supported_tflite()
         if json:
             context.print_json(schema.dumps({"edgezip": __version__, "verb": "inspect", "operators": rows}))
         else:
-            operators.show(rows)
+            operators.show(rows) if form == "onnx" else operators.show_tflite(rows)
     elif model.suffix == ".ez":
         _inspect_program(model, json)
     else:

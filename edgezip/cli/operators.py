@@ -30,3 +30,20 @@ def show(rows: list[dict[str, Any]]) -> None:
     print(text.table(("operator", "float32", "int8"), cells))
     print(f"\n{len(rows)} operators; table: elementwise on int8 through 256 entries, exact to the step")
     print("BatchNormalization folds into the layer before it, Sum becomes Add; shapes, constants and copies are gone before that")
+
+
+def supported_tflite() -> list[dict[str, Any]]:
+    """One row a builtin operator of the schema: is it taken, by a converter, or by the graph that it calls?"""
+    from edgezip.frontends.tflite import builtin_operators
+
+    return [{"operator": name, "taken": how is not None, "how": how} for name, how in builtin_operators().items()]
+
+
+def show_tflite(rows: list[dict[str, Any]]) -> None:
+    """What is taken, with how; what is not, by name."""
+    from edgezip.report import text
+
+    taken = [row for row in rows if row["taken"]]
+    print(text.table(("operator", "becomes"), [(row["operator"], row["how"]) for row in taken]))
+    print(f"\n{len(taken)} of {len(rows)} builtin operators; inspect --ops says of those of ONNX which run in int8")
+    print("refused by name: " + ", ".join(row["operator"] for row in rows if not row["taken"]))

@@ -72,3 +72,16 @@ def test_the_operators_of_the_runtime_need_no_model(capsys: pytest.CaptureFixtur
     assert rows["Transpose"]["int8"] is not None
     assert "Conv" in inspect(capsys, "--ops")[1]
     assert inspect(capsys)[0] == 2
+
+
+def test_operators_of_tflite_come_from_the_front_ends_own_table(capsys) -> None:
+    from edgezip.frontends.tflite import CONVERTERS
+
+    assert main(["inspect", "--ops", "--format", "tflite", "--json"]) == 0
+    rows = {row["operator"]: row for row in json.loads(capsys.readouterr().out)["operators"]}
+    assert {name for name, row in rows.items() if row["taken"]} >= set(CONVERTERS)
+    assert not rows["WHILE"]["taken"]
+    assert main(["inspect", "--ops", "--format", "tflite"]) == 0
+    out = capsys.readouterr().out
+    assert "CONV_2D" in out
+    assert "refused by name: " in out

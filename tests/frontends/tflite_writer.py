@@ -17,9 +17,11 @@ TYPES = {
 
 
 class Writer:
-    """One subgraph."""
+    """One graph, and those that it calls."""
 
     def __init__(self) -> None:
+        self.others: list[Writer] = []
+        self.signatures: list[tuple[str, int]] = []  # key, graph
         self.tensors: list[dict[str, Any]] = []
         self.operators: list[tuple[str, list[int], list[int], str, dict[str, Any]]] = []
         self.inputs: list[int] = []
@@ -42,10 +44,24 @@ class Writer:
 
     def to_bytes(self) -> bytes:
         b = flatbuffers.Builder(1024)
-        buffers = [self._buffer(b, None), *(self._buffer(b, t["data"]) for t in self.tensors)]
-        tensors = [self._tensor(b, t, i + 1) for i, t in enumerate(self.tensors)]
-        names = list(dict.fromkeys(op[0] for op in self.operators))
+        graphs = [self, *self.others]
+        buffers = [self._buffer(b, None), *(self._buffer(b, t["data"]) for graph in graphs for t in graph.tensors)]
+        names = list(dict.fromkeys(op[0] for graph in graphs for op in graph.operators))
         codes = [self._code(b, name) for name in names]
+        starts = np.cumsum([1, *(len(graph.tensors) for graph in graphs)])
+        made = [graph._graph(b, names, int(start)) for graph, start in zip(graphs, starts, strict=False)]
+        parts = {"Subgraphs": _offsets(b, made), "OperatorCodes": _offsets(b, codes), "Buffers": _offsets(b, buffers)}
+        if self.signatures:
+            parts["SignatureDefs"] = _offsets(b, [_signature(b, *signature) for signature in self.signatures])
+        tflite.ModelStart(b)
+        tflite.ModelAddVersion(b, 3)
+        for field, vector in parts.items():
+            getattr(tflite, f"ModelAdd{field}")(b, vector)
+        b.Finish(tflite.ModelEnd(b), file_identifier=b"TFL3")
+        return bytes(b.Output())
+
+    def _graph(self, b: Any, names: list[str], first_buffer: int) -> int:
+        tensors = [self._tensor(b, t, i + first_buffer) for i, t in enumerate(self.tensors)]
         operators = [self._operator(b, op, names.index(op[0])) for op in self.operators]
         vectors = {
             "Tensors": _offsets(b, tensors), "Inputs": _ints(b, self.inputs), "Outputs": _ints(b, self.outputs),
@@ -54,14 +70,7 @@ class Writer:
         tflite.SubGraphStart(b)
         for field, vector in vectors.items():
             getattr(tflite, f"SubGraphAdd{field}")(b, vector)
-        graph = tflite.SubGraphEnd(b)
-        parts = {"Subgraphs": _offsets(b, [graph]), "OperatorCodes": _offsets(b, codes), "Buffers": _offsets(b, buffers)}
-        tflite.ModelStart(b)
-        tflite.ModelAddVersion(b, 3)
-        for field, vector in parts.items():
-            getattr(tflite, f"ModelAdd{field}")(b, vector)
-        b.Finish(tflite.ModelEnd(b), file_identifier=b"TFL3")
-        return bytes(b.Output())
+        return int(tflite.SubGraphEnd(b))
 
     def _buffer(self, b: Any, data: Array | None) -> int:
         vector = None if data is None else b.CreateByteVector(np.ascontiguousarray(data).tobytes())
@@ -106,6 +115,7 @@ class Writer:
         _, inputs, outputs, options, fields = op
         ins, outs = _ints(b, inputs), _ints(b, outputs)
         table = None
+        fields = {name: _stored(b, value) for name, value in fields.items()}
         if options:
             getattr(tflite, f"{options}Start")(b)
             for field, value in fields.items():
@@ -115,10 +125,27 @@ class Writer:
         tflite.OperatorAddOpcodeIndex(b, code)
         tflite.OperatorAddInputs(b, ins)
         tflite.OperatorAddOutputs(b, outs)
+        second = "" if hasattr(tflite.BuiltinOptions, options) else "2"  # the union where the first has no more room
         if table is not None:
-            tflite.OperatorAddBuiltinOptionsType(b, getattr(tflite.BuiltinOptions, options))
-            tflite.OperatorAddBuiltinOptions(b, table)
+            kind = getattr(getattr(tflite, f"BuiltinOptions{second}"), options)
+            getattr(tflite, f"OperatorAddBuiltinOptions{second}Type")(b, kind)
+            getattr(tflite, f"OperatorAddBuiltinOptions{second}")(b, table)
         return int(tflite.OperatorEnd(b))
+
+
+def _stored(b: Any, value: Any) -> Any:
+    """Text and bytes stand before the table that points to them."""
+    if isinstance(value, str):
+        return b.CreateString(value)
+    return b.CreateByteVector(value) if isinstance(value, (bytes, bytearray)) else value
+
+
+def _signature(b: Any, key: str, graph: int) -> int:
+    text = b.CreateString(key)
+    tflite.SignatureDefStart(b)
+    tflite.SignatureDefAddSignatureKey(b, text)
+    tflite.SignatureDefAddSubgraphIndex(b, graph)
+    return int(tflite.SignatureDefEnd(b))
 
 
 def _sparsity(b: Any, order: list[int], blocks: list[int], levels: list[tuple[int, Any, Any]]) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgezip.errors import ShapeError, UnsupportedModelError
 from edgezip.frontends import onnx
-from edgezip.frontends.tflite import elementwise, movement, products, reductions, schema  # noqa: F401  # they register operators
+from edgezip.frontends.tflite import batches, elementwise, indexing, movement, products, reductions, schema, subgraphs  # noqa: F401
 from edgezip.frontends.tflite.emitter import CONVERTERS, Emitter
 
 if TYPE_CHECKING:
@@ -34,6 +34,17 @@ def load(path: str | Path, *, shapes: Mapping[str, tuple[int, ...]] | None = Non
                 hint="convert the model again with that shape",
             )  # fmt: skip
     return onnx.load(to_onnx(graph), where=str(path))
+
+
+def builtin_operators() -> dict[str, str | None]:
+    """Every builtin operator of the schema, with what becomes of it; None when it is refused."""
+    import tflite
+
+    names = {number: name for name, number in vars(tflite.BuiltinOperator).items() if isinstance(number, int)}
+    how: dict[str, str | None] = dict.fromkeys((names[number] for number in sorted(names)), None)
+    how |= dict.fromkeys(CONVERTERS, "operators of ONNX")
+    how |= dict.fromkeys(subgraphs.CALLS, "the graph that it calls")
+    return how | {"IF": "the branch that a constant condition chooses"}
 
 
 def to_onnx(graph: schema.Subgraph) -> bytes:

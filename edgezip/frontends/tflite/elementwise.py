@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 from onnx import helper
 
 from edgezip.frontends.tflite.activation import clipped, fused
@@ -12,7 +13,8 @@ from edgezip.frontends.tflite.schema import Operator
 
 UNARY = {
     "LOGISTIC": "Sigmoid", "TANH": "Tanh", "HARD_SWISH": "HardSwish", "ELU": "Elu", "EXP": "Exp", "SQRT": "Sqrt", "NEG": "Neg",
-    "ABS": "Abs", "LOG": "Log", "FLOOR": "Floor", "CEIL": "Ceil", "LOGICAL_NOT": "Not",
+    "ABS": "Abs", "LOG": "Log", "FLOOR": "Floor", "CEIL": "Ceil", "LOGICAL_NOT": "Not", "ROUND": "Round", "SIN": "Sin",
+    "COS": "Cos", "SIGN": "Sign",
 }  # fmt: skip
 CLIPS = {"RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3}
 BINARY = {"ADD": "Add", "SUB": "Sub", "MUL": "Mul", "DIV": "Div"}  # with a fused activation
@@ -98,6 +100,39 @@ def squared_difference(e: Emitter, op: Operator) -> None:
     """(a - b) squared."""
     difference = e.node("Sub", [e.value(op, 0), e.value(op, 1)])
     e.give(op, e.node("Mul", [difference, difference]))
+
+
+@converts("RELU_0_TO_1")
+def relu_0_to_1(e: Emitter, op: Operator) -> None:
+    """Clipped to [0, 1]."""
+    e.give(op, e.node("Clip", [e.value(op, 0), e.initializer(np.float32(0), "low"), e.initializer(np.float32(1), "high")]))
+
+
+@converts("NOT_EQUAL")
+def not_equal(e: Emitter, op: Operator) -> None:
+    """a != b."""
+    e.give(op, e.node("Not", [e.node("Equal", [e.value(op, 0), e.value(op, 1)])]))
+
+
+@converts("FLOOR_DIV", "FLOOR_MOD")
+def floor_div(e: Emitter, op: Operator) -> None:
+    """Rounded down, and what is left, with the sign of the divisor."""
+    a, b = e.value(op, 0), e.value(op, 1)
+    if np.dtype(e.value_type(op, 0)).kind == "f":
+        quotient = e.node("Floor", [e.node("Div", [a, b])])
+        e.give(op, quotient if op.name == "FLOOR_DIV" else e.node("Sub", [a, e.node("Mul", [quotient, b])]))
+        return
+    left = e.node("Mod", [a, b])
+    e.give(op, left if op.name == "FLOOR_MOD" else e.node("Div", [e.node("Sub", [a, left]), b]))
+
+
+@converts("ADD_N")
+def add_n(e: Emitter, op: Operator) -> None:
+    """The sum of all inputs."""
+    total = e.value(op, 0)
+    for position in range(1, len(op.inputs)):
+        total = e.node("Add", [total, e.value(op, position)])
+    e.give(op, total if len(op.inputs) > 1 else e.node("Identity", [total]))
 
 
 @converts("SELECT", "SELECT_V2")

@@ -181,6 +181,20 @@ class Emitter:
             raise self.fail(op, f"output {position} is missing")
         return self.graph.tensors[op.outputs[position]].shape
 
+    def reversed(self, name: str, axes: Sequence[int]) -> str:
+        """The value with the order along these axes turned round."""
+        rows = [[-1] * len(axes), [-(1 << 31)] * len(axes), list(axes), [-1] * len(axes)]
+        return str(self.node("Slice", [name, *(self.initializer(np.array(row, np.int64), "integers") for row in rows)]))
+
+    def is_quantised(self, index: int) -> bool:
+        """Whether a tensor has a scale: its value in the graph is then float."""
+        return bool(self.graph.tensors[index].scale.size)
+
+    def value_type(self, op: Operator, position: int) -> Any:
+        """The dtype of ``value``."""
+        tensor = self.tensor(op, position)
+        return np.float32 if tensor.scale.size or tensor.dtype == np.float16 else tensor.dtype
+
     def nchw(self, name: str) -> str:
         """NHWC -> NCHW."""
         return str(self.node("Transpose", [name], perm=TO_NCHW))

@@ -6,24 +6,25 @@ from typing import Any
 
 import numpy as np
 
-from edgezip.errors import UnsupportedModelError
 from edgezip.frontends.tflite.activation import fused
 from edgezip.frontends.tflite.emitter import Emitter, converts
-from edgezip.frontends.tflite.schema import Operator
+from edgezip.frontends.tflite.schema import Array, Operator
 
 
-def _ints(e: Emitter, values: object) -> str:
+def ints(e: Emitter, values: object) -> str:
+    """A constant row of int64."""
     return e.initializer(np.asarray(values, np.int64).reshape(-1), "integers")
 
 
-def _axis(e: Emitter, op: Operator, axis: int, rank: int) -> int:
+def axis_of(e: Emitter, op: Operator, axis: int, rank: int) -> int:
+    """The axis from the front; raises InvalidModelError when there is none."""
     if not -rank <= axis < rank:
         raise e.fail(op, f"axis {axis} of a tensor of rank {rank}")
     return axis % rank
 
 
 def _reshaped(e: Emitter, op: Operator, name: str, position: int = 0) -> str:
-    return str(e.node("Reshape", [name, _ints(e, e.shape_of(op, position))], allowzero=1))
+    return str(e.node("Reshape", [name, ints(e, e.shape_of(op, position))], allowzero=1))
 
 
 @converts("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
@@ -45,7 +46,7 @@ def transpose(e: Emitter, op: Operator) -> None:
 def concatenation(e: Emitter, op: Operator) -> None:
     """Along one axis, with a fused activation."""
     o = e.options(op, "ConcatenationOptions")
-    axis = _axis(e, op, o.Axis(), len(e.shape_of(op)))
+    axis = axis_of(e, op, o.Axis(), len(e.shape_of(op)))
     y = e.node("Concat", [e.value(op, i) for i in range(len(op.inputs))], axis=axis)
     e.give(op, fused(e, op, y, o.FusedActivationFunction()))
 
@@ -53,9 +54,9 @@ def concatenation(e: Emitter, op: Operator) -> None:
 @converts("PACK")
 def pack(e: Emitter, op: Operator) -> None:
     """Joined along a new axis."""
-    axis, shape = _axis(e, op, e.options(op, "PackOptions").Axis(), len(e.shape_of(op))), list(e.shape_of(op))
+    axis, shape = axis_of(e, op, e.options(op, "PackOptions").Axis(), len(e.shape_of(op))), list(e.shape_of(op))
     shape[axis] = 1
-    parts = [e.node("Reshape", [e.value(op, i), _ints(e, shape)]) for i in range(len(op.inputs))]
+    parts = [e.node("Reshape", [e.value(op, i), ints(e, shape)]) for i in range(len(op.inputs))]
     e.give(op, e.node("Concat", parts, axis=axis))
 
 
@@ -65,7 +66,7 @@ def _split(e: Emitter, op: Operator, value: str, axis: int, sizes: list[int]) ->
     if len(sizes) == 1:
         parts = [value]
     else:
-        parts = e.node("Split", [value, _ints(e, sizes)], outputs=len(sizes), axis=axis)
+        parts = e.node("Split", [value, ints(e, sizes)], outputs=len(sizes), axis=axis)
     for position, part in enumerate(parts):
         e.give(op, _reshaped(e, op, part, position), position)
 
@@ -74,7 +75,7 @@ def _split(e: Emitter, op: Operator, value: str, axis: int, sizes: list[int]) ->
 def split(e: Emitter, op: Operator) -> None:
     """Inputs: axis, x; equal parts."""
     shape = e.tensor(op, 1).shape
-    axis = _axis(e, op, e.integers(op, 0)[0], len(shape))
+    axis = axis_of(e, op, e.integers(op, 0)[0], len(shape))
     count = len(op.outputs)
     if not count or shape[axis] % count:
         raise e.fail(op, f"{shape[axis]} elements do not fall into {count} equal parts")
@@ -85,7 +86,7 @@ def split(e: Emitter, op: Operator) -> None:
 def split_v(e: Emitter, op: Operator) -> None:
     """Inputs: x, sizes (one may be -1: the rest), axis."""
     shape, sizes = e.tensor(op, 0).shape, e.integers(op, 1)
-    axis = _axis(e, op, e.integers(op, 2)[0], len(shape))
+    axis = axis_of(e, op, e.integers(op, 2)[0], len(shape))
     if sizes.count(-1) == 1:
         sizes[sizes.index(-1)] = shape[axis] - sum(size for size in sizes if size >= 0)
     _split(e, op, e.value(op, 0), axis, sizes)
@@ -95,7 +96,7 @@ def split_v(e: Emitter, op: Operator) -> None:
 def unpack(e: Emitter, op: Operator) -> None:
     """One part for each index of an axis, without the axis."""
     shape = e.tensor(op, 0).shape
-    axis = _axis(e, op, e.options(op, "UnpackOptions").Axis(), len(shape))
+    axis = axis_of(e, op, e.options(op, "UnpackOptions").Axis(), len(shape))
     _split(e, op, e.value(op, 0), axis, [1] * shape[axis])
 
 
@@ -106,39 +107,40 @@ def slice_(e: Emitter, op: Operator) -> None:
     if not len(begin) == len(size) == len(shape):
         raise e.fail(op, f"begin {begin}, size {size} of a tensor of shape {shape}")
     end = [b + s if s >= 0 else n for b, s, n in zip(begin, size, shape, strict=True)]
-    e.give(op, e.node("Slice", [e.value(op, 0), _ints(e, begin), _ints(e, end), _ints(e, range(len(shape)))]))
+    e.give(op, e.node("Slice", [e.value(op, 0), ints(e, begin), ints(e, end), ints(e, range(len(shape)))]))
 
 
 @converts("STRIDED_SLICE")
 def strided_slice(e: Emitter, op: Operator) -> None:
-    """Inputs: x, begin, end, strides; the masks for open ends and dropped axes."""
+    """Inputs: x, begin, end, strides; the masks for open ends, dropped and new axes, and one ellipsis."""
     o, shape = e.options(op, "StridedSliceOptions"), e.tensor(op, 0).shape
-    begin, end, step = (e.integers(op, i) for i in (1, 2, 3))
-    if o.EllipsisMask() or o.NewAxisMask():
-        raise UnsupportedModelError("ellipsis and new axes in a slice are not supported", where=e.place(op))
-    if not len(begin) == len(end) == len(step) <= len(shape) or 0 in step:
-        raise e.fail(op, f"begin {begin}, end {end}, strides {step} of a tensor of shape {shape}")
-    far = 1 << 31
-    for axis in range(len(begin)):
-        bit = 1 << axis
-        if o.ShrinkAxisMask() & bit:
-            end[axis], step[axis] = begin[axis] + 1 or far, 1
+    columns = [e.integers(op, i) for i in (1, 2, 3)]
+    if len({len(column) for column in columns}) != 1 or 0 in columns[2]:
+        raise e.fail(op, f"begin, end and strides {columns} of a tensor of shape {shape}")
+    entries = list(zip(*columns, strict=True))
+    chosen: list[tuple[int, int, int, int]] = []  # begin, end, axis, stride
+    axis, far = 0, 1 << 31
+    for number, (first, last, stride) in enumerate(entries):
+        bit = 1 << number
+        if o.EllipsisMask() & bit:  # stands for every axis that no other entry names
+            named = sum(not o.NewAxisMask() & (1 << later) for later in range(number + 1, len(entries)))
+            axis = max(len(shape) - named, axis)
             continue
-        if o.BeginMask() & bit:
-            begin[axis] = 0 if step[axis] > 0 else far
-        if o.EndMask() & bit:
-            end[axis] = far if step[axis] > 0 else -far
-    y = e.node("Slice", [e.value(op, 0), _ints(e, begin), _ints(e, end), _ints(e, range(len(begin))), _ints(e, step)])
+        if o.NewAxisMask() & bit:
+            continue  # the declared shape has it
+        if o.ShrinkAxisMask() & bit:
+            last, stride = first + 1 or far, 1
+        else:
+            first = (0 if stride > 0 else far) if o.BeginMask() & bit else first
+            last = (far if stride > 0 else -far) if o.EndMask() & bit else last
+        chosen.append((first, last, axis, stride))
+        axis += 1
+    if axis > len(shape):
+        raise e.fail(op, f"{len(entries)} entries for a tensor of shape {shape}")
+    y = e.value(op, 0)
+    if chosen:
+        y = e.node("Slice", [y, *(ints(e, column) for column in zip(*chosen, strict=True))])
     e.give(op, _reshaped(e, op, y))
-
-
-@converts("GATHER")
-def gather(e: Emitter, op: Operator) -> None:
-    """Along one axis."""
-    o = e.options(op, "GatherOptions")
-    if o.BatchDims():
-        raise UnsupportedModelError("batch dimensions of a gather are not supported", where=e.place(op))
-    e.give(op, e.node("Gather", [e.value(op, 0), e.value(op, 1)], axis=_axis(e, op, o.Axis(), len(e.tensor(op, 0).shape))))
 
 
 @converts("PAD", "PADV2", "MIRROR_PAD")
@@ -151,10 +153,27 @@ def pad(e: Emitter, op: Operator) -> None:
     mode = "constant"
     if op.name == "MIRROR_PAD":
         if e.options(op, "MirrorPadOptions").Mode() != 0:
-            raise UnsupportedModelError("symmetric padding is not supported", where=e.place(op), expected="REFLECT")
+            e.give(op, _symmetric(e, op, pads.reshape(-1, 2)))
+            return
         mode = "reflect"
     filler = [e.value(op, 2)] if op.name == "PADV2" else []
-    e.give(op, e.node("Pad", [e.value(op, 0), _ints(e, pads.reshape(-1, 2).T), *filler], mode=mode))
+    e.give(op, e.node("Pad", [e.value(op, 0), ints(e, pads.reshape(-1, 2).T), *filler], mode=mode))
+
+
+def _symmetric(e: Emitter, op: Operator, pads: Array) -> str:
+    """The edges mirrored with the edge itself, axis by axis."""
+    y, shape = e.value(op, 0), e.tensor(op, 0).shape
+    for axis, (before, after) in enumerate(pads.tolist()):
+        if max(before, after) > shape[axis]:
+            raise e.fail(op, f"padding {before}, {after} of {shape[axis]} elements")
+        parts = []
+        for start, end in ((0, before), (shape[axis] - after, shape[axis])):
+            if end > start:
+                parts.append(e.reversed(e.node("Slice", [y, ints(e, [start]), ints(e, [end]), ints(e, [axis])]), [axis]))
+        if parts:
+            middle = 1 if before else 0
+            y = e.node("Concat", [*parts[:middle], y, *parts[middle:]], axis=axis)
+    return y
 
 
 @converts("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR")
@@ -165,7 +184,7 @@ def resize(e: Emitter, op: Operator) -> None:
     n, _, _, c = (*e.tensor(op, 0).shape, 0, 0, 0, 0)[:4]
     transform = "align_corners" if o.AlignCorners() else "half_pixel" if o.HalfPixelCenters() else "asymmetric"
     nearest: dict[str, Any] = {} if linear else {"nearest_mode": "floor" if transform == "asymmetric" else "round_prefer_ceil"}
-    sizes = _ints(e, [n, c, *e.integers(op, 1)])
+    sizes = ints(e, [n, c, *e.integers(op, 1)])
     y = e.node(
         "Resize", [e.nchw(e.value(op, 0)), "", "", sizes], mode="linear" if linear else "nearest",
         coordinate_transformation_mode=transform, **nearest,
@@ -187,13 +206,13 @@ def blocks(e: Emitter, op: Operator) -> None:
 @converts("TILE")
 def tile(e: Emitter, op: Operator) -> None:
     """Inputs: x, repeats."""
-    e.give(op, e.node("Tile", [e.value(op, 0), _ints(e, e.integers(op, 1))]))
+    e.give(op, e.node("Tile", [e.value(op, 0), ints(e, e.integers(op, 1))]))
 
 
 @converts("BROADCAST_TO")
 def broadcast_to(e: Emitter, op: Operator) -> None:
     """To the declared shape of the output."""
-    e.give(op, e.node("Expand", [e.value(op, 0), _ints(e, e.shape_of(op))]))
+    e.give(op, e.node("Expand", [e.value(op, 0), ints(e, e.shape_of(op))]))
 
 
 @converts("SHAPE")

@@ -68,7 +68,7 @@ class Subgraph:
 
 
 def read(path: str | Path) -> Subgraph:
-    """The first subgraph of a file. Raises MissingFileError and what ``parse`` raises."""
+    """The graph of a file that runs. Raises MissingFileError and what ``parse`` raises."""
     where = str(path)
     file = Path(path)
     if not file.is_file():
@@ -89,7 +89,12 @@ def parse(data: bytes, where: str = "model") -> Subgraph:
     if len(data) < 8 or data[4:8] != b"TFL3":
         raise InvalidModelError("not a TensorFlow Lite file, or cut short", where=where, expected="TFL3", got=repr(data[4:8]))
     with damage(where):
-        return _Reader(tflite, data, where).subgraph()
+        from edgezip.frontends.tflite import subgraphs
+
+        reader = _Reader(tflite, data, where)
+        graph = subgraphs.inlined(reader.subgraph, reader.entry())
+        reader.check_order(graph)
+        return graph
 
 
 @contextmanager
@@ -104,6 +109,8 @@ def damage(where: str) -> Iterator[None]:
 
 
 class _Reader:
+    """The records of one file."""
+
     def __init__(self, tflite: Any, data: bytes, where: str) -> None:
         self.schema, self.data, self.where = tflite, data, where
         self.model = tflite.Model.GetRootAs(data, 0)
@@ -120,20 +127,34 @@ class _Reader:
             raise self.fail(f"{what}: {n} elements cannot stand in a file of {len(self.data)} bytes")
         return n
 
-    def subgraph(self) -> Subgraph:
+    def entry(self) -> int:
+        """The graph that is called from outside: that of the signature, else the first."""
         if self.model.Version() != 3:
             raise self.fail(f"schema version {self.model.Version()}; 3 is read")
         if self.count(self.model.SubgraphsLength, "subgraphs") < 1:
             raise self.fail("no subgraph")
-        g = self.model.Subgraphs(0)
+        signatures = [self.model.SignatureDefs(i) for i in range(self.count(self.model.SignatureDefsLength, "signatures"))]
+        entries = {
+            int(signature.SubgraphIndex()): (signature.SignatureKey() or b"").decode(errors="replace") for signature in signatures
+        }
+        if len(entries) > 1:
+            raise UnsupportedModelError(
+                f"{len(entries)} entry points: {', '.join(entries.values())}",
+                where=self.where,
+                expected="one",
+                hint="convert one signature or concrete function a file",
+            )
+        return next(iter(entries), 0)
+
+    def subgraph(self, number: int) -> Subgraph:
+        """Graph ``number`` as the file has it."""
+        g = self.model.Subgraphs(self.index(number, self.count(self.model.SubgraphsLength, "subgraphs"), "subgraph"))
         tensors = [self.tensor(g.Tensors(i), i) for i in range(self.count(g.TensorsLength, "tensors"))]
         n = len(tensors)
         inputs = tuple(self.index(g.Inputs(i), n, "input") for i in range(self.count(g.InputsLength, "inputs")))
         outputs = tuple(self.index(g.Outputs(i), n, "output") for i in range(self.count(g.OutputsLength, "outputs")))
         operators = [self.operator(g.Operators(i), i, n) for i in range(self.count(g.OperatorsLength, "operators"))]
-        found = Subgraph(tensors, operators, inputs, outputs, self.where)
-        self.check_order(found)
-        return found
+        return Subgraph(tensors, operators, inputs, outputs, self.where)
 
     def index(self, value: int, size: int, what: str) -> int:
         if not 0 <= value < size:
@@ -234,9 +255,11 @@ class _Reader:
 
     def options(self, op: Any) -> Any:
         """The table of the operator's own options, None without one."""
-        names = {value: key for key, value in vars(self.schema.BuiltinOptions).items() if isinstance(value, int)}
-        kind = names.get(op.BuiltinOptionsType(), "NONE")
-        table = op.BuiltinOptions()
+        kinds, number, table = self.schema.BuiltinOptions, op.BuiltinOptionsType(), op.BuiltinOptions()
+        if table is None and hasattr(op, "BuiltinOptions2"):  # where the first union had no more room
+            kinds, number, table = self.schema.BuiltinOptions2, op.BuiltinOptions2Type(), op.BuiltinOptions2()
+        names = {value: key for key, value in vars(kinds).items() if isinstance(value, int)}
+        kind = names.get(number, "NONE")
         if table is None or kind == "NONE" or not hasattr(self.schema, kind):
             return None
         options = getattr(self.schema, kind)()
