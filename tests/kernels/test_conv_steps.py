@@ -51,6 +51,18 @@ def test_blocks_of_more_rows_for_large_weights(quantised: bool) -> None:
             np.testing.assert_array_equal(by_kernels(program, arena, isa, threads=threads), want, isa)
 
 
+@pytest.mark.parametrize("rows", [1, 13, 14, 15, 29, 64, 65])
+@pytest.mark.parametrize("channels", [160, 1153])
+def test_long_float_sums_of_any_number_of_rows(channels: int, rows: int) -> None:
+    """AVX-512 takes them in tiles of other heights, two panels at a time."""
+    rng = np.random.default_rng([channels, rows])
+    program = conv_program(rng, Op.CONV, Layout.K4N16, 0x80, False, sizes=ConvSizes(channels, 70, (1, rows)))
+    arena = random_arena(rng, program)
+    want = by_reference(program, arena)
+    for isa in native.supported_isas():
+        np.testing.assert_array_equal(by_kernels(program, arena, isa), want, isa)
+
+
 def test_a_changed_weight_is_seen() -> None:
     rng = np.random.default_rng(3)
     seen = 0
