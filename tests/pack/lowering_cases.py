@@ -312,6 +312,10 @@ LOGIC: dict[str, Build] = {
         )
         for op in ("And", "Or")
     },
+    "clip_of_integers": lambda: build(
+        [node("Cast", ["x"], "i", to=TensorProto.INT32), node("Clip", ["i", "low", "high"])],
+        {"low": np.array(-1, np.int32), "high": np.array(1, np.int32)}, outputs={"y": TensorProto.INT32},
+    ),
     "cast_to_integer": lambda: build([node("Cast", ["x"], to=TensorProto.INT32)], outputs={"y": TensorProto.INT32}),
     "gather_by_run_time_index": lambda: build(
         [node("Abs", ["b"], "p"), node("Cast", ["p"], "i", to=TensorProto.INT64), node("Gather", ["a", "i"], axis=2)],

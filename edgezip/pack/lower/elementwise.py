@@ -51,6 +51,7 @@ UNARY = {
     "Log": Unary.LOG,
     "Swish": Unary.SILU,
 }
+EXACT = 2**24  # integers up to it are float32 numbers
 WITH_ALPHA = {"LeakyRelu": (Unary.LEAKY_RELU, 0.01), "Elu": (Unary.ELU, 1.0)}
 
 
@@ -110,7 +111,27 @@ def clip(context: Context, node: Node) -> None:
     bounds = clip_bounds(node)
     if bounds is None:
         raise Unsupported("has bounds that are computed at run time")
-    _unary(context, node, Unary.CLIP, *bounds)
+    x = context.value(_value(node.inputs[0]))
+    if x.dtype in (DType.S32, DType.S64):
+        _clip_integers(context, node, x, bounds)
+    else:
+        _unary(context, node, Unary.CLIP, *bounds)
+
+
+def _clip_integers(context: Context, node: Node, x: Ref, bounds: tuple[float, float]) -> None:
+    """By way of float32: rounding to it is monotone and exact within bounds that it holds, so no result differs."""
+    if any(abs(bound) > EXACT for bound in bounds):
+        raise Unsupported(f"has bounds {bounds}; integers are clipped to at most 2^24")
+    name = node.outputs[0].name or ""
+    wide, clipped = (context.like(x, f"{name}.{part}", DType.F32) for part in ("float", "clipped"))
+    y = context.like(x, name)
+    form = {"op": "Clip", "node": node.name}
+    context.copy(node.name or "", x, wide, form=form)
+    context.builder.step(
+        node.name or "", Op.UNARY, (wide.tensor,), (clipped.tensor,), form, kind=Unary.CLIP, alpha=bounds[0], beta=bounds[1]
+    )
+    context.copy(node.name or "", clipped, y, form=form)
+    context.set(node.outputs[0], y)
 
 
 @lowers("PRelu")
