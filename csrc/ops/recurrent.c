@@ -8,7 +8,7 @@
 
 #define MOST_ROWS 16 /* sequences that share one reading of the weights */
 
-enum { GATES, R, BIAS, H0, C0, PEEPHOLE, LENGTHS, INPUTS };
+enum { GATES, R, BIAS, H0, C0, PEEPHOLE, LENGTHS, FOLD, INPUTS };
 enum { Y, H, C };
 
 #define FAIL(tensor, field, ...) return ez_check_fail(check, tensor, field, __VA_ARGS__)
@@ -88,6 +88,26 @@ static ez_status check_results(ez_check *check, const ez_recurrent_params *p, in
   return EZ_OK;
 }
 
+static uint64_t pitch_of(int32_t hidden) { return ((uint64_t)hidden + 63) / 64 * 64 + EZ_OVERREAD; } /* bytes of a quantised state */
+
+static size_t panel_bytes(int32_t hidden, uint32_t layout) {
+  const size_t step = layout == EZ_LAYOUT_K8N16 ? 8 : 4;
+  return ((size_t)hidden + step - 1) / step * step * 16;
+}
+
+/* Float panels, or int8 ones with what their product needs besides. `columns` of all directions, padding included. */
+static ez_status check_weights(ez_check *check, const ez_recurrent_params *p, int64_t columns) {
+  const int is_s8 = ez_input_of(check, R)->dtype == EZ_DTYPE_U8;
+  TRY(ez_check_constant(check, BIAS, EZ_DTYPE_F32, columns * (is_s8 ? 2 : 1)));
+  if (!is_s8) {
+    if (ez_input_of(check, FOLD)) FAIL(check->step->inputs[FOLD], "inputs", "float weights have nothing to fold");
+    return ez_check_constant(check, R, EZ_DTYPE_F32, columns * p->hidden);
+  }
+  if (!ez_input_of(check, FOLD)) FAIL(-1, "inputs", "int8 weights need their column sums");
+  TRY(ez_check_constant(check, FOLD, EZ_DTYPE_S32, columns));
+  return ez_check_constant(check, R, EZ_DTYPE_U8, columns / 16 * (int64_t)panel_bytes(p->hidden, check->header->layout));
+}
+
 static ez_status check_recurrent(ez_check *check) {
   const ez_step *s = check->step;
   ez_recurrent_params p;
@@ -104,15 +124,15 @@ static ez_status check_recurrent(ez_check *check) {
   const parts columns = parts_of(&p);
   const int64_t padded = (int64_t)p.directions * (columns.panels[0] + columns.panels[1]) * 16;
   TRY(check_floats(check, GATES, (int64_t)steps * batch * p.directions * gates_of(&p) * p.hidden));
-  TRY(ez_check_constant(check, R, EZ_DTYPE_F32, padded * p.hidden));
-  TRY(ez_check_constant(check, BIAS, EZ_DTYPE_F32, padded));
+  TRY(check_weights(check, &p, padded));
   TRY(check_floats(check, H0, (int64_t)p.directions * batch * p.hidden));
   TRY(check_floats(check, C0, (int64_t)p.directions * batch * p.hidden));
   TRY(check_floats(check, PEEPHOLE, (int64_t)p.directions * 3 * p.hidden));
   TRY(check_lengths(check, batch));
   TRY(check_results(check, &p, steps, batch));
   const uint64_t rows = (uint64_t)(batch < MOST_ROWS ? batch : MOST_ROWS);
-  check->scratch_needed = (rows * ((uint64_t)gates_of(&p) + 1) + 1) * (uint64_t)p.hidden * 4;
+  check->scratch_needed = ((rows * ((uint64_t)gates_of(&p) + 1) + 1) * (uint64_t)p.hidden * 4 + 63) / 64 * 64;
+  if (ez_input_of(check, R)->dtype == EZ_DTYPE_U8) check->scratch_needed += rows * pitch_of(p.hidden);
   return EZ_OK;
 }
 
@@ -123,17 +143,21 @@ typedef struct job {
   const ez_recurrent_params *p;
   parts parts;
   int32_t steps, batch, gates, rows; /* rows: sequences of an item */
+  int is_s8;
   int32_t blocks;                    /* items of a direction */
 } job;
 
 /* What one item works on. */
 typedef struct block {
   ez_cell cell;
-  const float *w, *bias;      /* of the direction */
+  const uint8_t *w;           /* of the direction */
+  const float *bias, *multipliers;
+  const int32_t *fold;
   const float *gates;         /* of its first sequence, step 0 */
   float *y, *h, *c;           /* of its first sequence */
   const int32_t *lengths;     /* or NULL */
   float *products, *reset, *spare;
+  uint8_t *quantised;         /* (rows, pitch) */
   int32_t rows, is_reverse;
 } block;
 
@@ -143,8 +167,36 @@ static const float *input_of(const ez_run *run, int which) {
   return which < s->n_inputs && s->inputs[which] >= 0 ? floats_of(run, s->inputs[which]) : NULL;
 }
 
+/* The same as below through int8. */
+static void multiply_s8(const job *j, const block *b, int part, const float *state, float *products) {
+  const ez_isa *isa = j->run->kernels->gemm_s8;
+  const uint32_t act_sign = j->run->kernels->act_sign, layout = j->run->kernels->layout;
+  const size_t hidden = (size_t)j->p->hidden, stride = (size_t)j->gates * hidden, first = part ? (size_t)j->parts.panels[0] : 0;
+  const size_t bytes = panel_bytes(j->p->hidden, layout), pitch = (size_t)pitch_of(j->p->hidden);
+  const uint8_t *rows[MOST_ROWS];
+  float scales[MOST_ROWS];
+  for (int32_t r = 0; r < b->rows; r++) {
+    rows[r] = b->quantised + (size_t)r * pitch;
+    scales[r] = j->run->kernels->rows.quantize_row(state + (size_t)r * hidden, b->quantised + (size_t)r * pitch, hidden, act_sign);
+  }
+  for (int32_t panel = 0; panel < j->parts.panels[part]; panel += isa->gemm_s8_panels) {
+    const int32_t left = j->parts.columns[part] - panel * 16, most = isa->gemm_s8_panels * 16;
+    const size_t at = first + (size_t)panel;
+    ez_gemm_s8_args args = {.a_stride = MOST_ROWS, .columns = left < most ? left : most, .taps = 1, .channels = j->p->hidden,
+                            .w = (const int8_t *)b->w + at * bytes, .panel_bytes = bytes, .bias = b->fold + at * 16,
+                            .mult = b->multipliers + at * 16, .addend = b->bias + at * 16, .y_stride = stride,
+                            .row_step = b->rows > 1 ? pitch : 0, .layout = (int32_t)layout, .act_sign = act_sign};
+    for (int32_t r = 0; r < b->rows; r += isa->gemm_s8_rows) {
+      args.a = rows + r, args.row_scale = scales + r;
+      args.rows = b->rows - r < isa->gemm_s8_rows ? b->rows - r : isa->gemm_s8_rows;
+      args.y_f32 = products + (size_t)r * stride + (size_t)panel * 16;
+      isa->gemm_s8(&args);
+    }
+  }
+}
+
 /* products (rows, columns of the part) = state (rows, H) by the weights of a part. */
-static void multiply(const job *j, const block *b, int part, const float *state, float *products) {
+static void multiply_f32(const job *j, const block *b, int part, const float *state, float *products) {
   const ez_isa *isa = j->run->kernels->gemm_f32;
   const size_t hidden = (size_t)j->p->hidden, stride = (size_t)j->gates * hidden, first = part ? (size_t)j->parts.panels[0] : 0;
   const float *rows[MOST_ROWS];
@@ -153,7 +205,7 @@ static void multiply(const job *j, const block *b, int part, const float *state,
     const int32_t left = j->parts.columns[part] - panel * 16, most = isa->gemm_f32_panels * 16;
     const size_t at = first + (size_t)panel;
     ez_gemm_f32_args args = {.a_stride = MOST_ROWS, .columns = left < most ? left : most, .taps = 1, .channels = j->p->hidden,
-                             .w = b->w + at * 16 * hidden, .panel_floats = 16 * hidden, .bias = b->bias + at * 16,
+                             .w = (const float *)(const void *)b->w + at * 16 * hidden, .panel_floats = 16 * hidden, .bias = b->bias + at * 16,
                              .y_stride = stride, .lo = -INFINITY, .hi = INFINITY};
     for (int32_t r = 0; r < b->rows; r += isa->gemm_f32_rows) {
       args.a = rows + r;
@@ -162,6 +214,11 @@ static void multiply(const job *j, const block *b, int part, const float *state,
       isa->gemm_f32(&args);
     }
   }
+}
+
+static void multiply(const job *j, const block *b, int part, const float *state, float *products) {
+  if (j->is_s8) multiply_s8(j, b, part, state, products);
+  else multiply_f32(j, b, part, state, products);
 }
 
 static int32_t length_of(const job *j, const block *b, int32_t row) {
@@ -245,8 +302,13 @@ static void run_item(void *context, int32_t item, int32_t thread) {
   const float *peephole = behind(input_of(run, PEEPHOLE), (size_t)direction * 3 * hidden);
   block b = {.cell = {j->p, &run->kernels->rows, peephole, direction, hidden},
              .rows = j->batch - row < j->rows ? j->batch - row : j->rows, .is_reverse = direction || j->p->reverse};
-  b.w = input_of(run, R) + (size_t)direction * panels * 16 * hidden;
+  const size_t each = j->is_s8 ? panel_bytes(j->p->hidden, run->kernels->layout) : 16 * hidden * sizeof(float);
+  b.w = run->data[run->step->inputs[R]] + (size_t)direction * panels * each;
   b.bias = input_of(run, BIAS) + (size_t)direction * panels * 16;
+  if (j->is_s8) {
+    b.multipliers = b.bias + (size_t)j->p->directions * panels * 16;
+    b.fold = (const int32_t *)(const void *)input_of(run, FOLD) + (size_t)direction * panels * 16;
+  }
   b.gates = input_of(run, GATES) + (size_t)row * (size_t)j->p->directions * (size_t)j->gates * hidden + (size_t)direction * (size_t)j->gates * hidden;
   b.y = floats_of(run, run->step->outputs[Y]) + state;
   b.h = floats_of(run, run->step->outputs[H]) + state;
@@ -260,13 +322,16 @@ static void run_item(void *context, int32_t item, int32_t thread) {
   b.products = (float *)(void *)(run->scratch + (size_t)thread * run->scratch_bytes);
   b.reset = b.products + (size_t)j->rows * (size_t)j->gates * hidden;
   b.spare = b.reset + (size_t)j->rows * hidden;
+  const size_t floats = (size_t)j->rows * ((size_t)j->gates + 1) * hidden + hidden;
+  b.quantised = (uint8_t *)b.products + (floats * sizeof(float) + 63) / 64 * 64;
   run_block(j, &b);
 }
 
 static void run_recurrent(const ez_run *run) {
   const ez_recurrent_params *p = (const ez_recurrent_params *)(const void *)run->step->params;
   const ez_tensor *gates = &run->tensors[run->step->inputs[GATES]];
-  job j = {.run = run, .p = p, .parts = parts_of(p), .steps = gates->dims[0], .batch = gates->dims[1], .gates = gates_of(p)};
+  job j = {.run = run, .p = p, .parts = parts_of(p), .steps = gates->dims[0], .batch = gates->dims[1], .gates = gates_of(p),
+           .is_s8 = run->tensors[run->step->inputs[R]].dtype == EZ_DTYPE_U8};
   const int32_t each = (j.batch + ez_pool_threads(run->pool) - 1) / ez_pool_threads(run->pool);
   j.rows = each < MOST_ROWS ? each : MOST_ROWS;
   j.blocks = (j.batch + j.rows - 1) / j.rows;
@@ -274,9 +339,7 @@ static void run_recurrent(const ez_run *run) {
 }
 
 static const char *recurrent_kernel(const ez_step *step, const ez_tensor *tensors, const ez_kernels *kernels) {
-  (void)step;
-  (void)tensors;
-  return kernels->gemm_f32->name;
+  return (tensors[step->inputs[R]].dtype == EZ_DTYPE_U8 ? kernels->gemm_s8 : kernels->gemm_f32)->name;
 }
 
 const ez_op ez_op_recurrent = {"recurrent", check_recurrent, run_recurrent, recurrent_kernel, sizeof(ez_recurrent_params)};

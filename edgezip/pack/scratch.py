@@ -40,7 +40,9 @@ def _parts(step: Step, tensors: list[Tensor], layout: Layout) -> list[int]:
         return [4 * (x.dims[-1] if x.dims else 1)] * 3
     if step.op is Op.RECURRENT:
         rows = min(x.dims[1], RECURRENT_ROWS)
-        return [(rows * (Recurrent(step.params["kind"]).gates + 1) + 1) * step.params["hidden"] * 4]
+        hidden = step.params["hidden"]
+        floats = (rows * (Recurrent(step.params["kind"]).gates + 1) + 1) * hidden * 4
+        return [floats, rows * (_up(hidden, ALIGN) + OVERREAD)] if tensors[step.inputs[1]].dtype is DType.U8 else [floats]
     if step.op is Op.POOL and _goes_down_first(step):
         return [x.dims[2] * x.dims[3] * x.dtype.numpy.itemsize + OVERREAD]
     return []

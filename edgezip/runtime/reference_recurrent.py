@@ -8,13 +8,13 @@ import numpy as np
 
 from edgezip.kernels import recurrent
 from edgezip.kernels import reference as ref
-from edgezip.program import Recurrent, Step, Unary
+from edgezip.program import DType, Recurrent, Step, Unary
 
 if TYPE_CHECKING:
     from edgezip.runtime.reference import ReferenceSession
 
 Array = np.ndarray[Any, Any]
-R, BIAS, H0, C0, PEEPHOLE, LENGTHS = range(1, 7)
+R, BIAS, H0, C0, PEEPHOLE, LENGTHS, FOLD = range(1, 8)
 
 
 def run(session: ReferenceSession, step: Step) -> None:
@@ -53,24 +53,47 @@ def parts_of(kind: Recurrent, hidden: int, linear_before_reset: bool) -> list[in
     return [2 * hidden, hidden] if kind is Recurrent.GRU and not linear_before_reset else [kind.gates * hidden]
 
 
+def _columns(step: Step) -> tuple[Array, int]:
+    """Where the columns of a direction stand among the padded ones, and how many those are."""
+    p, found, at = step.params, [], 0
+    for columns in parts_of(Recurrent(p["kind"]), p["hidden"], bool(p["linear_before_reset"])):
+        found.append(at + np.arange(columns))
+        at += -(-columns // 16) * 16
+    return np.concatenate(found), at
+
+
+def _product_f32(session: ReferenceSession, step: Step, direction: int) -> recurrent.Product:
+    hidden, (places, padded) = step.params["hidden"], _columns(step)
+    packed = session._flat(step.inputs[R]).reshape(step.params["directions"], -1)[direction]
+    rows = ref.unpack_gemm_f32(packed, padded, 1, hidden)[places]
+    bias = session._flat(step.inputs[BIAS]).reshape(-1, padded)[direction, places]
+
+    def product(state: Array, columns: slice) -> Array:
+        return ref.clamp(ref.accumulate_f32(state[:, None], rows[columns], bias[columns]), -np.inf, np.inf)
+
+    return product
+
+
+def _product_s8(session: ReferenceSession, step: Step, direction: int) -> recurrent.Product:
+    hidden, (places, padded) = step.params["hidden"], _columns(step)
+    packed = session._flat(step.inputs[R]).reshape(step.params["directions"], -1)[direction]
+    rows = ref.unpack_gemm_s8(np.ascontiguousarray(packed), session.pack_step, padded, 1, hidden)[places]
+    addend, mult = session._flat(step.inputs[BIAS]).reshape(2, -1, padded)[:, direction, places]
+    fold = session._flat(step.inputs[FOLD]).reshape(-1, padded)[direction, places]
+    shift = 128 if session.program.act_sign else 0
+
+    def product(state: Array, columns: slice) -> Array:
+        quantised, scales = ref.quantize_rows(state)
+        acc = ref.accumulate_s8(quantised[:, None].astype(np.int32) + shift, rows[columns], fold[columns])
+        return ref.scale_accumulator(acc, scales, mult[columns], addend[columns])
+
+    return product
+
+
 def _cell(session: ReferenceSession, step: Step, direction: int) -> recurrent.Cell:
     p = step.params
     kind, hidden = Recurrent(p["kind"]), p["hidden"]
-    parts = parts_of(kind, hidden, bool(p["linear_before_reset"]))
-    weights = session._flat(step.inputs[R]).reshape(p["directions"], -1)[direction]
-    biases = session._flat(step.inputs[BIAS]).reshape(p["directions"], -1)[direction]
-    rows, bias, at = [], [], 0
-    for columns in parts:
-        padded = -(-columns // 16) * 16
-        packed = weights[at * hidden : (at + padded) * hidden]
-        rows.append(ref.unpack_gemm_f32(packed, columns, 1, hidden))
-        bias.append(biases[at : at + columns])
-        at += padded
-    all_rows, all_bias = np.concatenate(rows), np.concatenate(bias)
-
-    def product(state: Array, columns: slice) -> Array:
-        return ref.clamp(ref.accumulate_f32(state[:, None], all_rows[columns], all_bias[columns]), -np.inf, np.inf)
-
+    product = (_product_s8 if session.tensor(step.inputs[R]).dtype is DType.U8 else _product_f32)(session, step, direction)
     numbers = [(p["activation"][i], p["alpha"][i], p["beta"][i]) for i in range(3 * direction, 3 * direction + 3)]
     activations = [(Unary(kind or Unary.CLIP).name, alpha, beta) for kind, alpha, beta in numbers]
     peephole = None

@@ -372,8 +372,15 @@ def recurrent(case: Case) -> Case:
     width, before = kind.gates * hidden, int(case.rng.random() < 0.5) if kind is Recurrent.GRU else 0
     padded = directions * sum(up(columns, 16) for columns in parts_of(kind, hidden, bool(before)))
     gates = case.anywhere(DType.F32, (steps, batch, directions * width), Place.INPUT)
-    r = case.constant(DType.F32, case.rng.normal(0, 0.5, padded * hidden))
-    bias = case.constant(DType.F32, case.rng.normal(0, 1, padded))
+    fold = -1
+    if is_s8 := case.pick(True, False):
+        packed = pack_gemm_s8(case.rng.integers(-127, 128, (padded, 1, hidden)).astype(np.int8), Layout.K4N16)
+        r = case.constant(DType.U8, packed)
+        scales = np.stack([case.rng.normal(0, 1, padded), case.rng.uniform(0.001, 0.008, padded)])
+        bias, fold = case.constant(DType.F32, scales), case.constant(DType.S32, case.rng.integers(-9999, 9999, padded))
+    else:
+        r = case.constant(DType.F32, case.rng.normal(0, 0.5, padded * hidden))
+        bias = case.constant(DType.F32, case.rng.normal(0, 1, padded))
     state, is_lstm = (directions, batch, hidden), kind is Recurrent.LSTM
     h0, c0 = (case.anywhere(DType.F32, state, Place.INPUT) if case.pick(True, False) else -1 for _ in range(2))
     peephole = case.constant(DType.F32, case.rng.normal(0, 1, (directions, 3, hidden))) if case.pick(True, False) else -1
@@ -382,7 +389,7 @@ def recurrent(case: Case) -> Case:
     bounded = functions if kind is Recurrent.RNN else (Unary.SIGMOID, Unary.HARD_SIGMOID)  # else squares of squares overflow
     chosen = [case.pick(*(bounded if i % 3 == 0 else functions)) for i in range(6)]
     numbers = [(0.0, math.inf) if f is Unary.CLIP else (0.2, 0.5) for f in chosen]
-    inputs = (gates, r, bias, h0, c0 if is_lstm else -1, peephole if is_lstm else -1, lengths)
+    inputs = (gates, r, bias, h0, c0 if is_lstm else -1, peephole if is_lstm else -1, lengths, *([fold] if is_s8 else []))
     results = [case.anywhere(DType.F32, (steps, *state), Place.OUTPUT)]
     results += [case.anywhere(DType.F32, state, Place.OUTPUT) for _ in range(1 + is_lstm)]
     return case.run(

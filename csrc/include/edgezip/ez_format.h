@@ -114,7 +114,7 @@ enum {
   EZ_OP_MATMUL = 14,   /* a, b -> y                                          two activations, batched; f32 or s8 */
   EZ_OP_NORM = 15,     /* x, scale f32 [C], [bias f32 [C]], [more] -> results  last axis; x and more f32 or s8 */
   EZ_OP_LINEAR = 16,   /* x, w, bias, mult, addend -> y                      rows of x s8 or f32, y f32; no parameters */
-  EZ_OP_RECURRENT = 20 /* gates, r, bias, [h0], [c0], [peephole], [lengths] -> y, h, [c]   all time steps of an RNN, GRU or LSTM */
+  EZ_OP_RECURRENT = 20 /* gates, r, bias, [h0], [c0], [peephole], [lengths], [fold] -> y, h, [c]   all time steps of an RNN, GRU or LSTM */
 };
 
 /* Output pixel (i, j) of the out_h x out_w grid goes to (out_offset_h + i*out_step_h, out_offset_w + j*out_step_w) of y:
@@ -259,10 +259,12 @@ enum { EZ_RECURRENT_RNN = 1, EZ_RECURRENT_GRU, EZ_RECURRENT_LSTM };
 /* One layer over all of T steps, D directions, B sequences, H units; G gates are 1 (RNN), 3 (GRU: z, r, n) or 4 (LSTM: i, o, f, g).
  * gates f32 (T, B, D*G*H): the input's product with its weights and bias, made by a step before. r f32 K1N16 panels of H rows: for each
  * direction G*H columns; a GRU without linear_before_reset has 2*H columns and, from a panel of their own on, H more. bias f32: one for each
- * of these columns, padding included. h0, c0 f32 (D, B, H), absent: zeros. peephole f32 (D, 3, H): i, o, f. lengths s32 (B): steps of each
+ * of these columns, padding included. r may be u8 bytes in the program's layout instead: then the state's rows are quantised at each step
+ * (rule 8), bias is f32 (2, columns), addend and multiplier, and fold s32 holds for each column -(act_sign ? 128 : 0) * column_sum(r);
+ * h.r is (f32(acc) * s) * multiplier + addend, each operation rounded on its own. h0, c0 f32 (D, B, H), absent: zeros. peephole f32 (D, 3, H): i, o, f. lengths s32 (B): steps of each
  * sequence, taken into [0, T]. y f32 (T, D, B, H), zero behind a sequence's end; h, c f32 (D, B, H): the state behind the last step, or
  * zero if there is none.
- * A step of one sequence, each operation rounded on its own, a product h.r being one fma chain of ascending k with its bias added last:
+ * A step of one sequence, each operation rounded on its own, a float product h.r being one fma chain of ascending k, its bias added last:
  *   RNN  h = f(bound(h.r + gates))
  *   GRU  z, r = f(bound(h.r + gates)); n = g(bound(t + gates)), t = (r * h).r, or r * (h.r) with linear_before_reset; h = (1 - z) * n + z * h
  *   LSTM i, f = f(bound((h.r + gates) + peephole * c)); g = g(bound(h.r + gates)); c = f * c + i * g;

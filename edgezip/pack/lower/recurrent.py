@@ -14,7 +14,9 @@ from edgezip.pack.builder import Ref, elements, plain
 from edgezip.pack.context import Context, Unsupported, constant_of
 from edgezip.pack.lower.convolution import Filter, emit_float
 from edgezip.pack.lower.geometry import Window
+from edgezip.pack.lower.linear import DYNAMIC, emit_linear
 from edgezip.pack.lower.registry import lowers
+from edgezip.pack.weights import Weights, folded_bias, stored_weights
 from edgezip.program import DType, Op, Recurrent, Unary
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ class Layer:
     w: Array  # (directions, gates * hidden, inputs)
     r: Array  # (directions, gates * hidden, hidden)
     bias: Array  # (directions, 2 * gates * hidden): of w, of r
+    w_stored: Weights | None  # int8 (directions * gates * hidden, inputs), when the rows are to be quantised
+    r_stored: Weights | None
 
     @property
     def width(self) -> int:
@@ -61,21 +65,22 @@ class Layer:
 
 @lowers("RNN", "GRU", "LSTM")
 def recurrent(context: Context, node: Node) -> None:
-    """All directions and steps, in float32."""
+    """All directions and steps; the state and the gates are float32, the weights float32 or int8 (EZ-N1 rule 8)."""
     layer = _layer(node)
-    x = context.plain(context.value(_required(node.inputs[X])))
-    steps, batch, inputs = x.shape
-    gates = _input_product(context, node, layer, context.relabelled(x, (1, inputs, 1, steps * batch), (0, 2, 3, 1)))
+    steps, batch, _ = graph.shape(_required(node.inputs[X]))
+    gates = _input_product(context, node, layer)
     gates = context.relabelled(gates, (steps, batch, layer.directions * layer.width), (0, 1, 2))
     name, state = node.name or node.op_type, (layer.directions, batch, layer.hidden)
+    weights, bias, fold = _constants_s8(context, node, layer) if layer.r_stored else _constants_f32(context, node, layer)
     operands = [
         gates.tensor,
-        context.builder.constant(f"{name}.recurrent", _packed(layer), DType.F32),
-        context.builder.constant(f"{name}.recurrent_bias", _packed_bias(layer), DType.F32),
+        weights,
+        bias,
         _given(context, node, H0, state),
         _given(context, node, C0, state),
         _peephole(context, node, layer),
         _lengths(context, node, batch),
+        *([fold] if fold >= 0 else []),
     ]
     results = [
         context.new(_name(node, 0), (steps, *state), plain(4), DType.F32),
@@ -87,7 +92,7 @@ def recurrent(context: Context, node: Node) -> None:
         Op.RECURRENT,
         tuple(operands),
         tuple(result.tensor for result in results),
-        {"op": node.op_type, "node": node.name, "form": "float32", "macs": macs},
+        {"op": node.op_type, "node": node.name, "form": "int8" if layer.r_stored else "float32", "macs": macs},
         **_params(node, layer),
     )
     for value, result in zip(node.outputs, results, strict=False):
@@ -123,24 +128,70 @@ def _layer(node: Node) -> Layer:
     kind, (directions, _, hidden) = Recurrent[node.op_type], r.shape
     if bias is None:
         bias = np.zeros((directions, 2 * kind.gates * hidden), np.float32)
-    return Layer(kind, hidden, directions, bool(graph.attribute(node, "linear_before_reset", 0)), w, r, bias)
+    before = bool(graph.attribute(node, "linear_before_reset", 0))
+    stored = [_stored(node, at, array.shape) for at, array in ((W, w), (R, r))]
+    if graph.get_metadata(node, DYNAMIC[0]) != DYNAMIC[1]:
+        stored = [None, None]
+    return Layer(kind, hidden, directions, before, w, r, bias, *stored)
 
 
-def _input_product(context: Context, node: Node, layer: Layer, x: Ref) -> Ref:
-    """(1, columns of all directions, 1, steps * batch)."""
-    columns = layer.directions * layer.width
-    made = context.new(f"{node.name}.gates", (1, columns, 1, x.shape[3]), (0, 2, 3, 1), DType.F32)
-    weights, bias = layer.w.reshape(columns, 1, -1), layer.bias[:, : layer.width].reshape(-1)
-    emit_float(context, node, x, made, Filter(np.ascontiguousarray(weights), bias, POINT, 1, (1, x.shape[3])))
+def _stored(node: Node, position: int, shape: tuple[int, ...]) -> Weights | None:
+    """int8 rows (directions * gates * hidden, K) and their scales; two directions stand in one matrix behind a Reshape."""
+    value = _required(node.inputs[position])
+    maker, rows = graph.producer(value), shape[0] * shape[1]
+    if maker is not None and maker.op_type == "Reshape":
+        found = stored_weights(maker.inputs[0], 0, rows)
+    else:
+        found = stored_weights(value, 1, rows) if shape[0] == 1 else None
+    return None if found is None else Weights(found.values.reshape(rows, -1), found.scale)
+
+
+def _input_product(context: Context, node: Node, layer: Layer) -> Ref:
+    """(steps, batch, columns of all directions)."""
+    value = _required(node.inputs[X])
+    columns, bias = layer.directions * layer.width, layer.bias[:, : layer.width].reshape(-1)
+    ready = context.int8(value) if layer.w_stored else None
+    x = context.plain(ready if ready is not None else context.value(value))
+    if layer.w_stored:
+        return emit_linear(context, node, x, layer.w_stored, bias)
+    steps, batch, inputs = x.shape
+    rows = context.relabelled(x, (1, inputs, 1, steps * batch), (0, 2, 3, 1))
+    made = context.new(f"{node.name}.gates", (1, columns, 1, steps * batch), (0, 2, 3, 1), DType.F32)
+    weights = np.ascontiguousarray(layer.w.reshape(columns, 1, -1))
+    emit_float(context, node, rows, made, Filter(weights, bias, POINT, 1, (1, steps * batch)))
     return made
 
 
-def _packed(layer: Layer) -> Array:
-    return np.concatenate([layouts.pack_gemm_f32(part[:, None]) for own in layer.r for part in layer.parts(own)])
+def _constants_f32(context: Context, node: Node, layer: Layer) -> tuple[int, int, int]:
+    """Packed weights and bias of the state's product; nothing to fold."""
+    packed = np.concatenate([layouts.pack_gemm_f32(part[:, None]) for own in layer.r for part in layer.parts(own)])
+    weights = context.builder.constant(f"{node.name}.recurrent", packed, DType.F32)
+    return weights, context.builder.constant(f"{node.name}.recurrent_bias", _padded(layer, _state_bias(layer)), DType.F32), -1
 
 
-def _packed_bias(layer: Layer) -> Array:
-    return np.concatenate([layouts.pad_outputs(part) for own in layer.bias[:, layer.width :] for part in layer.parts(own)])
+def _constants_s8(context: Context, node: Node, layer: Layer) -> tuple[int, int, int]:
+    """Packed weights, addend and multiplier of each column, and the share of the sign in its sums."""
+    stored, builder = layer.r_stored, context.builder
+    assert stored is not None
+    parts = [part for own in stored.values.reshape(layer.directions, layer.width, -1) for part in layer.parts(own)]
+    packed = np.concatenate([layouts.pack_gemm_s8(part[:, None], builder.layout) for part in parts])
+    fold = folded_bias(node, np.zeros(len(stored.values), np.int64), stored.values, 0, builder.act_sign)
+    scales = np.stack([_padded(layer, _state_bias(layer)), _padded(layer, stored.scale.astype(np.float32))])
+    return (
+        builder.constant(f"{node.name}.recurrent", packed, DType.U8),
+        builder.constant(f"{node.name}.recurrent_scales", scales, DType.F32),
+        builder.constant(f"{node.name}.recurrent_fold", _padded(layer, fold), DType.S32),
+    )
+
+
+def _state_bias(layer: Layer) -> Array:
+    return layer.bias[:, layer.width :]
+
+
+def _padded(layer: Layer, columns: Array) -> Array:
+    """One number for each column (of all directions) -> each part padded to whole panels."""
+    split = columns.reshape(layer.directions, layer.width)
+    return np.concatenate([layouts.pad_outputs(part) for own in split for part in layer.parts(own)])
 
 
 def _given(context: Context, node: Node, position: int, shape: tuple[int, ...]) -> int:
