@@ -134,11 +134,12 @@ def _quantize(model: Model, options: Int8, calibration: Calibration, mean: float
     from edgezip.passes.calibrate import calibrate
     from edgezip.passes.correct_bias import correct_bias
     from edgezip.passes.place_qdq import place
+    from edgezip.passes.quantize_recurrent import quantize_recurrent
     from edgezip.passes.quantize_static import quantize_static
 
     _check_quantisable(model, options)
     placement = place(model, options.keep)
-    if not placement.points:
+    if not placement.points and not placement.recurrent:
         raise UsageError(
             "nothing in this model can run in int8",
             hint="see `edgezip inspect MODEL`; is everything in --keep? compile or deploy it as it is, in float",
@@ -163,6 +164,7 @@ def _quantize(model: Model, options: Int8, calibration: Calibration, mean: float
 
     def variant(method: str, corrected: bool) -> Model:
         small = quantize_static(model, placement, ranges(model, placement, histograms, method))
+        quantize_recurrent(small, {node.name or "" for node in placement.recurrent})
         return correct_bias(small, model, means) if corrected else small
 
     progress("quantize", 0)
@@ -271,7 +273,7 @@ def _report(
     pairs |= {name: name for name in outputs}
     sqnr = measure_sqnr(model, small, pairs, probe)
     report = CompressionReport(samples=samples, output_sqnr_db={name: sqnr[name] for name in sorted(outputs)})
-    quantised = {node.name for node in placement.products}
+    quantised = {node.name for node in [*placement.products, *placement.recurrent]}
     in_int8 = int8_nodes(model, placement)
     for node in graph.nodes(model):
         weights = [h for v in node.inputs if (h := graph.constant(v)) is not None and h.dtype == np.float32]
@@ -286,7 +288,7 @@ def _report(
                 8 if int8_op else 32,
                 _sparsity(weights),
                 before,
-                _bytes_after(weights, is_int8),
+                _bytes_after(weights, is_int8, node in placement.recurrent),
                 _sqnr_of(node, sqnr),
                 placement.kept.get(node.name or "", ""),
             )
@@ -294,10 +296,12 @@ def _report(
     return report
 
 
-def _bytes_after(weights: list[Array], is_int8: bool) -> int:
+def _bytes_after(weights: list[Array], is_int8: bool, is_recurrent: bool) -> int:
     """int8 weights with a float32 scale for each output; biases stay four bytes wide."""
     if not is_int8 or not weights:
         return sum(h.nbytes for h in weights)
+    if is_recurrent:  # of the input and of the state, (directions, outputs, K)
+        return sum(int(h.size + 4 * h[..., 0].size) for h in weights[:2]) + sum(h.nbytes for h in weights[2:])
     main = max(weights, key=lambda h: h.size)
     return main.size + sum(h.nbytes for h in weights if h is not main) + 4 * (weights[1].size if len(weights) > 1 else 1)
 

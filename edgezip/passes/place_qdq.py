@@ -80,6 +80,7 @@ ELEMENTWISE = {
 }
 BINARY = {"Add", "Sub", "Mul", "Div", "Min", "Max"}  # have an int8 kernel for two tensors; others of ELEMENTWISE only as tables
 CLIPS = {"Relu", "Clip"}
+RECURRENT = {"RNN", "GRU", "LSTM"}
 LOWEST = 1e30  # exporters write minus infinity as the lowest float
 UNIT_RANGE = {"Softmax", "Sigmoid", "HardSigmoid"}
 
@@ -88,12 +89,14 @@ UNIT_RANGE = {"Softmax", "Sigmoid", "HardSigmoid"}
 class Placement:
     """``points``: values that are quantised, with the uses that read them (None: all). ``same_as``: value -> value whose
     parameters it takes. ``fillers``: value and number that a Pad puts beside it, which its range must hold. ``products``: nodes
-    whose weights become int8. ``kept``: node -> why it stays in float."""
+    whose weights become int8. ``recurrent``: nodes whose weights do too, their activations at
+    run time. ``kept``: node -> why it stays in float."""
 
     points: dict[str, list[Use] | None] = field(default_factory=dict)
     same_as: dict[str, str] = field(default_factory=dict)
     fillers: list[tuple[str, float]] = field(default_factory=list)
     products: list[Node] = field(default_factory=list)
+    recurrent: list[Node] = field(default_factory=list)
     kept: dict[str, str] = field(default_factory=dict)
 
 
@@ -139,6 +142,9 @@ def _is_quantisable(node: Node, keep: tuple[str, ...], found: Placement) -> bool
         return False
     if node.domain or not node.outputs or not _is_float(node.outputs[0]) or not _data_inputs(node):
         return False
+    if node.op_type in RECURRENT and has_constant_weights(node):
+        found.recurrent.append(node)
+        return False
     if node.op_type in PRODUCTS:
         weights = graph.constant(node.inputs[1]) if len(node.inputs) > 1 else None
         fits = (
@@ -161,6 +167,12 @@ def _is_quantisable(node: Node, keep: tuple[str, ...], found: Placement) -> bool
     if not known:
         found.kept[name] = f"{node.op_type} has no int8 kernel: runs in float"
     return known
+
+
+def has_constant_weights(node: Node) -> bool:
+    """Whether the weights of a recurrent node, of its input and of its state, are float constants."""
+    held = [graph.constant(value) for value in node.inputs[1:3]]
+    return all(array is not None and array.dtype == np.float32 for array in held)
 
 
 def _int8_without_table(node: Node) -> bool:

@@ -115,8 +115,12 @@ def _name(node: Node, position: int) -> str:
 
 
 def _constant(node: Node, position: int, what: str) -> Array | None:
-    held = constant_of(_value(node, position))
-    if held is None and _value(node, position) is not None:
+    value = _value(node, position)
+    held, maker = constant_of(value), None if value is None else graph.producer(value)
+    if value is not None and maker is not None and maker.op_type == "Reshape":  # int8 rows of two directions in one matrix
+        flat = constant_of(maker.inputs[0])
+        held = None if flat is None else flat.reshape(graph.shape(value))
+    if held is None and value is not None:
         raise Unsupported(f"has {what} that are computed at run time")
     return None if held is None else np.asarray(held, np.float32)
 
