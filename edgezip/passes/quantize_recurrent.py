@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgezip import graph
-from edgezip.passes.quantize_static import quantize_weights
+from edgezip.passes.round_weights import quantize_weights
 
 if TYPE_CHECKING:
     from edgezip.graph import Array, Model, Node

@@ -13,7 +13,7 @@ from edgezip.errors import UsageError
 from edgezip.frontends import onnx as front
 from edgezip.passes.correct_bias import correct_bias
 from edgezip.passes.place_qdq import parameters, place
-from edgezip.passes.quantize_static import BIAS_LIMIT, quantize_weights
+from edgezip.passes.round_weights import BIAS_LIMIT, quantize_weights
 from edgezip.recipe import Recipe
 
 
