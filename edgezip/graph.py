@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from onnx_ir import Model, Node, Value
 
 __all__ = [
+    "DYNAMIC_ROWS",
     "Model",
     "Node",
     "Value",
@@ -73,6 +74,7 @@ __all__ = [
 Array = np.ndarray[Any, np.dtype[Any]]
 Use = tuple["Node", int]  # a node and the index of its input
 
+DYNAMIC_ROWS = ("edgezip.activation", "dynamic_s8_row")  # metadata of a node whose rows are quantised at run time
 MAX_PROTO_BYTES = (1 << 31) - 1  # protobuf's own limit; above it weights go to an external file
 
 

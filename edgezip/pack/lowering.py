@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from edgezip.graph import Model, Node, Value
     from edgezip.pack.carried import Carried
 
+PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+FLOAT_ACTIVATIONS = "int8 weights, float activations: computed in float32; compress the float model with calibration data"
 IMAGE_OPS = {
     "Conv",
     "ConvTranspose",
@@ -186,10 +188,10 @@ class Lowering:
             raise NoKernel("has no kernel")
         mark = len(self.context.builder.forms)
         rule(self.context, node)
-        if self.plan.q:
+        if self.plan.q or _has_stored_weights(node):
             for form in self.context.builder.forms[mark:]:
                 if form.get("form") == "float32":
-                    form["reason"] = self._reason(node)
+                    form["reason"] = self._reason(node) if self.plan.q else FLOAT_ACTIVATIONS
 
     def _reason(self, node: Node) -> str:
         """Why a node of a quantised model runs in float."""
@@ -297,3 +299,10 @@ class Lowering:
         form: dict[str, Any] = {"op": "table", "node": ", ".join(map(str, names)), "form": "int8"}
         builder.step(str(names[-1]), Op.TABLE, (ref.tensor, table), (y.tensor,), form)
         return y
+
+
+def _has_stored_weights(node: Node) -> bool:
+    """Whether a product's weights are integers that were expanded to float."""
+    weights = node.inputs[1] if node.op_type in PRODUCTS and len(node.inputs) > 1 else None
+    maker = graph.producer(weights) if weights is not None else None
+    return maker is not None and maker.op_type == "DequantizeLinear" and constant_of(weights) is not None

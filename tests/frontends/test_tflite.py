@@ -321,3 +321,45 @@ def test_the_signature_says_which_graph_runs_and_two_are_refused(tmp_path: Path)
     w.signatures.append(("train", 0))
     with pytest.raises(UnsupportedModelError, match="2 entry points: serving_default, train"):
         edgezip.load(written(tmp_path, w.to_bytes()))
+
+
+# --- int8 weights on float activations ("dynamic range") ---------------------------------------------------------------------
+
+
+def hybrid(
+    op: str, options: str, x: tuple[int, ...], kernel: tuple[int, ...], out: tuple[int, ...], **fields: Any
+) -> tuple[bytes, Array]:
+    """The file, and its weights in float."""
+    rng, w = np.random.default_rng(1), Writer()
+    stored = rng.integers(-127, 128, kernel).astype(np.int8)
+    scales = rng.uniform(0.002, 0.004, kernel[0]).astype(np.float32)
+    a, y = w.tensor(x), w.tensor(out)
+    w.inputs, w.outputs = [a], [y]
+    w.op(op, [a, w.constant(stored, scale=scales), w.constant(np.zeros(kernel[0], np.float32))], [y], options, **fields)
+    return w.to_bytes(), stored * scales.reshape(-1, *[1] * (len(kernel) - 1))
+
+
+def test_a_fully_connected_layer_of_dynamic_range_quantises_its_rows_as_litert_does(tmp_path: Path) -> None:
+    data, weights = hybrid("FULLY_CONNECTED", "FullyConnectedOptions", (3, 64), (32, 64), (3, 32))
+    feeds, path = feeds_of(data, 5), written(tmp_path, data)
+    program = edgezip.compile(path, vectors=0)
+    assert [step["form"] for step in program.metadata["steps"]] == ["int8"]
+    assert program.metadata["memory"]["weights_bytes"] < 32 * 64 * 2
+    exact = feeds[0].astype(np.float64) @ weights.T.astype(np.float64)
+    # each element of a row is off by half a step at most, a step being the row's largest / 127; LiteRT's by a whole one, since
+    # its rows have a zero point in some versions
+    half = np.abs(feeds[0]).max(1, keepdims=True) / 254 * np.abs(weights).sum(1)
+    got, theirs = by_edgezip(path, feeds)[0], by_litert(data, feeds)[0]
+    assert (np.abs(got - exact) <= half).all()
+    assert (np.abs(theirs - exact) <= 2 * half).all()
+    assert np.abs(got - exact).mean() > 1e-4  # it did quantise
+
+
+def test_a_convolution_of_dynamic_range_is_computed_in_float_and_says_so(tmp_path: Path) -> None:
+    fields = {"Padding": 0, "StrideW": 1, "StrideH": 1, "DilationWFactor": 1, "DilationHFactor": 1}
+    data, weights = hybrid("CONV_2D", "Conv2DOptions", (1, 6, 6, 8), (16, 1, 1, 8), (1, 6, 6, 16), **fields)
+    feeds, path = feeds_of(data, 5), written(tmp_path, data)
+    step = edgezip.compile(path, vectors=0).metadata["steps"][0]
+    assert step["form"] == "float32"
+    assert step["reason"].startswith("int8 weights, float activations")
+    np.testing.assert_allclose(by_edgezip(path, feeds)[0], feeds[0] @ weights.reshape(16, 8).T, rtol=1e-4, atol=1e-4)

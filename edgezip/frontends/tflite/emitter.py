@@ -124,6 +124,11 @@ class Emitter:
         self._nodes.append(helper.make_node(kind, list(inputs), names, name=names[0], **attributes))
         return names[0] if outputs == 1 else names
 
+    def annotate(self, name: str, key: str, text: str) -> None:
+        """Metadata of the node that makes ``name``."""
+        node = next(node for node in reversed(self._nodes) if name in node.output)
+        node.metadata_props.add(key=key, value=text)
+
     def initializer(self, array: Array | np.generic, base: str = "constant") -> str:
         """A constant; returns its name."""
         name = self._fresh(base)

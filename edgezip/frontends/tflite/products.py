@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgezip import graph
 from edgezip.errors import UnsupportedModelError
 from edgezip.frontends.tflite.activation import fused
 from edgezip.frontends.tflite.emitter import Emitter, converts
@@ -124,13 +125,18 @@ def transpose_conv(e: Emitter, op: Operator) -> None:
 
 @converts("FULLY_CONNECTED")
 def fully_connected(e: Emitter, op: Operator) -> None:
-    """Weights (outputs, K); the input is read as rows of K."""
+    """Weights (outputs, K); the input is read as rows of K.
+
+    int8 weights on float rows ("dynamic range"): each row is quantised at run time, as TensorFlow Lite does.
+    """
     o = e.options(op, "FullyConnectedOptions")
     if o.WeightsFormat() != 0:
         raise UnsupportedModelError("shuffled weights are not supported", where=e.place(op), hint="convert without them")
     k = (*e.tensor(op, 1).shape, 0, 0)[1]
     rows = e.node("Reshape", [e.value(op, 0), e.initializer(np.array([-1, k], np.int64), "shape")])
     y = e.node("Gemm", [rows, weights(e, op, 1, (0, 1), 0), *_bias(e, op, 2)], transB=1)
+    if e.tensor(op, 1).scale.size and not e.tensor(op, 0).scale.size:
+        e.annotate(y, *graph.DYNAMIC_ROWS)
     y = fused(e, op, y, o.FusedActivationFunction())
     e.give(op, e.node("Reshape", [y, e.initializer(np.array(e.shape_of(op), np.int64), "shape")]))
 

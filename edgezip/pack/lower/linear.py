@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from edgezip.graph import Node, Value
 
 Array = np.ndarray[Any, Any]
-DYNAMIC = ("edgezip.activation", "dynamic_s8_row")  # metadata of a node whose rows are quantised at run time
 POINT = Window((1, 1), (1, 1), (1, 1), (0, 0), (0, 0))
 
 
@@ -90,7 +89,7 @@ def _int8_to_float(context: Context, node: Node, shape: tuple[int, ...]) -> bool
     """int8 weights on rows that are int8, or that become int8 at run time (EZ-N1 rule 8), with a float result."""
     value = _value(node.inputs[0])
     x = context.int8(value)
-    if x is None and graph.get_metadata(node, DYNAMIC[0]) != DYNAMIC[1]:
+    if x is None and graph.get_metadata(node, graph.DYNAMIC_ROWS[0]) != graph.DYNAMIC_ROWS[1]:
         return False
     transposed = _check_gemm(node)
     weights = stored_weights(node.inputs[1], 0 if transposed else 1, shape[-1])
