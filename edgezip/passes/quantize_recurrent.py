@@ -15,7 +15,6 @@ from edgezip.passes.round_weights import quantize_weights
 if TYPE_CHECKING:
     from edgezip.graph import Array, Model, Node
 
-DYNAMIC = ("edgezip.activation", "dynamic_s8_row")
 WEIGHTS = (1, 2)  # inputs of the node: of its input, of its state
 
 
@@ -28,7 +27,7 @@ def quantize_recurrent(model: Model, names: set[str]) -> None:
             held = graph.constant(node.inputs[position])
             assert held is not None
             _quantize(model, node, position, held)
-        graph.set_metadata(node, *DYNAMIC)
+        graph.set_metadata(node, *graph.DYNAMIC_ROWS)
 
 
 def _quantize(model: Model, node: Node, position: int, held: Array) -> None:

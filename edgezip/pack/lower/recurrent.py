@@ -14,7 +14,7 @@ from edgezip.pack.builder import Ref, elements, plain
 from edgezip.pack.context import Context, Unsupported, constant_of
 from edgezip.pack.lower.convolution import Filter, emit_float
 from edgezip.pack.lower.geometry import Window
-from edgezip.pack.lower.linear import DYNAMIC, emit_linear
+from edgezip.pack.lower.linear import emit_linear
 from edgezip.pack.lower.registry import lowers
 from edgezip.pack.weights import Weights, folded_bias, stored_weights
 from edgezip.program import DType, Op, Recurrent, Unary
@@ -134,7 +134,7 @@ def _layer(node: Node) -> Layer:
         bias = np.zeros((directions, 2 * kind.gates * hidden), np.float32)
     before = bool(graph.attribute(node, "linear_before_reset", 0))
     stored = [_stored(node, at, array.shape) for at, array in ((W, w), (R, r))]
-    if graph.get_metadata(node, DYNAMIC[0]) != DYNAMIC[1]:
+    if graph.get_metadata(node, graph.DYNAMIC_ROWS[0]) != graph.DYNAMIC_ROWS[1]:
         stored = [None, None]
     return Layer(kind, hidden, directions, before, w, r, bias, *stored)
 
