@@ -136,3 +136,25 @@ def test_a_wrong_pattern_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hard_swish, "is_close", lambda number, wanted: True)
     loaded = front.load(proto(ALIKE["another factor"]).SerializeToString())
     assert difference(proto(ALIKE["another factor"]), loaded) > 0.1
+
+
+@pytest.mark.parametrize("operands", [("x", "p"), ("p", "x")], ids="-".join)
+def test_a_skip_around_a_gate_is_in_the_gate(operands: tuple[str, str]) -> None:
+    gate = [node("GlobalAveragePool", ["x"], "a"), node("HardSigmoid", ["a"], "g"), node("Mul", ["g", "x"], "p")]
+    source = proto([*gate, node("Add", operands)])
+    loaded = front.load(source.SerializeToString())
+    assert operators(loaded) == ["GlobalAveragePool", "HardSigmoid", "Add", "Mul"]
+    assert difference(source, loaded) < 2e-5
+    assert graph.shape(graph.nodes(loaded)[2].outputs[0]) == (1, 4, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["a second reader", "a gate of the size of x"])
+def test_a_skip_that_would_not_get_cheaper_stays(name: str) -> None:
+    gate = [node("Sigmoid", ["x"], "g")] if name != "a second reader" else [node("GlobalAveragePool", ["x"], "g")]
+    nodes = [
+        *gate,
+        node("Mul", ["g", "x"], "p"),
+        node("Add", ["x", "p"], "s"),
+        node("Sub", ["s", "p" if len(name) < 20 else "x"]),
+    ]
+    assert operators(front.load(proto(nodes).SerializeToString())) == [n.op_type for n in nodes]

@@ -106,3 +106,17 @@ def test_a_lost_residual_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build([shortcut, made, *CHAINS["sum"]], {"w": w, "v": weights(19, 4, 3, 3)}, {"x": (1, 4, 7, 9)})
     with pytest.raises(AssertionError):
         both(model, monkeypatch)
+
+
+@pytest.mark.parametrize("behind", ["Relu", "Concat"])
+def test_a_transposed_row_is_made_pixel_by_pixel_of_its_input(behind: str) -> None:
+    """Stride 2 by a kernel of 2: a row of outputs is one convolution, unless it joins a Concat, where its pixels lie apart."""
+    nodes = [
+        node("ConvTranspose", ["x", "w"], "c", strides=[2, 2]),
+        node(behind, ["c"] if behind == "Relu" else ["c", "c"], axis=1),
+    ]
+    if behind == "Relu":
+        nodes[-1].ClearField("attribute")
+    model = build(nodes, {"w": weights(4, 5, 2, 2)}, {"x": (2, 4, 7, 9)})
+    program, _ = run_everywhere(model, feeds_for(model))
+    assert ops_of(program).count(Op.CONV) == (2 if behind == "Relu" else 4)

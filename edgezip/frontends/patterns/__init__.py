@@ -12,7 +12,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edgezip import graph
-from edgezip.frontends.patterns import gathered, gelu, hard_sigmoid, hard_swish, layer_norm, one_hot, rms_norm, sigmoid, softmax
+from edgezip.frontends.patterns import (
+    gated_skip,
+    gathered,
+    gelu,
+    hard_sigmoid,
+    hard_swish,
+    layer_norm,
+    one_hot,
+    rms_norm,
+    sigmoid,
+    softmax,
+)
 
 if TYPE_CHECKING:
     from edgezip.graph import Model, Node
@@ -21,6 +32,7 @@ _PATTERNS: tuple[tuple[frozenset[str], Callable[[Model, Node], bool]], ...] = (
     (sigmoid.LAST, sigmoid.rewrite),
     (hard_sigmoid.LAST, hard_sigmoid.rewrite),
     (hard_swish.LAST, hard_swish.rewrite),
+    (gated_skip.LAST, gated_skip.rewrite),
     (gelu.LAST, gelu.rewrite),
     (layer_norm.LAST, layer_norm.rewrite),
     (rms_norm.LAST, rms_norm.rewrite),

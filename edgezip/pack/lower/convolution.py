@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from edgezip.graph import Node, Value
 
 Array = np.ndarray[Any, Any]
+FUNCTIONS = {"Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSwish", "Tanh"}
 
 
 @dataclass(slots=True)
@@ -44,6 +45,7 @@ class Filter:
     grid: tuple[int, int]
     out_offset: tuple[int, int] = (0, 0)
     out_step: tuple[int, int] = (1, 1)
+    beside: int = 1  # neighbours of an output row that are outputs of one pixel here
 
 
 def _bias_value(node: Node) -> Value | None:
@@ -294,18 +296,46 @@ def _transposed_filters(node: Node, weights: Array, bias: Array, x: Ref, shape: 
     as_conv = per_group.transpose(0, 2, 1, 3, 4).reshape(
         -1, weights.shape[0] // groups, *kernel
     )  # (outputs, C of a group, kh, kw)
-    made = []
-    for row in phases(out[0], kernel[0], stride[0], dilation[0], pad[0]):
-        for column in phases(out[1], kernel[1], stride[1], dilation[1], pad[1]):
-            if row.taps and column.taps:
-                part = as_conv[:, :, list(row.taps)][:, :, :, list(column.taps)]
-            else:  # no tap reaches these outputs: only the bias does
-                part = np.zeros((*as_conv.shape[:2], 1, 1), as_conv.dtype)
-            window = Window(
-                (part.shape[2], part.shape[3]), (1, 1), (row.dilation, column.dilation), (row.pad, column.pad), (0, 0)
-            )
-            made.append(Filter(_taps(part), bias, window, groups, (row.count, column.count), (row.offset, column.offset), stride))
-    return made
+    columns = phases(out[1], kernel[1], stride[1], dilation[1], pad[1])
+    together = groups == 1 and _read_alike(columns) and not _joins_others(node.outputs[0])
+    sets = [columns] if together else [[column] for column in columns]
+    return [
+        _phase(as_conv, bias, row, held, groups, stride)
+        for row in phases(out[0], kernel[0], stride[0], dilation[0], pad[0])
+        for held in sets
+    ]
+
+
+def _read_alike(columns: list[Phase]) -> bool:
+    """Whether all phases of a row read the same inputs, so that their outputs are neighbours made of one pixel."""
+    return len({(len(c.taps), c.pad, c.dilation, c.count) for c in columns}) == 1 and bool(columns[0].taps)
+
+
+def _joins_others(value: Value) -> bool:
+    """Whether the result becomes a part of a Concat: pixels that lie apart there are written in place one by one."""
+    users = [node for node, _ in graph.consumers(value)]
+    while len(users) == 1 and users[0].op_type in FUNCTIONS | {"QuantizeLinear", "DequantizeLinear"}:
+        users = [node for node, _ in graph.consumers(users[0].outputs[0])]
+    return any(user.op_type == "Concat" for user in users)
+
+
+def _phase(as_conv: Array, bias: Array, row: Phase, columns: list[Phase], groups: int, stride: tuple[int, int]) -> Filter:
+    """One convolution for the outputs of a row phase and of column phases that read alike."""
+    first, beside = columns[0], len(columns)
+    if row.taps and first.taps:
+        part = np.concatenate([as_conv[:, :, list(row.taps)][:, :, :, list(column.taps)] for column in columns])
+    else:  # no tap reaches these outputs: only the bias does
+        part = np.zeros((*as_conv.shape[:2], 1, 1), as_conv.dtype)
+    window = Window((part.shape[2], part.shape[3]), (1, 1), (row.dilation, first.dilation), (row.pad, first.pad), (0, 0))
+    grid, step = (row.count, first.count), (stride[0], stride[1] if beside == 1 else 1)
+    return Filter(_taps(part), np.tile(bias, beside), window, groups, grid, (row.offset, first.offset), step, beside)
+
+
+def _widened(context: Context, y: Ref, beside: int) -> Ref:
+    """(N, C, H, W) channels-last seen as (N, beside * C, H, W / beside)."""
+    n, channels, height, width = y.shape
+    shape = (n, beside * channels, height, width // beside)
+    return replace(y, tensor=context.builder.view(y.tensor, (n, height, width // beside, beside * channels)), shape=shape)
 
 
 @lowers_int8("ConvTranspose")
@@ -318,7 +348,7 @@ def conv_transpose_int8(context: Context, node: Node, target: Target8) -> Ref:
     bias = int32_bias(_bias_value(node), target.bias, params_of(x), weights.scale, shape[1])
     made = context.new(node.outputs[0].name or "", image_shape(shape), (0, 2, 3, 1), DType.S8, target.q)
     for part in _transposed_filters(node, weights.values, bias, x, shape):
-        emit_int8(context, node, x, made, part, weights.scale, target)
+        emit_int8(context, node, x, _widened(context, made, part.beside), part, np.tile(weights.scale, part.beside), target)
     return like_output(context, made, shape)
 
 
@@ -332,5 +362,5 @@ def conv_transpose_float(context: Context, node: Node) -> None:
     x = image(context, context.value(_required(node.inputs[0])))
     made = context.new(node.outputs[0].name or "", image_shape(shape), (0, 2, 3, 1), DType.F32)
     for part in _transposed_filters(node, np.asarray(weights, np.float32), _float_bias(node, shape[1]), x, shape):
-        emit_float(context, node, x, made, part)
+        emit_float(context, node, x, _widened(context, made, part.beside), part)
     context.set(node.outputs[0], like_output(context, made, shape))
