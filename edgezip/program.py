@@ -87,6 +87,7 @@ class Op(IntEnum):
     MATMUL = 14
     NORM = 15
     LINEAR = 16
+    ATTENTION = 17
     RECURRENT = 20
 
 
@@ -244,6 +245,10 @@ PARAMS: dict[Op, np.dtype[Any]] = {
     Op.WHERE: _struct("i rank; v dims stride_c stride_a stride_b stride_y"),
     Op.MATMUL: _struct("i outer inner M N K; v stride_a stride_b stride_y; f scale; i lo hi"),
     Op.LINEAR: np.dtype([]),
+    Op.ATTENTION: _struct(
+        "i outer inner M N K D; v stride_q stride_k stride_v stride_y stride_mask; f scale_scores factor; i divides; f scale_p;"
+        " i zero_p; f scale; i lo hi"
+    ),
     Op.NORM: _struct("i kind results; f epsilon"),
     Op.RECURRENT: _struct(
         "i kind hidden directions reverse linear_before_reset input_forget; f clip; v activation; w alpha beta"

@@ -239,9 +239,10 @@ def normalize(x: Array, scale: Array, bias: Array | None, epsilon: float, centre
 
 
 def softmax_f32(x: Array) -> Array:
-    """Softmax of the last axis: ``exp(x - max)``, its sum in the tree, one division each."""
-    e = float_functions.apply("EXP", x - x.max(-1, keepdims=True), 0.0, 0.0)
-    return e / sum_in_tree(e)[..., None]
+    """Softmax of the last axis: ``exp(x - max)``, its sum in the tree, times the reciprocal of that."""
+    with np.errstate(all="ignore"):
+        e = float_functions.apply("EXP", x - x.max(-1, keepdims=True), 0.0, 0.0)
+        return np.asarray(e * (F32(1.0) / sum_in_tree(e))[..., None], F32)
 
 
 def softmax_s8(x: Array, exp_table: Array, m: float, zy: int) -> Array:

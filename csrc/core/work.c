@@ -10,6 +10,7 @@ static double pixels(const ez_tensor *y, const ez_conv_params *p) { return produ
 
 static double macs(const ez_step *step, const ez_tensor *tensors) {
   const ez_conv_params *p = (const ez_conv_params *)(const void *)step->params;
+  const ez_attention_params *h = (const ez_attention_params *)(const void *)step->params;
   const ez_matmul_params *m = (const ez_matmul_params *)(const void *)step->params;
   const ez_recurrent_params *r = (const ez_recurrent_params *)(const void *)step->params;
   const ez_tensor *x = &tensors[step->inputs[0]], *y = &tensors[step->outputs[0]];
@@ -18,6 +19,7 @@ static double macs(const ez_step *step, const ez_tensor *tensors) {
     case EZ_OP_DEPTHWISE: return product(product(pixels(y, p), y->dims[3]), product(p->kernel_h, p->kernel_w));
     case EZ_OP_MATMUL: return product(product(product(m->outer, m->inner), m->M), product(m->N, m->K));
     case EZ_OP_RECURRENT: return product(product(x->dims[0], x->dims[1]), product(x->dims[2], r->hidden));
+    case EZ_OP_ATTENTION: return product(product(product(h->outer, h->inner), h->M), product(h->N, (double)h->K + h->D));
     case EZ_OP_LINEAR: return product(product((double)x->bytes / (x->dtype == EZ_DTYPE_S8 ? 1 : 4), 1), y->dims[y->rank ? y->rank - 1 : 0]);
     default: return 0;
   }

@@ -121,7 +121,7 @@ typedef struct ez_rows {
   void (*binary_f32)(int32_t kind, const float *a, const float *b, float *y, size_t n, float lo, float hi);   /* EZ_BINARY_ADD .. MAX */
   void (*prelu_f32)(const float *x, const float *slope, float *y, size_t n);
   void (*lerp_f32)(const float *const corner[4], float across, float down, float *y, size_t n);
-  void (*softmax_f32)(const float *x, float *y, size_t n);
+  void (*attend_f32)(const float *x, const float *mask, float factor, int32_t divides, float *y, size_t n); /* softmax of x * factor (or x / factor) + mask; mask may be NULL */
   void (*turn_8)(const uint8_t *in, size_t in_step, uint8_t *out, size_t out_step, size_t rows, size_t columns);  /* out[c * out_step + r] = in[r * in_step + c] */
   void (*turn_32)(const void *in, size_t in_step, void *out, size_t out_step, size_t rows, size_t columns);      /* the same of 4-byte elements */
   void (*max_f32)(const float *const *x, int32_t taps, float *y, size_t n, size_t pixels, size_t step_x, size_t step_y); /* the same; numbers that are none may win or lose */

@@ -34,7 +34,7 @@ static void run_piece(void *context, int32_t piece, int32_t thread) {
   const size_t n = (size_t)j->columns;
   for (int64_t r = ez_piece_start(j->rows, j->pieces, piece); r < ez_piece_start(j->rows, j->pieces, piece + 1); r++) {
     const size_t at = (size_t)r * n;
-    if (j->run->tensors[s->inputs[0]].dtype == EZ_DTYPE_F32) rows->softmax_f32((const float *)(const void *)x + at, (float *)(void *)y + at, n);
+    if (j->run->tensors[s->inputs[0]].dtype == EZ_DTYPE_F32) rows->attend_f32((const float *)(const void *)x + at, NULL, 1.0f, 0, (float *)(void *)y + at, n);
     else
       rows->softmax_s8(x + at, (const float *)(const void *)j->run->data[s->inputs[1]], y + at, n, j->run->kernels->act_sign, j->scale,
                        j->run->tensors[s->outputs[0]].zero_point);

@@ -6,8 +6,8 @@ No bit changes: the step adds, normalises and quantises with the very operations
 from __future__ import annotations
 
 from edgezip.pack.builder import Builder, elements
-from edgezip.pack.uses import is_whole, readers, writers
-from edgezip.program import Binary, Convert, DType, Op, Step
+from edgezip.pack.uses import is_contiguous, quantizes_all, readers, writers
+from edgezip.program import Binary, DType, Op, Step
 
 IN_F32, IN_S8, SUM = 1, 2, 4  # ez_norm_params.results
 MORE = 3
@@ -21,16 +21,11 @@ def run(builder: Builder) -> None:
             _join_quantize(builder, index, step)
 
 
-def _is_contiguous(builder: Builder, tensor: int) -> bool:
-    held = builder.tensors[tensor]
-    return builder.buffer_of[tensor] >= 0 and is_whole(builder, tensor) and held.row_stride == (held.dims[-1] if held.dims else 1)
-
-
 def _join_addition(builder: Builder, index: int, step: Step) -> None:
     """x + y by an elementwise step; where somebody else reads the sum too, the normalisation writes it."""
     total = step.inputs[0]
     made_by = writers(builder, total)
-    if len(step.inputs) > MORE or len(made_by) != 1 or not _is_contiguous(builder, total):
+    if len(step.inputs) > MORE or len(made_by) != 1 or not is_contiguous(builder, total):
         return
     addition = builder.steps[made_by[0]]
     p = addition.params
@@ -61,10 +56,10 @@ def _join_quantize(builder: Builder, index: int, step: Step) -> None:
     """The one quantising copy of the whole result; without another reader the floats are never written."""
     step = builder.steps[index]
     result = step.outputs[0]
-    if not _is_contiguous(builder, result):
+    if not is_contiguous(builder, result):
         return
     used_by = readers(builder, result)
-    copies = [i for i in used_by if _quantizes_all(builder, builder.steps[i], result)]
+    copies = [i for i in used_by if quantizes_all(builder, builder.steps[i], result)]
     if len(copies) != 1:
         return
     copy = builder.steps[copies[0]]
@@ -75,15 +70,3 @@ def _join_quantize(builder: Builder, index: int, step: Step) -> None:
     alone = used_by == copies
     step.outputs = (bytes_made, *step.outputs[1:]) if alone else (result, bytes_made, *step.outputs[1:])
     step.params["results"] = step.params["results"] & SUM | IN_S8 | (0 if alone else IN_F32)
-
-
-def _quantizes_all(builder: Builder, step: Step, tensor: int) -> bool:
-    p = step.params
-    if step.op is not Op.COPY or p["convert"] != Convert.QUANTIZE or p.get("fill"):
-        return False
-    y = step.outputs[0]
-    whole = p["dims"] == (elements(builder.tensors[tensor].dims),) == (elements(builder.tensors[y].dims),)
-    plain = (
-        p["x_stride"] == p["y_stride"] == (1,) and not p["x_offset"] and not p["y_offset"] and (p["lo"], p["hi"]) == (-128, 127)
-    )
-    return whole and plain and _is_contiguous(builder, y) and len(writers(builder, y)) == 1

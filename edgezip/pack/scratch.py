@@ -12,7 +12,7 @@ DEPTHWISE_PIXELS, DEPTHWISE_LINES = 256, 16  # core/depthwise_driver.c
 POOL_TAPS = 64  # TAPS of ops/pool.c
 RECURRENT_ROWS = 16  # MOST_ROWS of ops/recurrent.c
 LINEAR_ROWS, LINEAR_BYTES = (12, 96), 256 * 1024  # ops/linear.c
-MATMUL_COLUMNS = 64  # ops/matmul.c
+MATMUL_COLUMNS, ATTENTION_ROWS = 64, 48  # ops/matmul.c, ops/attention.c
 POINTER = 8
 
 
@@ -34,6 +34,8 @@ def _parts(step: Step, tensors: list[Tensor], layout: Layout) -> list[int]:
     if step.op is Op.MATMUL:
         p = step.params
         return panels(p["K"], min(p["N"], MATMUL_COLUMNS), x.dtype, layout)
+    if step.op is Op.ATTENTION:
+        return _attention(step, x, tensors[step.inputs[2]], layout)
     if step.op is Op.LINEAR:
         return _linear(x)
     if step.op is Op.NORM:
@@ -62,6 +64,16 @@ def panels(k: int, n: int, dtype: DType, layout: Layout) -> list[int]:
     if dtype is DType.F32:
         return [4 * columns * k]
     return [3 * depth * columns] * 2 + [4 * columns] * 4 + [depth + OVERREAD]
+
+
+def _attention(step: Step, q: Tensor, v: Tensor, layout: Layout) -> list[int]:
+    """Panels of K and V, a block of scores, their bytes, and arrays of constants (ops/attention.c)."""
+    p = step.params
+    n, d = p["N"], p["D"]
+    bytes_of_scores = [] if v.dtype is DType.F32 else [ATTENTION_ROWS * (_up(n, 64) + 64)]
+    constants = 3 * _up(4 * max(n, d), 64) + _up(4 * ATTENTION_ROWS, 64)
+    both = [*panels(p["K"], n, q.dtype, layout), *panels(n, d, v.dtype, layout)]
+    return [*both, ATTENTION_ROWS * (_up(4 * n, 64) + 64), *bytes_of_scores, constants]
 
 
 def _linear(x: Tensor) -> list[int]:

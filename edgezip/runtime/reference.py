@@ -487,6 +487,37 @@ def _linear(session: ReferenceSession, step: Step) -> None:
     session.store(step.outputs[0], ref.scale_accumulator(acc, scale, mult, addend))
 
 
+def _attention(session: ReferenceSession, step: Step) -> None:
+    p = step.params
+    heads = (p["outer"], p["inner"])
+    sizes = {"q": (p["M"], p["K"]), "k": (p["K"], p["N"]), "v": (p["N"], p["D"]), "mask": (p["M"], p["N"])}
+    operands = [
+        _gather_strided(_logical_flat(session, t), (*heads, *sizes[name]), p[f"stride_{name}"], 4)
+        for name, t in zip(("q", "k", "v", "mask"), step.inputs, strict=False)
+        if t >= 0
+    ]
+    q, k, v = (session.tensor(t) for t in step.inputs[:3])
+    y = session.tensor(step.outputs[0])
+    if q.dtype is DType.F32:
+        scores = ref.matmul_f32(operands[0], operands[1]) + np.float32(0)
+    else:
+        acc = ref.matmul_s8(operands[0], operands[1], q.zero_point, k.zero_point)
+        scores = acc.astype(np.float32) * np.float32(p["scale_scores"]) + np.float32(0)
+    with np.errstate(all="ignore"):
+        scores = scores / np.float32(p["factor"]) if p["divides"] else scores * np.float32(p["factor"])
+        shares = ref.softmax_f32(scores + operands[3] if len(operands) > 3 else scores)
+    if v.dtype is DType.F32:
+        values = ref.matmul_f32(shares, operands[2]) + np.float32(0)
+    else:
+        held = ref.quantize(shares, p["scale_p"], p["zero_p"])
+        acc, scale = ref.matmul_s8(held, operands[2], p["zero_p"], v.zero_point), np.array(p["scale"], np.float32)
+        if y.dtype is DType.F32:
+            values = acc.astype(np.float32) * scale + np.float32(0)
+        else:
+            values = ref.requantize_accumulator(acc, scale, p["lo"], p["hi"], y.zero_point)
+    _scatter_strided(session, step.outputs[0], values, (*heads, p["M"], p["D"]), p["stride_y"], 4)
+
+
 def _resize(session: ReferenceSession, step: Step) -> None:
     tensor, y = session.tensor(step.inputs[0]), session.tensor(step.outputs[0])
     x = session.load(step.inputs[0])
@@ -552,7 +583,7 @@ def _matmul(session: ReferenceSession, step: Step) -> None:
 _RUN: dict[Op, Callable[[ReferenceSession, Step], None]] = {
     Op.CONV: _conv, Op.DEPTHWISE: _depthwise, Op.BINARY: _binary, Op.UNARY: _unary, Op.TABLE: _table, Op.POOL: _pool,
     Op.REDUCE: _reduce, Op.SOFTMAX: _softmax, Op.RESIZE: _resize, Op.COPY: _copy, Op.GATHER: _gather, Op.PRELU: _prelu,
-    Op.WHERE: _where, Op.MATMUL: _matmul, Op.NORM: _norm, Op.LINEAR: _linear,
+    Op.WHERE: _where, Op.MATMUL: _matmul, Op.NORM: _norm, Op.LINEAR: _linear, Op.ATTENTION: _attention,
     Op.RECURRENT: reference_recurrent.run,
 }  # fmt: skip
 

@@ -404,3 +404,62 @@ def test_a_sum_that_is_read_before_its_normalisation_stays() -> None:
     )  # fmt: skip
     program, _ = run_everywhere(model, feeds)
     assert ops(program.steps)[0] is Op.BINARY
+
+
+def attention_nodes(scale: str) -> list[Any]:
+    split = [node("Reshape", [name, "heads"], f"{name}h") for name in "qkv"]
+    turned = [
+        node("Transpose", ["qh"], "qt", perm=[0, 2, 1, 3]),
+        node("Transpose", ["kh"], "kt", perm=[0, 2, 3, 1]),
+        node("Transpose", ["vh"], "vt", perm=[0, 2, 1, 3]),
+    ]
+    scores = [
+        node("MatMul", ["qt", "kt"], "s"),
+        node(scale, ["s", "f"], "t"),
+        node("Add", ["t", "mask"], "u"),
+        node("Softmax", ["u"], "p"),
+    ]
+    return [
+        *split,
+        *turned,
+        *scores,
+        node("MatMul", ["p", "vt"], "o"),
+        node("Transpose", ["o"], "ot", perm=[0, 2, 1, 3]),
+        node("Reshape", ["ot", "flat"]),
+    ]
+
+
+def attention_model(scale: str = "Mul", mask: tuple[int, ...] = (2, 1, 1, 7)) -> graph.Model:
+    constants = {"heads": ints(2, 7, 3, 8), "flat": ints(2, 7, 24), "f": np.asarray(0.35, np.float32)}
+    return build(attention_nodes(scale), constants, {**dict.fromkeys("qkv", (2, 7, 24)), "mask": mask})
+
+
+@pytest.mark.parametrize("scale", ["Mul", "Div"])
+@pytest.mark.parametrize("mask", [(2, 1, 1, 7), (1, 1, 7, 7), (2, 3, 7, 7)], ids=str)
+def test_attention_is_one_step_without_a_copy(scale: str, mask: tuple[int, ...]) -> None:
+    model = attention_model(scale, mask)
+    feeds = feeds_for(model)
+    program, results = run_everywhere(model, feeds)
+    assert [op for op in ops(program.steps) if op is not Op.COPY] == [Op.ATTENTION]
+    assert ops(program.steps).count(Op.COPY) <= 1  # into the output
+    np.testing.assert_allclose(results["y"], graph.run(model, feeds)["y"], rtol=1e-5, atol=1e-5)
+
+
+def test_attention_of_int8_operands_keeps_scores_in_float() -> None:
+    model = attention_model()
+    for name, zero in {"q": 4, "k": 0, "v": 0, "y": -3}.items():
+        graph.insert_qdq(model, graph.find_value(model, name), np.asarray(0.018, np.float32), np.asarray(zero, np.int8))
+    graph.insert_qdq(model, graph.find_value(model, "p"), np.asarray(1 / 255, np.float32), np.asarray(-128, np.int8))
+    feeds = feeds_for(model)
+    program, results = run_everywhere(model, feeds)
+    assert ops(program.steps).count(Op.ATTENTION) == 1
+    assert_same_steps(model, feeds, results["y"], 0.02)
+
+
+def test_scores_that_somebody_else_reads_keep_their_steps() -> None:
+    constants = {"heads": ints(2, 7, 3, 8), "flat": ints(2, 7, 24), "f": np.asarray(0.35, np.float32)}
+    shapes = {**dict.fromkeys("qkv", (2, 7, 24)), "mask": (2, 1, 1, 7)}
+    model = build(attention_nodes("Mul"), constants, shapes, outputs=("y", "p"))
+    program, _ = run_everywhere(model, feeds_for(model))
+    assert Op.ATTENTION not in ops(program.steps)
+    assert ops(program.steps).count(Op.MATMUL) == 2

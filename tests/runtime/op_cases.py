@@ -421,9 +421,44 @@ def linear(case: Case) -> Case:
     return case.run(Op.LINEAR, (x, *constants), y)
 
 
+def attention(case: Case) -> Case:
+    outer, inner, m, n = case.pick(1, 2), case.pick(1, 3), case.pick(1, 2, 7, 50, 97), case.pick(1, 3, 16, 17, 33, 65, 130)
+    k, d = case.pick(1, 4, 7, 32, 33), case.pick(1, 5, 16, 32, 40)
+    qk, v, y = case.pick((DType.F32, DType.F32, DType.F32), (DType.S8, DType.S8, DType.S8), (DType.S8, DType.S8, DType.F32),
+                         (DType.S8, DType.F32, DType.F32), (DType.F32, DType.S8, DType.S8))  # fmt: skip
+    heads = case.rng.random() < 0.5  # (outer, rows, inner, columns) in memory
+
+    def walk(rows: int, columns: int, turned: bool = False) -> tuple[int, int, int, int]:
+        rows, columns = (columns, rows) if turned else (rows, columns)
+        whole, across = rows * inner * columns, (columns, inner * columns) if heads else (rows * columns, columns)
+        return (whole, across[0], 1, across[1]) if turned else (whole, *across, 1)
+
+    turned = bool(case.rng.random() < 0.7)
+    sizes = {"q": (m, k, qk), "k": (k, n, qk), "v": (n, d, v), "y": (m, d, y)}
+    tensors = {name: case.arena(dtype, (outer * inner * rows * columns,)) for name, (rows, columns, dtype) in sizes.items()}
+    strides = {f"stride_{name}": walk(rows, columns, name == "k" and turned) for name, (rows, columns, _) in sizes.items()}
+    mask = case.pick(-1, *[case.arena(DType.F32, shape) for shape in ((outer, n), (m, n))])
+    strides["stride_mask"] = (n, 0, 0, 1) if mask >= 0 and case.tensors[mask].dims == (outer, n) else (0, 0, n, 1)
+    scales = {
+        "scale_scores": float(case.pick(0.01, 1e-4)),
+        "factor": float(case.pick(1.0, 0.177, 5.657)),
+        "divides": case.pick(0, 1),
+    }
+    quantised = {
+        "scale_p": float(case.pick(1 / 255, 1 / 256, 0.1)),
+        "zero_p": case.pick(-128, 0),
+        "scale": float(case.pick(0.01, 1.5)),
+    }
+    return case.run(
+        Op.ATTENTION, (tensors["q"], tensors["k"], tensors["v"], mask), tensors["y"], outer=outer, inner=inner, M=m, N=n, K=k,
+        D=d, **strides, **scales, **quantised, **case.clamp(),
+    )  # fmt: skip
+
+
 GENERATORS: dict[Op, Callable[[Case], Case]] = {
     Op.BINARY: binary, Op.UNARY: unary, Op.TABLE: table, Op.POOL: pool, Op.REDUCE: reduce, Op.SOFTMAX: softmax, Op.RESIZE: resize,
     Op.COPY: copy, Op.GATHER: gather, Op.PRELU: prelu, Op.WHERE: where, Op.NORM: norm, Op.LINEAR: linear,
+    Op.ATTENTION: attention,
     Op.RECURRENT: recurrent,
 }  # fmt: skip
 

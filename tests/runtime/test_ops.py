@@ -55,6 +55,7 @@ FAULTS: dict[Op, dict[str, Any]] = {
     Op.RESIZE: {"lo": 101, "hi": 101},
     Op.SOFTMAX: {"scale": 3.0},
     Op.PRELU: {"lo": 99, "hi": 99},
+    Op.ATTENTION: {"factor": 30.0, "scale_p": 0.3},
     Op.NORM: {"epsilon": 3.0, "kind": 2},
     Op.COPY: {"scale": 0.01, "lo": 55, "hi": 55},
     Op.RECURRENT: {"clip": 0.125},

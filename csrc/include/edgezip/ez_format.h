@@ -113,6 +113,7 @@ enum {
   EZ_OP_WHERE = 13,    /* condition bool, a, b -> y                          same dtype and scale of a, b, y */
   EZ_OP_MATMUL = 14,   /* a, b -> y                                          two activations, batched; f32 or s8 */
   EZ_OP_NORM = 15,     /* x, scale f32 [C], [bias f32 [C]], [more] -> results  last axis; x and more f32 or s8 */
+  EZ_OP_ATTENTION = 17,/* q, k, v, [mask f32] -> y                           softmax(factor * q k + mask) v, head by head */
   EZ_OP_LINEAR = 16,   /* x, w, bias, mult, addend -> y                      rows of x s8 or f32, y f32; no parameters */
   EZ_OP_RECURRENT = 20 /* gates, r, bias, [h0], [c0], [peephole], [lengths], [fold] -> y, h, [c]   all time steps of an RNN, GRU or LSTM */
 };
@@ -244,6 +245,21 @@ typedef struct ez_matmul_params {
  * x s8: acc = bias[n] + sum x_stored * w, as a convolution (bias folded), s = 1, mult = sx * sw.
  * x f32: rule 8: s = max|x| / 127 of the row (1 where that is 0), q = rne(x / s) in [-127, 127], stored q XOR act_sign multiplied; mult = sw;
  * bias = -(act_sign ? 128 : 0) * column_sum(w). w as for a 1x1 convolution; bias s32, mult and addend f32, N padded to 16. */
+
+/* For each of outer x inner heads: s (M,N) = q (M,K) x k (K,N) as in EZ_OP_MATMUL (s8 q and k: f32(acc) * scale_scores + 0, else float);
+ * t = s * factor, or s / factor where divides is 1, then + mask (M,N); e = exp(t - max t) of each row, p = e * (1 / tree(e)).
+ * v f32: y (M,D) = p x v in float. v s8: p is quantised with scale_p and zero_p, y as in EZ_OP_MATMUL with `scale`, s8 or f32.
+ * Strides in elements, four each: outer, inner, row, column (of k: k, n; of v: n, d). Columns of q, y and mask lie side by side. */
+typedef struct ez_attention_params {
+  int32_t outer, inner, M, N, K, D;
+  int32_t stride_q[EZ_MAX_RANK], stride_k[EZ_MAX_RANK], stride_v[EZ_MAX_RANK], stride_y[EZ_MAX_RANK], stride_mask[EZ_MAX_RANK];
+  float scale_scores, factor;
+  int32_t divides;
+  float scale_p;
+  int32_t zero_p;
+  float scale;
+  int32_t lo, hi;
+} ez_attention_params;
 
 enum { EZ_NORM_LAYER = 1, EZ_NORM_RMS = 2 };
 enum { EZ_NORM_F32 = 1, EZ_NORM_S8 = 2, EZ_NORM_SUM = 4 };
