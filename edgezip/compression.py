@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from edgezip.graph import Model
     from edgezip.passes.histogram import Histogram
     from edgezip.passes.place_qdq import Placement
+    from edgezip.passes.sample_set import SampleSet
+    from edgezip.pipeline import PassReport
+    from edgezip.target import Target
 
 Array = np.ndarray[Any, Any]
 Calibration = str | os.PathLike[str] | Iterable[Mapping[str, Array]]
@@ -54,6 +58,7 @@ class CompressionReport:
     output_sqnr_db: dict[str, float] = field(default_factory=dict)
     samples: int = 0
     method: str = ""
+    passes: list[PassReport] = field(default_factory=list)  # what ran before, in order
 
     @property
     def bytes_before(self) -> int:
@@ -75,6 +80,7 @@ class CompressionReport:
             "sqnr_measured_on": "calibration samples",
             "samples": self.samples,
             "method": self.method,
+            "passes": [report.to_dict() for report in self.passes],
         }
 
 
@@ -96,27 +102,88 @@ def compress(
     model: Any,
     recipe: Recipe | None = None,
     *,
-    calibration: Calibration,
+    calibration: Calibration | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     example_inputs: Any = None,
     dynamic_shapes: Any = None,
     mean: float = 0.0,
     std: float = 1.0,
+    target: Target | str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Compressed:
     """Compress ``model`` (a path, a torch module or a loaded model) as ``recipe`` says (int8 by default).
 
-    A torch module is traced with ``example_inputs``, see ``frontends.load_torch``.
-    ``calibration``: a folder, a .npz file, or feeds by input name; ``mean`` and ``std`` apply to pictures. ``progress`` is told
-    the stage and the samples done. Raises CalibrationError, ShapeError, MissingFileError, UsageError, errors of loading.
+    A torch module is traced with ``example_inputs``, see ``frontends.load_torch``. ``calibration``: a folder, a .npz file, or
+    feeds by input name (None where no pass needs any); ``mean`` and ``std`` apply to pictures. ``target``: for passes that ask
+    what pays there. ``cache_dir``: results of passes are kept there, and a run that was stopped goes on from them. ``progress``
+    is told the stage and how much of it is done. Raises CalibrationError, ShapeError, MissingFileError, UsageError, errors of
+    loading.
     """
-    from edgezip import frontends
+    from edgezip import frontends, graph, pipeline
+    from edgezip.frontends import onnx
 
     model = frontends.opened(model, shapes=shapes, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes)
     recipe = recipe or Recipe.int8()
+    if recipe.quantize is None and not recipe.passes:
+        raise UsageError("the recipe has no passes", hint="use --int8, or a recipe with passes or a quantize section")
+    samples = None if calibration is None else _sample_set(model, calibration, mean, std)
+    tell = progress or (lambda stage, count: None)
+    changed, reports = pipeline.run_passes(
+        model,
+        recipe.passes,
+        samples,
+        target=_target(target),
+        cache_dir=None if cache_dir is None else Path(cache_dir),
+        progress=tell,
+    )
     if recipe.quantize is None:
-        raise UsageError("the recipe has no passes", hint="use --int8, or a recipe with a quantize section")
-    return _quantize(model, recipe.quantize, calibration, mean, std, progress or (lambda stage, count: None))
+        return _unquantised(model, changed, reports, samples)
+    if samples is None:
+        raise UsageError(
+            "int8 needs calibration data", where="quantize", hint="give a folder or .npz with some tens of typical inputs"
+        )
+    if reports:
+        changed = onnx.load(graph.to_bytes(changed))  # folds tables of shared weights into the integers they stand for
+    made = _quantize(changed, recipe.quantize, samples, tell)
+    made.report.passes = reports
+    return made
+
+
+def _target(target: Target | str | None) -> Target | None:
+    if not isinstance(target, str):
+        return target
+    from edgezip.target import load_target
+
+    return load_target(target)
+
+
+def _sample_set(model: Model, calibration: Calibration, mean: float, std: float) -> SampleSet:
+    from edgezip.passes.sample_set import SampleSet
+
+    held = calibration if isinstance(calibration, (str, os.PathLike)) else list(calibration)
+    return SampleSet(lambda: _feeds(model, held, 0, mean, std))
+
+
+def _unquantised(model: Model, changed: Model, reports: list[PassReport], samples: SampleSet | None) -> Compressed:
+    """The result of a recipe without ``quantize``: each layer's last row, with the bytes that it had at first."""
+    from edgezip import graph
+    from edgezip.passes.measure_sqnr import measure_sqnr
+    from edgezip.pipeline import final_rows
+
+    report = CompressionReport(passes=reports)
+    for row in final_rows(reports):
+        sqnr = None if row.sqnr_db is None else round(row.sqnr_db, 2)
+        report.layers.append(
+            LayerReport(row.name, row.op, row.form, row.bits, row.sparsity, row.bytes_before, row.bytes_after, sqnr, row.reason)
+        )
+    if samples is not None:
+        probe: list[Mapping[str, Array]] = []
+        for feed in takewhile(lambda one: _has_room(probe, one), samples()):
+            probe.append(feed)
+        outputs = {v.name or "": v.name or "" for v in graph.output_values(model)}
+        report.output_sqnr_db, report.samples = measure_sqnr(model, changed, outputs, probe), len(samples)
+    return Compressed(changed, report)
 
 
 def _feeds(model: Model, calibration: Calibration, limit: int, mean: float, std: float) -> Iterable[Mapping[str, Array]]:
@@ -130,7 +197,7 @@ def _feeds(model: Model, calibration: Calibration, limit: int, mean: float, std:
     return data.checked(calibration, inputs, limit)
 
 
-def _quantize(model: Model, options: Int8, calibration: Calibration, mean: float, std: float, progress: Progress) -> Compressed:
+def _quantize(model: Model, options: Int8, samples: SampleSet, progress: Progress) -> Compressed:
     from edgezip.passes.calibrate import calibrate
     from edgezip.passes.correct_bias import correct_bias
     from edgezip.passes.place_qdq import place
@@ -147,7 +214,7 @@ def _quantize(model: Model, options: Int8, calibration: Calibration, mean: float
     probe: list[Mapping[str, Array]] = []
 
     def watched() -> Iterable[Mapping[str, Array]]:
-        for feed in _feeds(model, calibration, options.num_samples, mean, std):
+        for feed in islice(samples(), options.num_samples or None):
             if _has_room(probe, feed):
                 probe.append(feed)
             yield feed
@@ -186,7 +253,7 @@ def _check_quantisable(model: Model, options: Int8) -> None:
     from edgezip.passes.place_qdq import matches
 
     nodes = graph.nodes(model)
-    done = next((n for n in nodes if n.op_type in ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")), None)
+    done = next((n for n in nodes if n.op_type in ("QuantizeLinear", "DynamicQuantizeLinear")), None)
     if done is not None:
         raise UsageError(
             "the model is quantised already",

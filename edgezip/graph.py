@@ -159,6 +159,13 @@ def to_bytes(model: Model) -> bytes:
     return data
 
 
+def from_bytes(data: bytes) -> Model:
+    """The model that ``to_bytes`` gave."""
+    import onnx
+
+    return from_proto(onnx.load_from_string(data))
+
+
 def clone(model: Model) -> Model:
     """A copy that can be edited without touching the original (weight bytes are shared until replaced)."""
     return model.clone()
@@ -499,12 +506,14 @@ def quantize_weight(
     zero_point: Array,
     *,
     axis: int | None = None,
+    block: int = 0,
     uses: Iterable[Use] | None = None,
 ) -> Value:
     """Stores a weight as integers: initializer ``<name>_quantized`` -> DequantizeLinear, which the weight's users now read.
 
-    ``quantized`` int8, uint8, int4 or int32 (bias) in the weight's shape; ``scale`` float32, scalar or (channels,) with ``axis``;
-    ``zero_point`` like ``scale``, of the dtype of ``quantized``. The float weight goes when nothing reads it. Raises ShapeError.
+    ``quantized`` int8, uint8, int4 or int32 (bias) in the weight's shape; ``scale`` float32, scalar or (channels,) with ``axis``,
+    with ``block`` the weight's shape with ceil(channels / block) along ``axis``; ``zero_point`` like ``scale``, of the dtype of
+    ``quantized``. The float weight goes when nothing reads it. Raises ShapeError.
     """
     if tuple(quantized.shape) != shape(weight):
         raise ShapeError(
@@ -513,8 +522,8 @@ def quantize_weight(
             expected=str(shape(weight)),
             got=str(quantized.shape),
         )
-    scale, zero_point = _checked_parameters(weight, scale, zero_point, axis)
-    _raise_for_quantisation(model, quantized, axis)
+    scale, zero_point = _checked_parameters(weight, scale, zero_point, axis, block)
+    _raise_for_quantisation(model, quantized, axis, block)
     base = weight.name or "weight"
     inputs = [
         add_initializer(model, f"{base}_quantized", quantized),
@@ -522,7 +531,7 @@ def quantize_weight(
         add_initializer(model, f"{base}_zero_point", zero_point),
     ]
     targets = consumers(weight) if uses is None else list(uses)
-    attrs = {} if axis is None else {"axis": axis}
+    attrs = {} if axis is None else {"axis": axis} | ({"block_size": block} if block else {})
     before = _earliest(model, [node for node, _ in targets])
     dequantized = new_node(model, "DequantizeLinear", inputs, f"{base}_dequantized", attrs=attrs, before=before, like=weight)
     replace_uses(weight, dequantized, uses=targets)
@@ -536,15 +545,18 @@ def _earliest(model: Model, users: Sequence[Node]) -> Node | None:
     return next((node for node in model.graph if id(node) in chosen), None)
 
 
-def _raise_for_quantisation(model: Model, quantized: Array, axis: int | None) -> None:
-    """QuantizeLinear has an axis since opset 13, and types other than 8 bits since 21."""
+def _raise_for_quantisation(model: Model, quantized: Array, axis: int | None, block: int = 0) -> None:
+    """QuantizeLinear has an axis since opset 13, blocks and types other than 8 bits since 21."""
     narrow = quantized.dtype.name in {"int4", "uint4", "int2", "uint2"}
-    raise_opset(model, 21 if narrow else 13 if axis is not None else 10)
+    raise_opset(model, 21 if narrow or block else 13 if axis is not None else 10)
 
 
-def _checked_parameters(value: Value, scale: Array, zero_point: Array, axis: int | None) -> tuple[Array, Array]:
+def _checked_parameters(value: Value, scale: Array, zero_point: Array, axis: int | None, block: int = 0) -> tuple[Array, Array]:
     scale, zero_point = np.asarray(scale, np.float32), np.asarray(zero_point)
-    expected = () if axis is None else (shape(value)[axis],)
+    dims = shape(value)
+    expected: tuple[int, ...] = () if axis is None else (dims[axis],)
+    if block and axis is not None:
+        expected = (*dims[:axis], -(-dims[axis] // block), *dims[axis + 1 :])
     if scale.shape != expected or zero_point.shape != expected:
         raise ShapeError(
             "quantisation parameters do not fit",

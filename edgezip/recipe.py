@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgezip.errors import MissingFileError, UsageError
 
@@ -21,11 +23,87 @@ class Int8(BaseModel):
     num_samples: int = Field(default=0, ge=0)  # 0: all
 
 
-class Recipe(BaseModel):
-    """Passes in the order in which they run; absent ones do not."""
+class Prune(BaseModel):
+    """Weights removed: ``pattern`` 1x1 (single weights), N:M, or a block of columns x outputs (4x16, 4x32, 8x16)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    sparsity: float = Field(gt=0, lt=1)
+    pattern: str = "4x16"
+    method: Literal["magnitude", "wanda", "obs"] = "obs"
+    everywhere: bool = False  # one ranking over all layers instead of the same share of each
+    keep: tuple[str, ...] = ()
+
+
+class Factorize(BaseModel):
+    """Layers as chains of thinner ones, where that pays."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Literal["auto", "svd", "spatial", "tucker", "cp"] = "auto"
+    rank_by: Literal["energy", "ratio", "evbmf"] = "energy"
+    rank: float = Field(default=0.9, gt=0, lt=1)
+    multiple: int = Field(default=8, ge=1)
+    prefer: Literal["time", "size"] = "time"
+    keep: tuple[str, ...] = ()
+
+
+class QuantizeWeights(BaseModel):
+    """Weights of few bits; activations stay as they are (or become int8 by ``quantize`` after it)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bits: int = Field(default=4, ge=2, le=8)
+    per: Literal["tensor", "channel", 32, 64, 128] = 32
+    symmetric: bool = True
+    method: Literal["nearest", "gptq", "adaround"] = "gptq"
+    keep: tuple[str, ...] = ()
+
+
+class Cluster(BaseModel):
+    """Weights that share the entries of a table."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    table: Literal["kmeans", "powers", "nf4"] | tuple[int, ...] = "kmeans"
+    count: int = Field(default=16, ge=2, le=256)
+    keep: tuple[str, ...] = ()
+
+
+class Step(BaseModel):
+    """One pass with its options, under its name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prune: Prune | None = None
+    factorize: Factorize | None = None
+    quantize_weights: QuantizeWeights | None = None
+    cluster: Cluster | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError(f"a step is one pass: {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def name(self) -> str:
+        """Of the pass."""
+        return next(iter(self.model_fields_set))
+
+    @property
+    def options(self) -> Prune | Factorize | QuantizeWeights | Cluster:
+        """Of the pass."""
+        found: Prune | Factorize | QuantizeWeights | Cluster = getattr(self, self.name)
+        return found
+
+
+class Recipe(BaseModel):
+    """``passes`` over float weights in the order in which they run, then ``quantize``; absent ones do not run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    passes: tuple[Step, ...] = ()
     quantize: Int8 | None = None
 
     @classmethod
@@ -33,6 +111,14 @@ class Recipe(BaseModel):
         """Post-training int8. Raises UsageError on an unknown method."""
         values = {"method": method, "keep": keep, "correct_bias": correct_bias, "num_samples": num_samples}
         return cls._checked({"quantize": values}, "recipe")
+
+    @classmethod
+    def of(cls, steps: Sequence[Mapping[str, Any]], last: Recipe | None = None) -> Self:
+        """``steps``, each ``{pass: options}``, then the ``quantize`` of ``last``. Raises UsageError."""
+        values: dict[str, Any] = {"passes": [dict(step) for step in steps]}
+        if last is not None and last.quantize is not None:
+            values["quantize"] = last.quantize
+        return cls._checked(values, "recipe")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -61,4 +147,13 @@ class Recipe(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"]))
-            raise UsageError(f"{field}: {first['msg']}", where=where, got=str(first.get("input"))) from error
+            hint = _nearest(str(first["loc"][-1])) if first["type"] == "extra_forbidden" else ""
+            raise UsageError(f"{field}: {first['msg']}", where=where, got=str(first.get("input")), hint=hint) from error
+
+
+def _nearest(word: str) -> str:
+    """What was probably meant by a key that does not exist."""
+    models = (Recipe, Step, Int8, Prune, Factorize, QuantizeWeights, Cluster)
+    known = sorted({name for model in models for name in model.model_fields})
+    close = get_close_matches(word, known, 1, 0.6)
+    return f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(known)}"

@@ -28,6 +28,15 @@ def command(
     ] = "auto",
     num_samples: Annotated[int, typer.Option(help="calibration samples to use; 0: all", min=0)] = 0,
     keep: Annotated[list[str] | None, typer.Option(help="node, operator or pattern that stays in float; repeatable")] = None,
+    prune: Annotated[
+        str | None, typer.Option(help="PATTERN:SHARE of the weights removed, such as 4x16:0.5, 2:4 or 1x1:0.8", metavar="PATTERN")
+    ] = None,
+    factorize: Annotated[
+        float | None, typer.Option(help="layers as chains that keep this share of the energy", metavar="SHARE")
+    ] = None,
+    codebook: Annotated[int | None, typer.Option(help="weights share so many values, 2 to 256", metavar="COUNT")] = None,
+    int4: Annotated[bool, typer.Option("--int4", help="weights of 4 bits in blocks of 32")] = False,
+    target: Annotated[str | None, typer.Option(help="what pays is asked of this target")] = None,
     recipe: Annotated[Path | None, typer.Option(help="recipe file (YAML) instead of flags")] = None,
     shape: Annotated[list[str] | None, typer.Option(help="fix an input: NAME=1x3x224x224; repeatable")] = None,
     mean: Annotated[float, typer.Option(help="pictures: (pixel - mean) / std")] = 0.0,
@@ -37,18 +46,25 @@ def command(
     """Compress MODEL; writes OUT.onnx and OUT.report.json."""
     if not model.exists():
         raise MissingFileError("no such model", where=str(model))
-    if calib is None:
+    flags = steps_of(prune, factorize, codebook, int4, tuple(keep or ()), data_free=calib is None)
+    if recipe is not None and (flags or int8 or keep or num_samples or method != "auto"):
         raise UsageError(
-            "int8 needs calibration data", where="--calib", hint="name a folder or .npz with some tens of typical inputs"
+            "a recipe says it all", where="--recipe", hint="leave out the flags of passes, --method, --num-samples, --keep"
         )
-    if recipe is not None and (int8 or keep or num_samples or method != "auto"):
-        raise UsageError("a recipe says it all", where="--recipe", hint="leave out --int8, --method, --num-samples and --keep")
     check_output(output, model)
     from edgezip.program import write_atomically
     from edgezip.recipe import Recipe
 
-    chosen = Recipe.load(recipe) if recipe else Recipe.int8(method, keep=tuple(keep or ()), num_samples=num_samples)
-    small = compress_file(model, chosen, calib, shape or [], mean, std)
+    chosen = (
+        Recipe.load(recipe)
+        if recipe
+        else Recipe.of(flags, Recipe.int8(method, keep=tuple(keep or ()), num_samples=num_samples) if int8 or not flags else None)
+    )
+    if calib is None and chosen.quantize is not None:
+        raise UsageError(
+            "int8 needs calibration data", where="--calib", hint="name a folder or .npz with some tens of typical inputs"
+        )
+    small = compress_file(model, chosen, calib, shape or [], mean, std, target)
     small.save(output)
     facts = describe(model, output, small, chosen)
     write_atomically(output.with_suffix(".report.json"), (json.dumps(facts, indent=1) + "\n").encode())
@@ -68,7 +84,42 @@ def check_output(output: Path, model: Path) -> None:
         raise UsageError("the result needs a file of its own", where="-o", got=str(output))
 
 
-def compress_file(model: Path, recipe: Recipe, calib: Path, shapes: list[str], mean: float = 0.0, std: float = 1.0) -> Compressed:
+def steps_of(
+    prune: str | None, factorize: float | None, codebook: int | None, int4: bool, keep: tuple[str, ...], *, data_free: bool
+) -> list[dict[str, Any]]:
+    """The passes that the flags ask for, in the order in which they make sense: thin, remove, share or round."""
+    steps: list[dict[str, Any]] = []
+    if factorize is not None:
+        steps.append({"factorize": {"rank": factorize, "keep": keep}})
+    if prune is not None:
+        steps.append({"prune": {**_pattern_of(prune), "keep": keep} | ({"method": "magnitude"} if data_free else {})})
+    if codebook is not None:
+        steps.append({"cluster": {"count": codebook, "keep": keep}})
+    if int4:
+        steps.append({"quantize_weights": {"keep": keep} | ({"method": "nearest"} if data_free else {})})
+    return steps
+
+
+def _pattern_of(text: str) -> dict[str, Any]:
+    """``4x16:0.5`` -> pattern and share; ``2:4`` says its share itself."""
+    pattern, _, share = text.rpartition(":")
+    try:
+        if pattern.isdigit() and share.isdigit():
+            return {"pattern": text, "sparsity": 1 - int(pattern) / int(share)}
+        return {"pattern": pattern, "sparsity": float(share)}
+    except (ValueError, ZeroDivisionError):
+        raise UsageError("not a pattern and a share", where="--prune", expected="4x16:0.5, 2:4, 1x1:0.8", got=text) from None
+
+
+def compress_file(
+    model: Path,
+    recipe: Recipe,
+    calib: Path | None,
+    shapes: list[str],
+    mean: float = 0.0,
+    std: float = 1.0,
+    target: str | None = None,
+) -> Compressed:
     """Compress with a progress bar on stderr (on a terminal only)."""
     from edgezip.cli.progress import counter
     from edgezip.cli.shapes import parse_shape
@@ -82,6 +133,8 @@ def compress_file(model: Path, recipe: Recipe, calib: Path, shapes: list[str], m
             shapes=dict(map(parse_shape, shapes)),
             mean=mean,
             std=std,
+            target=target,
+            cache_dir=context.current.cache_dir,
             progress=lambda stage, done: advance(stage, done),
         )
 
@@ -111,7 +164,7 @@ def show(output: Path, small: Compressed) -> None:
     from edgezip.cli.screen import console, printable, quoted
 
     report = small.report
-    measured = sorted((r for r in report.layers if r.sqnr_db is not None and r.form == "int8"), key=lambda r: r.sqnr_db or 0.0)
+    measured = sorted((r for r in report.layers if r.sqnr_db is not None and r.form != "float32"), key=lambda r: r.sqnr_db or 0.0)
     table = Table(title=f"layers with most noise, {min(WORST, len(measured))} of {len(report.layers)}")
     for column in ("layer", "operator", "form", "SQNR dB"):
         table.add_column(column, justify="right" if column == "SQNR dB" else "left")

@@ -59,11 +59,13 @@ def stored_weights(value: Value | None, axis: int, outputs: int) -> Weights | No
 
 def _as_stored(maker: Node, stored: Array, axis: int, outputs: int, groups: int) -> Weights | None:
     scale = np.asarray(graph.constant(maker.inputs[1]), np.float32).reshape(-1)
+    if stored.dtype.name in ("int4", "int2"):
+        stored = stored.astype(np.int8)
     zero = graph.constant(maker.inputs[2]) if len(maker.inputs) > 2 and maker.inputs[2] is not None else np.zeros(1, np.int8)
     if (
         stored.dtype != np.int8
         or zero is None
-        or np.any(zero)
+        or np.any(zero.astype(np.int32))
         or (stored.size and stored.min() < -127)
         or graph.attribute(maker, "block_size", 0)
     ):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgezip import graph
+from edgezip.passes.stored_weights import stored_weights
 
 if TYPE_CHECKING:
     from edgezip.graph import Model, Node, Use, Value
@@ -132,7 +133,13 @@ def _is_float(value: Value) -> bool:
 
 
 def _data_inputs(node: Node) -> list[Value]:
-    return [v for v in node.inputs if v is not None and graph.constant(v) is None and _is_float(v)]
+    return [v for v in node.inputs if v is not None and graph.constant(v) is None and _is_float(v) and not _is_stored(v)]
+
+
+def _is_stored(value: Value) -> bool:
+    """Whether the value is a weight that a pass before stored as integers."""
+    maker = graph.producer(value)
+    return maker is not None and maker.op_type == "DequantizeLinear"
 
 
 def _is_quantisable(node: Node, keep: tuple[str, ...], found: Placement) -> bool:
@@ -146,15 +153,10 @@ def _is_quantisable(node: Node, keep: tuple[str, ...], found: Placement) -> bool
         found.recurrent.append(node)
         return False
     if node.op_type in PRODUCTS:
-        weights = graph.constant(node.inputs[1]) if len(node.inputs) > 1 else None
-        fits = (
-            weights is not None and weights.ndim >= 2 and weights.dtype == np.float32 and not graph.attribute(node, "transA", 0)
-        )
-        fits = fits and float(graph.attribute(node, "alpha", 1.0)) > 0
-        fits = fits and (node.op_type not in ("MatMul", "Gemm") or (weights is not None and weights.ndim == 2))
-        if not fits:
-            found.kept[name] = "no constant weight matrix: runs in float"
-        return fits
+        reason = _weights_that_do_not_fit(node)
+        if reason:
+            found.kept[name] = reason
+        return not reason
     if node.op_type in ("Resize", "Upsample"):
         mode = graph.attribute(node, "mode", "nearest")
         if mode not in ("nearest", "linear"):
@@ -173,6 +175,28 @@ def has_constant_weights(node: Node) -> bool:
     """Whether the weights of a recurrent node, of its input and of its state, are float constants."""
     held = [graph.constant(value) for value in node.inputs[1:3]]
     return all(array is not None and array.dtype == np.float32 for array in held)
+
+
+def _weights_that_do_not_fit(node: Node) -> str:
+    """Why a product cannot run in int8, or nothing."""
+    value = node.inputs[1] if len(node.inputs) > 1 else None
+    weights = graph.constant(value)
+    ready = value is not None and _is_stored(value)
+    if ready and stored_weights(node, output_axis(node)) is None:
+        return "weights in blocks, with zero points or of another form: the product runs in float"
+    fits = ready or (weights is not None and weights.ndim >= 2 and weights.dtype == np.float32)
+    fits = fits and not graph.attribute(node, "transA", 0) and float(graph.attribute(node, "alpha", 1.0)) > 0
+    fits = fits and (node.op_type not in ("MatMul", "Gemm") or (value is not None and len(graph.shape(value)) == 2))
+    return "" if fits else "no constant weight matrix: runs in float"
+
+
+def output_axis(node: Node) -> int | None:
+    """Axis of the weight that holds the outputs; None where one scale per output is impossible (grouped ConvTranspose)."""
+    if node.op_type == "ConvTranspose":
+        return 1 if int(graph.attribute(node, "group", 1)) == 1 else None
+    if node.op_type == "MatMul":
+        return 1
+    return 0 if node.op_type == "Conv" or graph.attribute(node, "transB", 0) else 1
 
 
 def _int8_without_table(node: Node) -> bool:
@@ -242,7 +266,12 @@ def _chain_roots(model: Model, quantisable: dict[str, bool]) -> dict[str, str]:
 def _decide(node: Node, value: Value, quantisable: dict[str, bool], roots: dict[str, str], found: Placement) -> None:
     name = value.name or ""
     users = [user for user, _ in graph.consumers(value)]
-    if not _is_float(value) or (node.op_type in MOVEMENT and quantisable[node.name or ""]) or graph.constant(value) is not None:
+    if (
+        _is_stored(value)
+        or not _is_float(value)
+        or (node.op_type in MOVEMENT and quantisable[node.name or ""])
+        or graph.constant(value) is not None
+    ):
         return
     if not quantisable[node.name or ""]:
         if any(_reaches_int8(user, quantisable) for user in users):

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgezip import graph
-from edgezip.passes.place_qdq import Placement
+from edgezip.passes.place_qdq import Placement, output_axis
 from edgezip.passes.round_weights import quantize_weights
+from edgezip.passes.stored_weights import stored_weights
 
 if TYPE_CHECKING:
     from edgezip.graph import Model, Node, Value
@@ -39,15 +40,6 @@ def quantize_static(model: Model, placement: Placement, params: Mapping[str, tup
     return quantised
 
 
-def output_axis(node: Node) -> int | None:
-    """Axis of the weight that holds the outputs; None where one scale per output is impossible (grouped ConvTranspose)."""
-    if node.op_type == "ConvTranspose":
-        return 1 if int(graph.attribute(node, "group", 1)) == 1 else None
-    if node.op_type == "MatMul":
-        return 1
-    return 0 if node.op_type == "Conv" or graph.attribute(node, "transB", 0) else 1
-
-
 def input_scale(node: Node, params: Mapping[str, tuple[float, int]]) -> float | None:
     """Scale of the int8 tensor that feeds the node, through operators that only move data."""
     value: Value | None = node.inputs[0]
@@ -60,21 +52,30 @@ def input_scale(node: Node, params: Mapping[str, tuple[float, int]]) -> float | 
 
 
 def _quantize_product(model: Model, node: Node, params: Mapping[str, tuple[float, int]]) -> None:
-    weight = node.inputs[1]
-    assert weight is not None
-    held = graph.constant(weight)
-    assert held is not None
     axis = output_axis(node)
     bias_value = node.inputs[2] if node.op_type != "MatMul" and len(node.inputs) > 2 else None
     bias = graph.constant(bias_value)
     sx = input_scale(node, params)
-    values, scale = quantize_weights(held, axis, bias, sx or 1.0)
+    scale = _quantize_weight(model, node, axis, bias, sx or 1.0)
+    if bias is not None and bias_value is not None and sx is not None and bias.ndim == 1:
+        _quantize_bias(model, node, bias_value, bias, np.float64(sx) * scale.astype(np.float64))
+
+
+def _quantize_weight(model: Model, node: Node, axis: int | None, bias: Array | None, sx: float) -> Array:
+    """The scales, (outputs,) or (1,); weights that are integers already keep theirs."""
+    ready = stored_weights(node, axis)
+    if ready is not None:
+        return np.asarray(graph.constant(ready.inputs[1]), np.float32).reshape(-1)
+    weight = node.inputs[1]
+    held = graph.constant(weight)
+    assert weight is not None
+    assert held is not None
+    values, scale = quantize_weights(held, axis, bias, sx)
     if axis is None:
         graph.quantize_weight(model, weight, values, scale[0].reshape(()), np.array(0, np.int8), uses=[(node, 1)])
     else:
         graph.quantize_weight(model, weight, values, scale, np.zeros(len(scale), np.int8), axis=axis, uses=[(node, 1)])
-    if bias is not None and bias_value is not None and sx is not None and bias.ndim == 1:
-        _quantize_bias(model, node, bias_value, bias, np.float64(sx) * scale.astype(np.float64))
+    return scale
 
 
 def _quantize_bias(model: Model, node: Node, value: Value, bias: Array, steps: Array) -> None:

@@ -134,3 +134,36 @@ def test_interrupt_leaves_nothing_half_written(
     before = sorted(path.name for path in tmp_path.iterdir())
     assert run(capsys, model, "-o", tmp_path / "small.onnx", "--calib", data, *SHAPE)[0] == 130
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_flags_are_short_recipes(model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "small.onnx"
+    flags = ("--prune", "1x1:0.5", "--codebook", 8, "--int8", "--json")
+    code, text, _ = run(capsys, model, "-o", out, "--calib", data, *SHAPE, *flags)
+    facts = json.loads(text)
+    assert code == 0
+    assert [step["name"] for step in facts["passes"]] == ["prune", "cluster"]
+    assert {layer["form"] for layer in facts["layers"] if layer["bytes_before"]} == {"int8"}
+    assert facts["recipe"]["passes"][0]["prune"]["pattern"] == "1x1"
+    assert all(row["sqnr_db"] is not None for step in facts["passes"] for row in step["layers"])
+
+
+def test_passes_without_data_need_none(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "small.onnx"
+    code, text, _ = run(capsys, model, "-o", out, *SHAPE, "--prune", "2:4", "--int4", "--json")
+    facts = json.loads(text)
+    assert code == 0
+    assert facts["bytes_after"] < facts["bytes_before"] / 4
+    assert graph.load(out) is not None
+    code, _, err = run(capsys, model, "-o", out, *SHAPE, "--int8")
+    assert code != 0
+    assert "calibration data" in err
+
+
+@pytest.mark.parametrize("text", ["4x16", "4x16:half", "2:0", ":0.5", "4x17:0.5"])
+def test_a_pattern_that_is_none_is_refused(
+    text: str, model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, model, "-o", tmp_path / "o.onnx", "--calib", data, *SHAPE, "--prune", text)
+    assert code == 2
+    assert "pattern" in err

@@ -1,0 +1,241 @@
+"""Removes weights, one by one or in the blocks that our kernels skip, and lets the others answer for them.
+
+Methods: ``magnitude`` (no data), ``wanda`` (|w| times the norm of its input; Sun et al., 2023), ``obs`` (the best mask found and
+an update of the kept weights; SparseGPT, Frantar and Alistarh, 2023). Where a layer has a bias, or can take one, the update looks
+at the inputs' covariance and the bias takes up the shift of the mean, so a constant part of the inputs costs nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgezip import graph
+from edgezip.errors import UsageError
+from edgezip.kernels import second_order, sparse_masks
+from edgezip.passes.layer_change import LayerChange
+from edgezip.passes.products import find_products
+
+if TYPE_CHECKING:
+    from edgezip.graph import Model
+    from edgezip.passes.gather_hessians import Inputs
+    from edgezip.passes.products import Product
+
+Array = np.ndarray[Any, Any]
+METHODS = ("magnitude", "wanda", "obs")
+BLOCKS = {"4x16": (4, 16), "4x32": (4, 32), "8x16": (8, 16)}  # columns x outputs
+MASK_COLUMNS = 32  # masks of ``obs`` are chosen for so many columns at a time (128 lost 1 to 10 % on layers of 256 columns)
+EXACT_WORK = 2e11  # multiplications that the exact refit of a layer may cost
+LEAST_DENSITY = 0.1  # of a layer in a global ranking: a layer without weights is the end of the network
+PATTERN_KEY = "edgezip.pattern"
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """``1x1`` (single weights), ``N:M`` (N of each M neighbours kept), or a block of columns x outputs."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.name != "1x1" and self.name not in BLOCKS and not re.fullmatch(r"[1-9]\d*:[1-9]\d*", self.name):
+            raise UsageError("no such pattern", where="prune", expected=f"1x1, N:M, {', '.join(BLOCKS)}", got=self.name)
+        if self.n_of_m and not self.n_of_m[0] < self.n_of_m[1]:
+            raise UsageError("N:M keeps N of M, so N is less than M", where="prune", got=self.name)
+
+    @property
+    def n_of_m(self) -> tuple[int, int] | None:
+        """(N, M) of that kind of pattern."""
+        n, _, m = self.name.partition(":")
+        return (int(n), int(m)) if m else None
+
+    def fits(self, product: Product) -> str:
+        """Why the layer cannot have it; empty when it can."""
+        if self.name in BLOCKS and product.is_depthwise:
+            return "depthwise: no kernel skips blocks of it"
+        if self.name in BLOCKS and product.outputs < BLOCKS[self.name][1]:
+            return f"{product.outputs} outputs are fewer than a block of {self.name}"
+        return ""
+
+    def mask(self, saliency: Array, density: float, span: int, *, per_row: bool = False) -> Array:
+        """What stays of (outputs, columns); ``columns`` is a whole number of spans, or a part of one."""
+        if self.n_of_m:
+            return sparse_masks.n_of_m(saliency, *self.n_of_m)
+        if self.name in BLOCKS:
+            columns, outputs = BLOCKS[self.name]
+            width = min(span, saliency.shape[1])
+            groups = sparse_masks.column_groups(width, saliency.shape[1] // width, columns)
+            return sparse_masks.blocks(saliency, density, groups, outputs)
+        return sparse_masks.by_row(saliency, density) if per_row else sparse_masks.unstructured(saliency, density)
+
+    def step(self, product: Product) -> int:
+        """Columns for which ``obs`` chooses at a time: groups of the pattern must not be cut."""
+        unit = self.n_of_m[1] if self.n_of_m else BLOCKS[self.name][0] if self.name in BLOCKS else 1
+        width = max(MASK_COLUMNS // unit, 1) * unit
+        whole = product.span == product.columns or product.span % width == 0
+        return width if self.name not in BLOCKS or whole else product.columns
+
+
+def prune_weights(
+    model: Model,
+    layers: Iterable[tuple[Product, Inputs | None]],
+    pattern: Pattern,
+    sparsity: float,
+    *,
+    method: str = "obs",
+    everywhere: bool = False,
+    keep: Sequence[str] = (),
+) -> tuple[Model, list[LayerChange]]:
+    """``model`` with ``sparsity`` of the weights of each layer gone, and a row for each layer; the original is not touched.
+
+    ``layers``: the products of ``model`` with their inputs (None with ``magnitude``). ``everywhere``: one ranking over all layers
+    (``magnitude`` of single weights only). ``keep``: names or operators, or patterns of them, that stay. Raises UsageError.
+    """
+    _check(pattern, sparsity, method, everywhere)
+    pruned = graph.clone(model)
+    there = {product.name: product for product in find_products(pruned)}
+    densities = _global_densities(list(there.values()), sparsity, keep) if everywhere else {}
+    rows = []
+    for product, inputs in layers:
+        reason = _reason(product, pattern, keep)
+        if reason:
+            rows.append(_untouched(product, reason))
+            continue
+        density = densities.get(product.name, 1 - sparsity)
+        held = product.weights()
+        made = np.stack(
+            [_prune_rows(held[g], _group(inputs, g), product, pattern, density, method) for g in range(product.groups)]
+        )
+        twin = there[product.name]
+        graph.replace_weight(pruned, twin.weight_name, twin.array_of(made))
+        graph.set_metadata(twin.node, PATTERN_KEY, pattern.name)
+        if inputs is not None and method == "obs":
+            _shift_bias(pruned, twin, (held - made), inputs)
+        rows.append(_row(product, held, made, inputs, pattern, centred=method == "obs"))
+    return pruned, rows
+
+
+def _check(pattern: Pattern, sparsity: float, method: str, everywhere: bool) -> None:
+    if not 0 < sparsity < 1:
+        raise UsageError("a share between 0 and 1", where="prune: sparsity", got=str(sparsity))
+    if method not in METHODS:
+        raise UsageError("no such method", where="prune: method", expected=", ".join(METHODS), got=method)
+    if everywhere and (method != "magnitude" or pattern.name != "1x1"):
+        raise UsageError("one ranking over all layers is for single weights by magnitude", where="prune: everywhere")
+    if pattern.n_of_m and not np.isclose(1 - pattern.n_of_m[0] / pattern.n_of_m[1], sparsity):
+        share = 1 - pattern.n_of_m[0] / pattern.n_of_m[1]
+        raise UsageError(f"{pattern.name} removes {share:.4g}", where="prune: sparsity", got=str(sparsity))
+
+
+def _reason(product: Product, pattern: Pattern, keep: Sequence[str]) -> str:
+    if any(fnmatchcase(text, wanted) for wanted in keep for text in (product.name, product.node.op_type)):
+        return "kept by request"
+    return pattern.fits(product)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Inputs of one group of a layer."""
+
+    second: Array  # E[x x^T]
+    covariance: Array
+
+
+def _group(inputs: Inputs | None, number: int) -> _Group | None:
+    if inputs is None:
+        return None
+    second, mean = inputs.hessian[number], inputs.mean[number]
+    return _Group(second, second - np.outer(mean, mean))
+
+
+def _takes_bias(product: Product) -> bool:
+    return product.node.op_type != "MatMul"
+
+
+def _prune_rows(rows: Array, inputs: _Group | None, product: Product, pattern: Pattern, density: float, method: str) -> Array:
+    """(outputs, columns) of one group, pruned."""
+    if method == "magnitude":
+        return rows * pattern.mask(rows**2, density, product.span)
+    if inputs is None:
+        raise UsageError(f"'{method}' needs calibration data", where="prune", hint="give --calib, or take magnitude")
+    simple = pattern.mask(rows**2 * np.diag(inputs.second), density, product.span, per_row=pattern.name == "1x1")
+    if method == "wanda":
+        return rows * simple
+    hessian = inputs.covariance if _takes_bias(product) else inputs.second
+    width = pattern.step(product)
+    adaptive = second_order.obs_prune(rows, hessian, lambda block, first: pattern.mask(block, density, product.span), width=width)
+    fixed = second_order.obs_prune(rows, hessian, lambda block, first: simple[:, first : first + block.shape[1]])
+    candidates = [adaptive, fixed, rows * simple]
+    if _exact_work(rows, density) <= EXACT_WORK:
+        candidates += [second_order.refit(rows, hessian, made != 0) for made in (adaptive, fixed)]
+    return min(candidates, key=lambda made: second_order.output_error(made - rows, hessian))
+
+
+def _exact_work(rows: Array, density: float) -> float:
+    return float(len(rows) * (density * rows.shape[1]) ** 3 / 3)
+
+
+def _global_densities(products: Sequence[Product], sparsity: float, keep: Sequence[str]) -> dict[str, float]:
+    """Density of each layer when all weights compete by magnitude."""
+    pattern = Pattern("1x1")
+    taken = [p for p in products if not _reason(p, pattern, keep)]
+    sizes = {p.name: np.abs(p.weights()).reshape(-1) for p in taken}
+    if not sizes:
+        return {}
+    bound = np.quantile(np.concatenate(list(sizes.values())), sparsity)
+    return {name: max(float((size > bound).mean()), LEAST_DENSITY) for name, size in sizes.items()}
+
+
+def _shift_bias(model: Model, product: Product, removed: Array, inputs: Inputs) -> None:
+    """The bias takes up E[(W - W') x], in a new initializer: another layer may share the old one."""
+    if not _takes_bias(product):
+        return
+    shift = np.einsum("gok,gk->go", removed, inputs.mean).reshape(-1)
+    node = product.node
+    there = node.inputs[2] if len(node.inputs) > 2 else None
+    held = graph.constant(there)
+    if there is not None and (held is None or held.size != shift.size):
+        return
+    beta = float(graph.attribute(node, "beta", 1.0)) if node.op_type == "Gemm" else 1.0
+    before = 0.0 if held is None else held.reshape(-1).astype(np.float64) * beta
+    if node.op_type == "Gemm":
+        graph.set_attribute(node, "beta", None)
+    made = graph.add_initializer(model, graph.unique_name(model, f"{node.name}_bias"), (before + shift).astype(np.float32))
+    if len(node.inputs) < 3:
+        node.resize_inputs(3)
+    node.replace_input_with(2, made)
+
+
+def _error(change: Array, inputs: Inputs, centred: bool) -> float:
+    total = 0.0
+    for g, part in enumerate(change):
+        group = _group(inputs, g)
+        assert group is not None
+        total += second_order.output_error(part, group.covariance if centred else group.second)
+    return total
+
+
+def _row(product: Product, before: Array, after: Array, inputs: Inputs | None, pattern: Pattern, *, centred: bool) -> LayerChange:
+    centred = centred and _takes_bias(product)
+    return LayerChange(
+        product.name,
+        product.node.op_type,
+        f"float32, pruned {pattern.name}",
+        32,
+        float((after == 0).mean()),
+        before.size * 4,
+        before.size * 4,
+        None if inputs is None else _error(before, inputs, False),
+        None if inputs is None else _error(after - before, inputs, centred),
+    )
+
+
+def _untouched(product: Product, reason: str) -> LayerChange:
+    held = product.weights()
+    return LayerChange(
+        product.name, product.node.op_type, "float32", 32, float((held == 0).mean()), held.size * 4, held.size * 4, reason=reason
+    )

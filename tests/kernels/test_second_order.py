@@ -1,0 +1,116 @@
+"""Rounding and removing with error feedback, against brute force and against what is known of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgezip.kernels import second_order, sparse_masks
+
+Array = np.ndarray[Any, Any]
+
+
+def _problem(seed: int, outputs: int = 24, columns: int = 40, mixed: float = 0.3) -> tuple[Array, Array]:
+    """Weights (outputs, columns) and the second moment of inputs that are correlated and of different strength."""
+    generator = np.random.default_rng(seed)
+    mix = np.eye(columns) + mixed * generator.standard_normal((columns, columns)) / np.sqrt(columns)
+    inputs = generator.standard_normal((columns * 20, columns)) @ mix * np.exp(0.5 * generator.standard_normal(columns))
+    return generator.standard_normal((outputs, columns)), inputs.T @ inputs / len(inputs)
+
+
+def _grid(weights: Array, high: int = 7) -> second_order.Grid:
+    scale = np.abs(weights).max(axis=1, keepdims=True) / high
+    return second_order.Grid(scale, np.zeros_like(scale), -high - 1, high)
+
+
+@pytest.mark.parametrize("columns", [1, 7, 64, 65, 200])
+def test_the_factor_is_triangular_and_gives_the_inverse(columns: int) -> None:
+    _, hessian = _problem(columns, columns=columns)
+    factor = second_order.inverse_factor(hessian, damping=0.0)
+    assert np.array_equal(factor, np.triu(factor))
+    np.testing.assert_allclose(factor.T @ factor @ hessian, np.eye(columns), atol=1e-8)
+
+
+def test_a_column_that_no_input_reaches_is_independent() -> None:
+    weights, hessian = _problem(1)
+    hessian[3], hessian[:, 3] = 0.0, 0.0
+    grid = _grid(weights)
+    codes = second_order.gptq(weights, hessian, grid)
+    assert np.array_equal(codes[:, 3], grid.codes(weights)[:, 3])
+
+
+def test_a_singular_moment_is_damped_and_infinity_is_refused() -> None:
+    one = np.ones((5, 1))
+    assert np.isfinite(second_order.inverse_factor(one @ one.T, damping=0.0)).all()
+    with pytest.raises(ValueError, match="not finite"):
+        second_order.inverse_factor(np.full((2, 2), np.inf))
+
+
+def test_gptq_of_independent_inputs_is_plain_rounding() -> None:
+    weights, _ = _problem(2)
+    grid = _grid(weights)
+    codes = second_order.gptq(weights, np.diag(np.linspace(1, 2, weights.shape[1])), grid)
+    assert np.array_equal(codes, grid.codes(weights))
+
+
+@pytest.mark.parametrize("by_activity", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_gptq_lowers_the_output_error_of_every_row(seed: int, by_activity: bool) -> None:
+    weights, hessian = _problem(seed, columns=150, mixed=1.0)
+    grid = _grid(weights)
+    codes = second_order.gptq(weights, hessian, grid, by_activity=by_activity)
+    assert codes.min() >= grid.low
+    assert codes.max() <= grid.high
+    assert np.array_equal(codes, np.rint(codes))
+    errors = [
+        np.einsum("ij,jk,ik->i", made - weights, hessian, made - weights) for made in (grid.values(codes), grid.rounded(weights))
+    ]
+    assert (errors[0] <= errors[1] + 1e-12).all()
+    assert errors[0].sum() < 0.8 * errors[1].sum()
+
+
+def test_gptq_keeps_a_grid_of_groups_in_place() -> None:
+    """Static groups: columns are visited in another order, but each is rounded on the grid of its own group."""
+    weights, hessian = _problem(5, columns=64)
+    scale = np.repeat(np.abs(weights).reshape(len(weights), 4, 16).max(axis=2) / 7, 16, axis=1)
+    grid = second_order.Grid(scale, np.full_like(scale, 1.0), -8, 7)
+    values = grid.values(second_order.gptq(weights, hessian, grid))
+    assert np.allclose(np.rint(values / scale), values / scale, atol=1e-9)
+    assert (np.abs(values) <= 9 * scale + 1e-12).all()
+
+
+def test_one_removed_weight_is_answered_as_brain_surgeon_has_it() -> None:
+    """Removing the first column: dw = -w_0 / inv(H)_00 * inv(H)[0], in closed form."""
+    weights, hessian = _problem(6, outputs=3, columns=8)
+    keep = np.ones((3, 8), bool)
+    keep[:, 0] = False
+    made = second_order.obs_prune(weights, hessian, lambda saliency, first: keep, damping=0.0)
+    inverse = np.linalg.inv(hessian)
+    np.testing.assert_allclose(made, weights - np.outer(weights[:, 0] / inverse[0, 0], inverse[0]), atol=1e-9)
+
+
+@pytest.mark.parametrize("width", [8, 24, 128])
+def test_obs_beats_removing_alone_and_the_refit_beats_both(width: int) -> None:
+    weights, hessian = _problem(7)
+
+    def choose(saliency: Array, first: int) -> Array:
+        return sparse_masks.unstructured(saliency, 0.5)
+
+    made = second_order.obs_prune(weights, hessian, choose, width=width)
+    exact = second_order.refit(weights, hessian, made != 0)
+    alone, updated, best = (second_order.output_error(w - weights, hessian) for w in (weights * (made != 0), made, exact))
+    assert best <= updated < alone
+    assert np.array_equal(exact != 0, made != 0)
+
+
+def test_refit_to_changed_inputs_gives_least_squares() -> None:
+    """W' x' nearest to W x for inputs x that became x' (a layer before was changed): NumPy's lstsq agrees."""
+    generator = np.random.default_rng(8)
+    old = generator.standard_normal((300, 6))
+    new = old @ (np.eye(6) + 0.2 * generator.standard_normal((6, 6))) + 0.1 * generator.standard_normal((300, 6))
+    weights = generator.standard_normal((4, 6))
+    made = second_order.refit(weights, new.T @ new, np.ones((4, 6), bool), old.T @ new, damping=0.0)
+    expected = np.linalg.lstsq(new, old @ weights.T, rcond=None)[0].T
+    np.testing.assert_allclose(made, expected, atol=1e-9)

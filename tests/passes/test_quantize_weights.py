@@ -1,0 +1,122 @@
+"""Weights of few bits: every sharing of scales on every kind of layer, and the ladder of methods."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from small_nets import conv_net, load, node
+from test_products import CASES
+
+from edgezip import graph
+from edgezip.errors import UsageError
+from edgezip.passes.gather_hessians import Inputs, gather_hessians
+from edgezip.passes.products import Product, find_products
+from edgezip.passes.quantize_weights import BITS_KEY, METHODS, Form, quantize_weights
+
+Array = np.ndarray[Any, Any]
+
+
+def _layer(case: str, seed: int = 1) -> tuple[Any, dict[str, Array]]:
+    op, shape, weight, attributes = CASES[case]
+    generator = np.random.default_rng(seed)
+    held = generator.standard_normal(weight).astype(np.float32) * np.exp(
+        generator.standard_normal(weight[:1] + (1,) * (len(weight) - 1))
+    )
+    model = load([node(op, ["x", "w"], "y", **attributes)], {"w": held.astype(np.float32)}, shape)
+    return model, {"x": generator.standard_normal(shape).astype(np.float32)}
+
+
+def _with_inputs(model: Any, feed: dict[str, Array]) -> list[tuple[Product, Inputs]]:
+    return list(gather_hessians(model, find_products(model), lambda: [feed], samples=1))
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("per", ["tensor", "channel", 32, 64])
+@pytest.mark.parametrize("case", CASES)
+def test_eight_bits_give_what_the_float_layer_gives(case: str, per: str | int, symmetric: bool) -> None:
+    """A scale on the wrong axis, or a code in the wrong place, would leave nothing of the output."""
+    model, feed = _layer(case)
+    small, (row,) = quantize_weights(model, [(p, None) for p in find_products(model)], Form(8, per, symmetric), method="nearest")
+    exact, made = graph.run(model, feed)["y"], graph.run(small, feed)["y"]
+    noise = float(((made - exact) ** 2).sum() / (exact**2).sum())
+    if row.reason:
+        assert "grouped" in row.reason or "groups" in row.reason
+        assert noise == 0
+    else:
+        assert 0 < noise < 1e-3
+        assert row.bytes_after < row.bytes_before
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5])
+def test_codes_fit_their_bits_and_the_file_is_as_small_as_said(bits: int) -> None:
+    generator = np.random.default_rng(0)
+    held = generator.standard_normal((40, 96)).astype(np.float32)
+    model = load([node("Gemm", ["x", "w"], "y", transB=1)], {"w": held}, (3, 96))
+    small, (row,) = quantize_weights(model, [(p, None) for p in find_products(model)], Form(bits, 32), method="nearest")
+    stored = graph.constant(graph.find_value(small, "w_quantized"))
+    assert stored is not None
+    assert stored.dtype.name == ("int4" if bits <= 4 else "int8")
+    codes = stored.astype(int)
+    assert codes.min() >= -(2 ** (bits - 1))
+    assert codes.max() <= 2 ** (bits - 1) - 1
+    assert len(np.unique(codes)) > 2 ** (bits - 1)
+    scales = graph.constant(graph.find_value(small, "w_scale"))
+    assert scales is not None
+    assert scales.shape == (40, 3)
+    assert row.bytes_after == 40 * 96 // (2 if bits <= 4 else 1) + scales.nbytes + -(-scales.size // (2 if bits <= 4 else 1))
+    assert graph.get_metadata(graph.nodes(small)[-1], BITS_KEY) == str(bits)
+
+
+@pytest.mark.parametrize("case", ["strided", "depthwise, same", "matmul", "transposed, dilated"])
+def test_learned_and_fed_back_rounding_beat_the_nearest(case: str) -> None:
+    model, feed = _layer(case)
+    layers = _with_inputs(model, feed)
+    error = {m: quantize_weights(model, layers, Form(3, "channel"), method=m)[1][0].error for m in METHODS}
+    assert error["nearest"] is not None
+    assert error["gptq"] is not None
+    assert error["adaround"] is not None
+    assert error["gptq"] < error["nearest"]
+    assert error["adaround"] < error["nearest"]
+
+
+def test_blocks_lose_less_than_channels_and_those_less_than_the_tensor() -> None:
+    generator = np.random.default_rng(3)
+    held = (generator.standard_normal((24, 128)) * np.exp(generator.standard_normal((24, 4)).repeat(32, axis=1))).astype(
+        np.float32
+    )
+    model = load([node("Gemm", ["x", "w"], "y", transB=1)], {"w": held}, (64, 128))
+    layers = _with_inputs(model, {"x": generator.standard_normal((64, 128)).astype(np.float32)})
+    error = [quantize_weights(model, layers, Form(4, per), method="gptq")[1][0].error for per in (32, "channel", "tensor")]
+    assert error == sorted(error, key=lambda e: e or 0)
+
+
+def test_an_asymmetric_range_uses_all_codes() -> None:
+    generator = np.random.default_rng(4)
+    held = (generator.random((8, 64)) + 1).astype(np.float32)
+    model = load([node("Gemm", ["x", "w"], "y", transB=1)], {"w": held}, (3, 64))
+    layers = [(p, None) for p in find_products(model)]
+    spread = {}
+    for symmetric in (True, False):
+        small, _ = quantize_weights(model, layers, Form(4, "channel", symmetric), method="nearest")
+        stored = graph.constant(graph.find_value(small, "w_quantized"))
+        assert stored is not None
+        spread[symmetric] = len(np.unique(stored.astype(int)))
+    assert spread[False] > spread[True]
+
+
+@pytest.mark.parametrize(("values", "word"), [({"bits": 1}, "2 to 8"), ({"bits": 9}, "2 to 8"), ({"per": 48}, "no such sharing")])
+def test_a_form_that_is_none_is_refused(values: dict[str, Any], word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        Form(**values)
+
+
+def test_methods_that_need_data_say_so_and_layers_to_keep_stay() -> None:
+    model = conv_net()
+    layers = [(p, None) for p in find_products(model)]
+    with pytest.raises(UsageError, match="needs calibration data"):
+        quantize_weights(model, layers, Form(4), method="gptq")
+    small, rows = quantize_weights(model, layers, Form(4), method="nearest", keep=("Gemm",))
+    assert [row.name for row in rows if row.reason] == ["y_node"]
+    assert graph.constant(graph.find_value(small, "w4")) is not None
