@@ -57,7 +57,7 @@ static void product_s8(const conv_job *job, const conv_block *block, int32_t gro
       .bias = job->bias_s32 + first * 16, .mult = job->mult + first * 16, .y_stride = y_stride,
       .lo = p->lo, .hi = p->hi, .zero_point = p->zero_point_mid, .small_sums = p->small_sums, .small_mult = job->small_mult,
       .row_step = block->row_step,
-      .layout = (int32_t)job->run->kernels->layout, .act_sign = job->run->kernels->act_sign,
+      .layout = (int32_t)job->run->kernels->layout, .act_sign = job->run->kernels->act_sign, .prepared = job->run->prepared, .panel = (int32_t)first,
   };
   for (int32_t r = 0; r < block->rows; r += isa->gemm_s8_rows) {
     args.a = block->a + r;

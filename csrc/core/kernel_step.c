@@ -5,6 +5,7 @@
 
 #include "core/dispatch.h"
 #include "core/pool.h"
+#include "core/prepare.h"
 #include "edgezip/ez_kernels.h"
 #include "ops/op.h"
 
@@ -59,14 +60,19 @@ ez_status ez_kernel_step(const char *isa, uint32_t layout, uint32_t act_sign, in
   if (status) return status;
   ez_pool *pool = ez_pool_create(threads, EZ_SPIN_US, NULL);
   uint8_t *scratch = aligned_alloc(64, (size_t)(scratch_bytes ? scratch_bytes : 64) * (size_t)(threads > 0 ? threads : 1));
-  if (pool && scratch) {
-    const ez_run run = {.step = s, .tensors = tensors, .data = (uint8_t *const *)data, .kernels = &kernels, .pool = pool,
+  const size_t room = ez_prepared_room(s, tensors, &kernels);
+  uint8_t *prepared = room ? aligned_alloc(64, room) : NULL;
+  if (pool && scratch && (prepared || !room)) {
+    ez_run run = {.step = s, .tensors = tensors, .data = (uint8_t *const *)data, .kernels = &kernels, .pool = pool,
                         .scratch = scratch, .scratch_bytes = (size_t)scratch_bytes};
+    if (room) ez_prepare(&run, prepared);
+    run.prepared = prepared;
     const uint64_t shortest = shortest_run(op, &run, repeats);
     if (ns) *ns = shortest;
   } else {
     status = refuse(error, EZ_NO_MEMORY, "no memory or threads");
   }
+  free(prepared);
   free(scratch);
   ez_pool_destroy(pool);
   return status;

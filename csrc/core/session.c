@@ -12,6 +12,7 @@
 #include "core/crc32.h"
 #include "core/dispatch.h"
 #include "core/pool.h"
+#include "core/prepare.h"
 #include "core/program.h"
 #include "core/work.h"
 
@@ -29,7 +30,7 @@ typedef struct outside_tensor {
 
 struct ez_session {
   const ez_program *program;
-  ez_block arena, scratch;
+  ez_block arena, scratch, prepared; /* the last: weights in the kernels' own form */
   ez_carry carry;
   uint8_t **data; /* one pointer a tensor; those of graph inputs and outputs change with every run */
   outside_tensor *outside; /* tensors in graph inputs, then those in graph outputs */
@@ -99,6 +100,33 @@ static void plan_steps(ez_session *s, double solo_us) {
   }
 }
 
+#define ROOM_LIMIT 8 /* times the packed weights */
+
+/* Room for the weights of step i, added to `total`; none beyond what honest programs need: a hostile one may have many steps share weights. */
+static size_t room_for(const ez_session *s, uint32_t i, size_t *total) {
+  const ez_program *p = s->program;
+  const size_t room = ez_prepared_room(&p->steps[i], p->tensors, &s->kernels);
+  if (room > ROOM_LIMIT * p->header->sections[EZ_SECTION_WEIGHTS].bytes - *total) return 0;
+  *total += room;
+  return room;
+}
+
+/* Rooms are larger than what comes to lie in them, one behind the other; the rest is never touched and takes no memory. */
+static int prepare_weights(ez_session *s) {
+  const uint32_t n = s->program->header->n_steps;
+  size_t total = 0, again = 0;
+  for (uint32_t i = 0; i < n; i++) room_for(s, i, &total);
+  if (!total) return 1;
+  if (!ez_block_create(&s->prepared, total)) return 0;
+  uint8_t *to = s->prepared.bytes;
+  for (uint32_t i = 0; i < n; i++)
+    if (room_for(s, i, &again)) {
+      s->steps[i].run.prepared = to;
+      to += ez_prepare(&s->steps[i].run, to);
+    }
+  return 1;
+}
+
 /* 0 leaves the choice to the next: option, program, default. A negative number means none. */
 static int32_t chosen(int32_t option, int32_t program, int32_t usual) {
   const int32_t stated = option ? option : program ? program : usual;
@@ -114,6 +142,7 @@ static ez_status fill(ez_session *s, const ez_session_options *o, ez_error *erro
   if (!allocate(s, chosen(o->spin_us, h->spin_us, EZ_SPIN_US), o->profile)) return refuse(error, EZ_NO_MEMORY, "arena", "out of memory, or of threads");
   place_tensors(s);
   plan_steps(s, chosen(o->solo_us, h->solo_us, EZ_SOLO_US));
+  if (!prepare_weights(s)) return refuse(error, EZ_NO_MEMORY, "weights", "out of memory for the kernels' own form of the weights");
   return EZ_OK;
 }
 
@@ -144,6 +173,7 @@ void ez_session_destroy(ez_session *s) {
   free(s->steps);
   free(s->outside);
   free(s->data);
+  ez_block_destroy(&s->prepared);
   ez_carry_destroy(&s->carry);
   ez_block_destroy(&s->scratch);
   ez_block_destroy(&s->arena);

@@ -43,6 +43,8 @@ typedef struct ez_gemm_s8_args {
    * on its own. Then y, lo, hi, zero_point are not used, small_sums is 0, y_stride counts floats, addend is padded to 16. */
   float *y_f32;
   const float *row_scale, *addend;
+  const uint8_t *prepared;    /* what prepare_gemm_s8 of the table made of these weights, or NULL */
+  int32_t panel;              /* number of the panel at w among the prepared ones */
 } ez_gemm_s8_args;
 
 typedef struct ez_gemm_f32_args {
@@ -144,6 +146,10 @@ typedef struct ez_isa {
   const char *next;                             /* next in the chain, NULL for portable */
   int32_t gemm_s8_rows, gemm_s8_panels;         /* the largest block that the kernel takes */
   void (*gemm_s8)(const ez_gemm_s8_args *args);
+  /* Optional: packed weights in a form of the kernel's own, made once a session. The room that they may take (0: not worth it for calls
+   * of at most `rows` rows), and what they took. `out` lies on 64 bytes; taps and channels as in ez_gemm_s8_args. */
+  size_t (*prepared_room)(int32_t panels, int32_t taps, int32_t channels, int32_t rows);
+  size_t (*prepare_gemm_s8)(const int8_t *w, size_t panel_bytes, int32_t panels, int32_t taps, int32_t channels, uint8_t *out);
   int32_t gemm_f32_rows, gemm_f32_panels;
   void (*gemm_f32)(const ez_gemm_f32_args *args);
   void (*depthwise_s8)(const ez_depthwise_s8_args *args);

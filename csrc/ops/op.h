@@ -40,6 +40,7 @@ typedef struct ez_run {
   struct ez_pool *pool;
   uint8_t *scratch; /* thread i owns scratch + i * scratch_bytes */
   size_t scratch_bytes;
+  const uint8_t *prepared; /* weights in the kernel's own form (core/prepare.h), or NULL */
 } ez_run;
 
 typedef struct ez_op {

@@ -1,153 +1,131 @@
-/* int8 product for CPUs without VNNI, exact whatever the weights.
+/* int8 product for CPUs without VNNI, exact whatever the weights: vpmaddubsw does 32 MACs in one instruction but saturates at 16 bits.
  *
- * vpmaddubsw does 32 MACs in one instruction but saturates at 16 bits. With activations in 0..255 a pair of weights of one sign can
- * pass that only if |w0 + w1| > 128 (255 * 128 = 32640); a pair of mixed signs never can. So every step of a panel (4 k by 16 columns)
- * is looked at, at each call, and goes one of two ways: if none of its 32 pairs can saturate, vpmaddubsw + vpmaddwd (32 MACs a cycle on
- * two multiply ports); else 16-bit products of weights and activations that were widened once (24 MACs a cycle). Looking costs
- * about 3 cycles a step, 1.5 % at 96 rows; a flag in the file would save that and would have to be trusted.
+ * A prepared panel (pairs.h) is multiplied by vpmaddubsw throughout, 32 MACs a cycle on two multiply ports; its activations are shuffled as
+ * its k were. What is not prepared, or could not be paired well, is multiplied in 16 bits, 24 MACs a cycle: weights and
+ * activations are widened on the way to the stack.
  *
- * Work is cut into chunks of 64 steps: 25 rows of a chunk are copied (and widened, if some panel needs it) to the stack, where they stay
- * in L1 for all panels; between chunks the sums wait in `sums`.
- * 196x256x256 with requantisation, GOPS: 152 with safe weights, 126 with Gaussian ones (65 % of the steps unsafe), where registers
- * alone reach 175 and 136; 128x384x1536: 163 and 119 (Sapphire Rapids VM at 3.0 GHz, one core, 2026-11-24). */
+ * K is cut into chunks; 30 rows of a chunk are brought to the stack, where the panel's blocks of 6 rows find them in L1. Between chunks the
+ * sums wait in `sums`. */
 #include "isa/avx2/avx2.h"
 #include "isa/avx2/few_rows.h"
+#include "isa/avx2/pairs.h"
 #include "isa/avx2/requant.h"
 
-#define CHUNK 64     /* steps of 4 k */
-#define GROUP 25     /* rows that are copied at a time */
-#define BLOCK 5      /* rows of one register block */
-#define PITCH 288    /* bytes from row to row: a chunk, and room for stores of whole registers */
-#define MAX_PANELS 4
-
-typedef struct wide_row {
-  uint32_t even[CHUNK + 8], odd[CHUNK + 8]; /* (x0, x2) and (x1, x3) of each step, 16 bits each */
-} wide_row;
-
-typedef struct panel_chunk {
-  uint8_t safe[CHUNK], unsafe[CHUNK]; /* steps that vpmaddubsw may, and may not, do */
-  int32_t n_safe, n_unsafe;
-  __m256i wide[CHUNK][4]; /* of each unsafe step: (w0, w2) of columns 0-7, 8-15, then (w1, w3) */
-} panel_chunk;
+#define GROUP 30         /* rows that are brought at a time */
+#define BLOCK 6          /* rows of one register block */
+#define PAIRED_STEPS 128 /* of 4 k, in a chunk */
+#define WIDE_STEPS 64
+#define MOST_PANELS 4
+#define ODD 288   /* bytes: (x0, x2) of each step in 16 bits; (x1, x3) follow behind room for stores of whole registers */
+#define PITCH 576 /* bytes from row to row */
 
 typedef struct scratch {
   uint8_t rows[GROUP][PITCH] __attribute__((aligned(64)));
-  wide_row wide[GROUP];
-  panel_chunk panels[MAX_PANELS];
-  int32_t sums[EZ_ROW_BLOCK][MAX_PANELS][16] __attribute__((aligned(64)));
+  int32_t sums[EZ_ROW_BLOCK][16] __attribute__((aligned(64)));
+  uint8_t gathered[GROUP][4 * WIDE_STEPS + 32];
+  __m256i wide[MOST_PANELS][WIDE_STEPS][4]; /* (w0, w2) of columns 0-7, 8-15, then (w1, w3) */
 } scratch;
 
-/* A run of contiguous input inside a chunk. */
-typedef struct piece {
-  int32_t tap, first, bytes;
-} piece;
+/* A chunk of one panel. */
+typedef struct panel_chunk {
+  const ez_paired_window *windows, *end; /* paired: of these windows, else of steps from `first` on */
+  int32_t first;
+  const int8_t *w;
+  const __m256i (*wide)[4];
+  int32_t steps, column, is_first, is_last;
+  ez_requant_rows requant;
+} panel_chunk;
 
-/* Cuts steps [step, step + n) into pieces of one tap each; returns how many. */
-static int32_t cut_pieces(piece *pieces, int32_t step, int32_t n, int32_t tap_steps) {
-  int32_t count = 0;
-  while (n > 0) {
-    const int32_t at = step % tap_steps, here = tap_steps - at < n ? tap_steps - at : n;
-    pieces[count++] = (piece){step / tap_steps, 4 * at, 4 * here};
-    step += here, n -= here;
-  }
-  return count;
-}
-
-/* Whole registers are copied: up to 31 bytes too many are read (EZ_OVERREAD) and written over by the next piece. */
-static void copy_rows(scratch *s, const ez_gemm_s8_args *g, int32_t row0, int32_t rows, const piece *pieces, int32_t count) {
-  for (int32_t r = 0; r < rows; r++) {
-    uint8_t *to = s->rows[r];
-    for (int32_t i = 0; i < count; i++) {
-      const uint8_t *from = g->a[(size_t)pieces[i].tap * g->a_stride + (size_t)(row0 + r)] + pieces[i].first;
-      for (int32_t b = 0; b < pieces[i].bytes; b += 32)
-        _mm256_storeu_si256((__m256i *)(void *)(to + b), _mm256_loadu_si256((const __m256i *)(const void *)(from + b)));
-      to += pieces[i].bytes;
-    }
+static void shuffle_rows(scratch *s, const ez_gemm_s8_args *g, const panel_chunk *c, int32_t row0, int32_t rows) {
+  uint8_t *column = s->rows[0];
+  for (const ez_paired_window *v = c->windows; v != c->end; v++) {
+    const __m128i from = _mm_loadu_si128((const __m128i *)(const void *)v->from);
+    const uint8_t *const *a = g->a + (size_t)v->tap * g->a_stride + (size_t)row0;
+    const size_t first = (size_t)v->first;
+    uint8_t *to = column;
+#pragma GCC unroll 6
+    for (int32_t r = 0; r < rows; r++, to += PITCH)
+      _mm_storeu_si128((__m128i *)(void *)to, _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)(a[r] + first)), from));
+    column += 4 * v->steps;
   }
 }
 
-static void widen_rows(scratch *s, int32_t rows, int32_t steps) {
+static void widen_row(const uint8_t *from, int32_t steps, uint8_t *to) {
   const __m256i low = _mm256_set1_epi16(0xff);
-  for (int32_t r = 0; r < rows; r++)
-    for (int32_t i = 0; i < steps; i += 8) {
-      const __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(s->rows[r] + 4 * i));
-      _mm256_storeu_si256((__m256i *)(void *)(s->wide[r].even + i), _mm256_and_si256(x, low));
-      _mm256_storeu_si256((__m256i *)(void *)(s->wide[r].odd + i), _mm256_srli_epi16(x, 8));
-    }
-}
-
-/* Sorts the steps of a panel's chunk, and widens the unsafe ones; returns how many those are. */
-static int32_t sort_steps(panel_chunk *p, const int8_t *w, int32_t steps) {
-  const __m256i ones = _mm256_set1_epi8(1), most = _mm256_set1_epi16(128);
-  p->n_safe = p->n_unsafe = 0;
-  for (int32_t k = 0; k < steps; k++, w += 64) {
-    const __m256i b0 = _mm256_loadu_si256((const __m256i *)(const void *)w), b1 = _mm256_loadu_si256((const __m256i *)(const void *)(w + 32));
-    const __m256i pairs = _mm256_max_epi16(_mm256_abs_epi16(_mm256_maddubs_epi16(ones, b0)), _mm256_abs_epi16(_mm256_maddubs_epi16(ones, b1)));
-    const __m256i over = _mm256_cmpgt_epi16(pairs, most);
-    if (_mm256_testz_si256(over, over)) {
-      p->safe[p->n_safe++] = (uint8_t)k;
-      continue;
-    }
-    __m256i *wide = p->wide[p->n_unsafe];
-    p->unsafe[p->n_unsafe++] = (uint8_t)k;
-    wide[0] = _mm256_srai_epi16(_mm256_slli_epi16(b0, 8), 8);
-    wide[1] = _mm256_srai_epi16(_mm256_slli_epi16(b1, 8), 8);
-    wide[2] = _mm256_srai_epi16(b0, 8);
-    wide[3] = _mm256_srai_epi16(b1, 8);
+  for (int32_t b = 0; b < 4 * steps; b += 32) {
+    const __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(from + b));
+    _mm256_storeu_si256((__m256i *)(void *)(to + b), _mm256_and_si256(x, low));
+    _mm256_storeu_si256((__m256i *)(void *)(to + ODD + b), _mm256_srli_epi16(x, 8));
   }
-  return p->n_unsafe;
 }
 
-EZ_INLINE __m256i broadcast(const void *four_bytes) {
+/* The pieces of a chunk's taps one behind the other. What is copied too much is readable, and the next piece covers it. */
+static void gather_row(const ez_gemm_s8_args *g, const panel_chunk *c, int32_t row, uint8_t *to) {
+  const int32_t tap_steps = (g->channels + 3) / 4;
+  const uint8_t *const *a = g->a + (size_t)(c->first / tap_steps) * g->a_stride + (size_t)row;
+  for (int32_t at = c->first % tap_steps, left = c->steps; left > 0; at = 0, a += g->a_stride) {
+    const int32_t n = tap_steps - at < left ? tap_steps - at : left;
+    const uint8_t *from = *a + 4 * (size_t)at;
+    for (int32_t b = 0; b < 4 * n; b += 16)
+      _mm_storeu_si128((__m128i *)(void *)(to + b), _mm_loadu_si128((const __m128i *)(const void *)(from + b)));
+    to += 4 * n;
+    left -= n;
+  }
+}
+
+/* All rows are gathered before any is read: a load would wait for the stores it spans to leave the core. */
+static void widen_rows(scratch *s, const ez_gemm_s8_args *g, const panel_chunk *c, int32_t row0, int32_t rows) {
+  for (int32_t r = 0; r < rows && g->taps > 1; r++) gather_row(g, c, row0 + r, s->gathered[r]);
+  for (int32_t r = 0; r < rows; r++) widen_row(g->taps > 1 ? s->gathered[r] : g->a[row0 + r] + 4 * (size_t)c->first, c->steps, s->rows[r]);
+}
+
+static void widen_weights(const int8_t *weights, int32_t steps, __m256i (*wide)[4]) {
+  const __m256i *w = (const __m256i *)(const void *)weights;
+  for (int32_t k = 0; k < steps; k++, w += 2) {
+    const __m256i b0 = _mm256_loadu_si256(w), b1 = _mm256_loadu_si256(w + 1);
+    wide[k][0] = _mm256_srai_epi16(_mm256_slli_epi16(b0, 8), 8);
+    wide[k][1] = _mm256_srai_epi16(_mm256_slli_epi16(b1, 8), 8);
+    wide[k][2] = _mm256_srai_epi16(b0, 8);
+    wide[k][3] = _mm256_srai_epi16(b1, 8);
+  }
+}
+
+EZ_INLINE __m256i four_bytes(const uint8_t *at) {
   int32_t four;
-  memcpy(&four, four_bytes, 4);
+  memcpy(&four, at, 4);
   return _mm256_set1_epi32(four);
 }
 
-/* Else gcc 12 adds the products of successive steps to each other first, which needs registers that are not there. */
+/* Else gcc 12 adds the products of successive steps to each other first, or gives the epilogue's constants registers that the loop needs. */
 EZ_INLINE void keep(__m256i acc[BLOCK][2], const int R) {
-#pragma GCC unroll 5
+#pragma GCC unroll 6
   for (int r = 0; r < R; r++) __asm__("" : "+x"(acc[r][0]), "+x"(acc[r][1]));
 }
 
-/* One step by vpmaddubsw: x is the first row's four bytes. */
-EZ_INLINE void add_step(__m256i acc[BLOCK][2], const int8_t *w, const uint8_t *x, const int R) {
+/* Half of the columns at a time: both halves' weights and 12 sums do not fit 16 registers. */
+EZ_INLINE void add_paired(__m256i acc[BLOCK][2], const panel_chunk *c, const uint8_t *x, const int R) {
   const __m256i ones = _mm256_set1_epi16(1);
-  const __m256i b0 = _mm256_loadu_si256((const __m256i *)(const void *)w), b1 = _mm256_loadu_si256((const __m256i *)(const void *)(w + 32));
-#pragma GCC unroll 5
-  for (int r = 0; r < R; r++) {
-    const __m256i four = broadcast(x + r * PITCH);
-    acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(_mm256_maddubs_epi16(four, b0), ones));
-    acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(_mm256_maddubs_epi16(four, b1), ones));
-  }
-}
-
-EZ_INLINE void add_safe(__m256i acc[BLOCK][2], const panel_chunk *p, const int8_t *w, const uint8_t *x, const int R) {
-  if (p->n_unsafe == 0) { /* no list, two steps a turn: address arithmetic competes for the vector ports */
-    int32_t i = 0;
-    for (; i + 2 <= p->n_safe; i += 2, w += 128, x += 8) {
-      add_step(acc, w, x, R);
-      keep(acc, R);
-      add_step(acc, w + 64, x + 4, R);
-    }
-    if (i < p->n_safe) add_step(acc, w, x, R);
-    return;
-  }
-  for (int32_t i = 0; i < p->n_safe; i++) {
-    const size_t k = p->safe[i];
-    add_step(acc, w + 64 * k, x + 4 * k, R);
-  }
-}
-
-EZ_INLINE void add_wide(__m256i acc[BLOCK][2], const panel_chunk *p, const wide_row *rows, const int R) {
-  for (int32_t i = 0; i < p->n_unsafe; i++) {
-    const wide_row *x = (const wide_row *)(const void *)(rows->even + p->unsafe[i]);
+  const int8_t *w = c->w;
+  for (int32_t k = 0; k < c->steps; k++, w += 64, x += 4) {
 #pragma GCC unroll 2
     for (int half = 0; half < 2; half++) {
-      const __m256i b0 = p->wide[i][2 * half], b1 = p->wide[i][2 * half + 1];
-#pragma GCC unroll 5
+      const __m256i b = _mm256_loadu_si256((const __m256i *)(const void *)(w + 32 * half));
+#pragma GCC unroll 6
+      for (int r = 0; r < R; r++)
+        acc[r][half] = _mm256_add_epi32(acc[r][half], _mm256_madd_epi16(_mm256_maddubs_epi16(four_bytes(x + r * PITCH), b), ones));
+      keep(acc, R);
+    }
+  }
+}
+
+EZ_INLINE void add_wide(__m256i acc[BLOCK][2], const panel_chunk *c, const uint8_t *x, const int R) {
+  for (int32_t k = 0; k < c->steps; k++, x += 4) {
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; half++) {
+      const __m256i b0 = c->wide[k][2 * half], b1 = c->wide[k][2 * half + 1];
+#pragma GCC unroll 6
       for (int r = 0; r < R; r++) {
-        const __m256i two = broadcast(half ? x[r].odd : x[r].even);
+        const __m256i two = four_bytes(x + half * ODD + r * PITCH);
         acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(two, b0));
         acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(two, b1));
       }
@@ -156,77 +134,116 @@ EZ_INLINE void add_wide(__m256i acc[BLOCK][2], const panel_chunk *p, const wide_
   }
 }
 
-/* One register block: a chunk of one panel. `row` counts in the group, `at` in the call. */
-typedef struct block_place {
-  int32_t row, at, panel, is_first, is_last;
-  const int8_t *w;
-} block_place;
+EZ_INLINE void begin(const ez_gemm_s8_args *g, const scratch *s, const panel_chunk *c, int32_t at, __m256i acc[BLOCK][2], const int R) {
+#pragma GCC unroll 6
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++)
+      acc[r][i] = _mm256_loadu_si256((const __m256i *)(const void *)((c->is_first ? g->bias + c->column : s->sums[at + r]) + 8 * i));
+}
 
-EZ_INLINE void block(const ez_gemm_s8_args *g, scratch *s, const block_place *b, const int R) {
-  __m256i acc[BLOCK][2];
-  const int32_t *bias = g->bias + 16 * b->panel;
-#pragma GCC unroll 5
-  for (int r = 0; r < R; r++) {
-    const __m256i *from = (const __m256i *)(const void *)(b->is_first ? bias : s->sums[b->at + r][b->panel]);
-    acc[r][0] = _mm256_loadu_si256(from), acc[r][1] = _mm256_loadu_si256(from + 1);
-  }
-  const panel_chunk *p = &s->panels[b->panel];
-  add_safe(acc, p, b->w, s->rows[b->row], R);
-  add_wide(acc, p, &s->wide[b->row], R);
+EZ_INLINE void end(const ez_gemm_s8_args *g, scratch *s, const panel_chunk *c, int32_t at, __m256i acc[BLOCK][2], const int R) {
   keep(acc, R);
-  if (!b->is_last) {
-#pragma GCC unroll 5
-    for (int r = 0; r < R; r++) {
-      __m256i *to = (__m256i *)(void *)s->sums[b->at + r][b->panel];
-      _mm256_store_si256(to, acc[r][0]), _mm256_store_si256(to + 1, acc[r][1]);
-    }
+  if (!c->is_last) {
+#pragma GCC unroll 6
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 2
+      for (int i = 0; i < 2; i++) _mm256_store_si256((__m256i *)(void *)(s->sums[at + r] + 8 * i), acc[r][i]);
     return;
   }
   if (__builtin_expect(g->y_f32 != NULL, 0)) {
-    ez_store_float_panel(g, acc, b->at, 16 * b->panel, R);
+    ez_store_float_panel(g, acc, at, c->column, R);
     return;
   }
-  const ez_requant_rows q = ez_requant_rows_of(g, g->mult + 16 * b->panel);
-  uint8_t *y = g->y + (size_t)b->at * g->y_stride + (size_t)(16 * b->panel);
-  const int32_t columns = g->columns - 16 * b->panel;
+  uint8_t *y = g->y + (size_t)at * g->y_stride + c->column;
   if (g->small_mult)
-    ez_store_panel(&q, acc, y, g->y_stride, columns, R, 1);
+    ez_store_panel(&c->requant, acc, y, g->y_stride, g->columns - c->column, R, 1);
   else
-    ez_store_panel(&q, acc, y, g->y_stride, columns, R, 0);
+    ez_store_panel(&c->requant, acc, y, g->y_stride, g->columns - c->column, R, 0);
 }
 
-#define INSTANCE(R) \
-  static __attribute__((noinline)) void block_##R(const ez_gemm_s8_args *g, scratch *s, const block_place *b) { block(g, s, b, R); }
-INSTANCE(1) INSTANCE(2) INSTANCE(3) INSTANCE(4) INSTANCE(5)
+/* R rows from `row` of the group, `at` of the call. */
+#define INSTANCE(R)                                                                                                                            \
+  static __attribute__((noinline)) void paired_##R(const ez_gemm_s8_args *g, scratch *s, const panel_chunk *c, int32_t row, int32_t at) {      \
+    __m256i acc[BLOCK][2];                                                                                                                     \
+    begin(g, s, c, at, acc, R);                                                                                                                \
+    add_paired(acc, c, s->rows[row], R);                                                                                                       \
+    end(g, s, c, at, acc, R);                                                                                                                  \
+  }                                                                                                                                            \
+  static __attribute__((noinline)) void wide_##R(const ez_gemm_s8_args *g, scratch *s, const panel_chunk *c, int32_t row, int32_t at) {        \
+    __m256i acc[BLOCK][2];                                                                                                                     \
+    begin(g, s, c, at, acc, R);                                                                                                                \
+    add_wide(acc, c, s->rows[row], R);                                                                                                         \
+    end(g, s, c, at, acc, R);                                                                                                                  \
+  }
+INSTANCE(1) INSTANCE(2) INSTANCE(3) INSTANCE(4) INSTANCE(5) INSTANCE(6)
 
-typedef void (*block_fn)(const ez_gemm_s8_args *g, scratch *s, const block_place *b);
-static const block_fn blocks[BLOCK + 1] = {NULL, block_1, block_2, block_3, block_4, block_5};
+typedef void (*block_fn)(const ez_gemm_s8_args *g, scratch *s, const panel_chunk *c, int32_t row, int32_t at);
+static const block_fn paired_blocks[BLOCK + 1] = {NULL, paired_1, paired_2, paired_3, paired_4, paired_5, paired_6};
+static const block_fn wide_blocks[BLOCK + 1] = {NULL, wide_1, wide_2, wide_3, wide_4, wide_5, wide_6};
+
+static void group_of_rows(const ez_gemm_s8_args *g, scratch *s, const panel_chunk *c, const block_fn *by_rows, int32_t row0, int32_t rows) {
+  const int32_t parts = (rows + BLOCK - 1) / BLOCK;
+  for (int32_t i = 0, row = 0, next; i < parts; i++, row = next) {
+    next = (i + 1) * rows / parts;
+    by_rows[next - row](g, s, c, row, row0 + row);
+  }
+}
+
+static int32_t rows_from(const ez_gemm_s8_args *g, int32_t row0) { return g->rows - row0 < GROUP ? g->rows - row0 : GROUP; }
+
+static void paired_panel(const ez_gemm_s8_args *g, scratch *s, panel_chunk *c, const ez_paired_panel *panel) {
+  const ez_paired_window *const last = ez_paired_windows(panel) + panel->windows;
+  c->end = ez_paired_windows(panel);
+  c->w = ez_paired_weights(panel);
+  for (c->is_first = 1; c->end != last; c->is_first = 0, c->w += 64 * (size_t)c->steps) {
+    c->windows = c->end;
+    for (c->steps = 0; c->end != last && c->steps + c->end->steps <= PAIRED_STEPS; c->end++) c->steps += c->end->steps;
+    c->is_last = c->end == last;
+    for (int32_t row0 = 0; row0 < g->rows; row0 += GROUP) {
+      shuffle_rows(s, g, c, row0, rows_from(g, row0));
+      group_of_rows(g, s, c, paired_blocks, row0, rows_from(g, row0));
+    }
+  }
+}
+
+/* Panels side by side; several only if K is one chunk, for there is one set of sums. */
+static void wide_panels(const ez_gemm_s8_args *g, scratch *s, panel_chunk *chunks, int32_t panels) {
+  const int32_t steps = g->taps * ((g->channels + 3) / 4);
+  for (int32_t first = 0; first < steps; first += WIDE_STEPS) {
+    for (int32_t p = 0; p < panels; p++) {
+      panel_chunk *c = &chunks[p];
+      c->first = first, c->steps = steps - first < WIDE_STEPS ? steps - first : WIDE_STEPS;
+      c->is_first = first == 0, c->is_last = first + c->steps == steps;
+      c->wide = (const __m256i(*)[4])s->wide[p];
+      widen_weights(g->w + (size_t)(c->column / 16) * g->panel_bytes + (size_t)first * 64, c->steps, s->wide[p]);
+    }
+    for (int32_t row0 = 0; row0 < g->rows; row0 += GROUP) {
+      widen_rows(s, g, chunks, row0, rows_from(g, row0));
+      for (int32_t p = 0; p < panels; p++) group_of_rows(g, s, &chunks[p], wide_blocks, row0, rows_from(g, row0));
+    }
+  }
+}
+
+static const ez_paired_panel *pairs_of(const ez_gemm_s8_args *g, int32_t panel) {
+  const ez_paired_panel *pairs = g->prepared ? ez_paired_panel_at(g->prepared, g->panel + panel) : NULL;
+  return pairs && pairs->windows ? pairs : NULL;
+}
 
 void ez_avx2_gemm_s8(const ez_gemm_s8_args *g) {
   if (g->rows <= EZ_AVX2_FEW_ROWS) {
     ez_avx2_gemm_s8_few(g);
     return;
   }
+  const int32_t panels = (g->columns + 15) / 16, together = g->taps * ((g->channels + 3) / 4) > WIDE_STEPS ? 1 : MOST_PANELS;
   scratch s;
-  const int32_t panels = (g->columns + 15) / 16, tap_steps = (g->channels + 3) / 4, steps = g->taps * tap_steps;
-  for (int32_t first = 0; first < steps; first += CHUNK) {
-    const int32_t n = steps - first < CHUNK ? steps - first : CHUNK;
-    block_place b = {.is_first = first == 0, .is_last = first + n == steps};
-    int32_t unsafe = 0;
-    for (int32_t p = 0; p < panels; p++) unsafe += sort_steps(&s.panels[p], g->w + (size_t)p * g->panel_bytes + (size_t)first * 64, n);
-    piece pieces[CHUNK];
-    const int32_t count = cut_pieces(pieces, first, n, tap_steps);
-    for (int32_t row0 = 0; row0 < g->rows; row0 += GROUP) {
-      const int32_t rows = g->rows - row0 < GROUP ? g->rows - row0 : GROUP, parts = (rows + BLOCK - 1) / BLOCK;
-      copy_rows(&s, g, row0, rows, pieces, count);
-      if (unsafe) widen_rows(&s, rows, n);
-      for (b.panel = 0; b.panel < panels; b.panel++) {
-        b.w = g->w + (size_t)b.panel * g->panel_bytes + (size_t)first * 64;
-        for (int32_t i = 0; i < parts; i++) {
-          b.row = i * rows / parts, b.at = row0 + b.row;
-          blocks[(i + 1) * rows / parts - b.row](g, &s, &b);
-        }
-      }
-    }
+  panel_chunk wide[MOST_PANELS];
+  int32_t n = 0; /* waiting to be multiplied side by side */
+  for (int32_t p = 0; p < panels; p++) {
+    panel_chunk c = {.column = 16 * p, .requant = ez_requant_rows_of(g, g->mult + 16 * p)};
+    const ez_paired_panel *pairs = pairs_of(g, p);
+    if (pairs) paired_panel(g, &s, &c, pairs);
+    else wide[n++] = c;
+    if (n == together || (n && p == panels - 1)) wide_panels(g, &s, wide, n), n = 0;
   }
 }

@@ -1,6 +1,7 @@
 #include "core/cpu.h"
 #include "edgezip/ez_format.h"
 #include "isa/avx2/avx2.h"
+#include "isa/avx2/pairs.h"
 #include "isa/avx2/rows.h"
 
 extern const ez_rows ez_rows_avx2;
@@ -19,6 +20,8 @@ const ez_isa ez_isa_avx2 = {
     .gemm_s8_rows = EZ_ROW_BLOCK,
     .gemm_s8_panels = 4,
     .gemm_s8 = ez_avx2_gemm_s8,
+    .prepared_room = ez_avx2_prepared_room,
+    .prepare_gemm_s8 = ez_avx2_prepare_gemm_s8,
     .gemm_f32_rows = EZ_ROW_BLOCK,
     .gemm_f32_panels = 4,
     .gemm_f32 = ez_avx2_gemm_f32,

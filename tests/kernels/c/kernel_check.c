@@ -199,6 +199,16 @@ static void draw_float_result(product *p) {
   p->y = guard(((size_t)(p->rows - 1) * p->y_stride + (size_t)p->columns) * 4, 0);
 }
 
+/* Half of the time, what the kernel makes of the packed weights beforehand. */
+static region prepare(const product *p, const ez_isa *isa, size_t panel_bytes) {
+  const int32_t panels = p->padded / 16;
+  const size_t room = isa->prepared_room && draw() % 2 ? isa->prepared_room(panels, p->taps, p->channels, p->rows) : 0;
+  if (!room) return (region){0};
+  region prepared = guard((room + 63) / 64 * 64, 0);
+  isa->prepare_gemm_s8((const int8_t *)p->w.at, panel_bytes, panels, p->taps, p->channels, prepared.at);
+  return prepared;
+}
+
 static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
   static const int32_t rows[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 24, 25, 31, 96}, taps[] = {1, 1, 2, 3, 9};
   static const int32_t columns[] = {1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 96, 113, 128};
@@ -227,10 +237,11 @@ static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, ca
   oracle_s8(&p, a, 1, a_stride, 0, sign, want);
   p.small_sums = !is_float && sums_are_small(&p, p.channels, sign);
   plant_fault(&p, 0);
+  const region prepared = prepare(&p, isa, panel_bytes);
   ez_gemm_s8_args args = {.a = a, .a_stride = a_stride, .row_step = even ? p.a_pixel : 0, .small_mult = draw() % 2 && mults_are_small(&p), .rows = p.rows, .columns = p.columns, .taps = p.taps, .channels = p.channels,
                                 .w = (const int8_t *)p.w.at, .panel_bytes = panel_bytes, .bias = (const int32_t *)(const void *)p.bias.at,
                                 .mult = (const float *)(const void *)p.mult.at, .y = p.y.at, .y_stride = p.y_stride, .lo = p.lo, .hi = p.hi,
-                                .zero_point = p.zero_point, .small_sums = p.small_sums, .layout = layout, .act_sign = sign};
+                                .zero_point = p.zero_point, .small_sums = p.small_sums, .layout = layout, .act_sign = sign, .prepared = prepared.at};
   if (is_float) {
     args.y_f32 = (float *)(void *)p.y.at, args.y = NULL;
     args.row_scale = (const float *)(const void *)p.row_scale.at, args.addend = (const float *)(const void *)p.addend.at;
@@ -238,6 +249,7 @@ static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, ca
   isa->gemm_s8(&args);
   const size_t wrong = differences(&p, want, is_float ? 4 : 1);
   free(want);
+  if (prepared.at) release(prepared);
   release_product(&p);
   return wrong;
 }

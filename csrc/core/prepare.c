@@ -1,0 +1,35 @@
+#include "core/prepare.h"
+
+#include "core/conv_spans.h"
+
+static size_t up64(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+/* A product as prepare_gemm_s8 sees it. */
+typedef struct product {
+  ez_span_shape spans;
+  int32_t panels;
+  size_t panel_bytes;
+} product;
+
+static product product_of(const ez_step *step, const ez_tensor *tensors, uint32_t layout) {
+  const ez_conv_params *p = (const ez_conv_params *)(const void *)step->params;
+  const ez_tensor *x = &tensors[step->inputs[0]], *y = &tensors[step->outputs[0]];
+  const int32_t outputs = y->dims[3] / p->groups;
+  return (product){ez_span_plan_of(p, x, layout).shape, p->groups * ((outputs + 15) / 16), ez_packed_panel_bytes(p, x, layout)};
+}
+
+size_t ez_prepared_room(const ez_step *step, const ez_tensor *tensors, const ez_kernels *kernels) {
+  if (step->op != EZ_OP_CONV || tensors[step->inputs[0]].dtype != EZ_DTYPE_S8 || !kernels->gemm_s8->prepared_room) return 0;
+  const ez_conv_params *p = (const ez_conv_params *)(const void *)step->params;
+  const double pixels = (double)p->out_h * p->out_w * tensors[step->outputs[0]].dims[0];
+  const product product = product_of(step, tensors, kernels->layout);
+  const int32_t rows = pixels < EZ_ROW_BLOCK ? (int32_t)pixels : EZ_ROW_BLOCK;
+  return up64(kernels->gemm_s8->prepared_room(product.panels, product.spans.count, product.spans.elements, rows));
+}
+
+size_t ez_prepare(const ez_run *run, uint8_t *out) {
+  const ez_isa *isa = run->kernels->gemm_s8;
+  const product p = product_of(run->step, run->tensors, run->kernels->layout);
+  const int8_t *w = (const int8_t *)run->data[run->step->inputs[1]];
+  return up64(isa->prepare_gemm_s8(w, p.panel_bytes, p.panels, p.spans.count, p.spans.elements, out));
+}
