@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgezip.passes.layer_change import LayerChange
     from edgezip.passes.products import Product
     from edgezip.passes.sample_set import SampleSet
-    from edgezip.recipe import Cluster, Factorize, Prune, QuantizeWeights, Step
+    from edgezip.recipe import Cluster, Equalize, Factorize, Prune, QuantizeWeights, Smooth, Step
     from edgezip.target import Target
 
 Progress = Callable[[str, int], None]
@@ -93,6 +93,8 @@ def final_rows(reports: Sequence[PassReport]) -> list[LayerChange]:
 
 
 def _check_samples(name: str, options: dict[str, Any], samples: SampleSet | None) -> None:
+    if samples is None and name == "smooth":
+        raise UsageError("looks at activations: it needs calibration data", where=name, hint="give some with --calib")
     free = DATA_FREE.get(name)
     if samples is None and free is not None and options["method"] != free:
         raise UsageError(
@@ -136,10 +138,24 @@ def _layers(
     from edgezip.passes.products import find_products
 
     products = find_products(model)
-    if samples is None:
+    if samples is None or name == "equalize":
         return [(product, None) for product in products]
     tell = progress or (lambda stage, done: None)
     return gather_hessians(model, products, samples, samples=len(samples), progress=lambda done: tell(name, done))
+
+
+def _equalize(model: Model, options: Equalize, layers: Layers, target: Target | None) -> Made:
+    from edgezip.passes.equalize_channels import equalize_channels
+
+    return equalize_channels(model, through_relu6=options.through_relu6)
+
+
+def _smooth(model: Model, options: Smooth, layers: Layers, target: Target | None) -> Made:
+    from edgezip.passes.smooth_activations import smooth_activations
+    from edgezip.passes.weight_grid import Form
+
+    held = [(product, inputs) for product, inputs in layers if inputs is not None]
+    return smooth_activations(model, held, method=options.method, form=Form(options.bits, options.per))
 
 
 def _prune(model: Model, options: Prune, layers: Layers, target: Target | None) -> Made:
@@ -164,7 +180,8 @@ def _factorize(model: Model, options: Factorize, layers: Layers, target: Target 
 
 
 def _quantize_weights(model: Model, options: QuantizeWeights, layers: Layers, target: Target | None) -> Made:
-    from edgezip.passes.quantize_weights import Form, quantize_weights
+    from edgezip.passes.quantize_weights import quantize_weights
+    from edgezip.passes.weight_grid import Form
 
     form = Form(options.bits, options.per, options.symmetric)
     return quantize_weights(model, layers, form, method=options.method, keep=options.keep)
@@ -177,6 +194,8 @@ def _cluster(model: Model, options: Cluster, layers: Layers, target: Target | No
 
 
 _RUN: dict[str, Callable[[Any, Any, Layers, Any], Made]] = {
+    "equalize": _equalize,
+    "smooth": _smooth,
     "prune": _prune,
     "factorize": _factorize,
     "quantize_weights": _quantize_weights,

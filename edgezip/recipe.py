@@ -23,6 +23,24 @@ class Int8(BaseModel):
     num_samples: int = Field(default=0, ge=0)  # 0: all
 
 
+class Equalize(BaseModel):
+    """Channels of one layer get ranges like each other (data-free); pays for weights with one scale for the tensor."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    through_relu6: bool = True
+
+
+class Smooth(BaseModel):
+    """Strong channels of activations moved into weights: ``smooth`` before int8 activations, ``awq`` before low-bit weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Literal["smooth", "awq"] = "smooth"
+    bits: int = Field(default=4, ge=2, le=8)  # of the weights to come, for awq
+    per: Literal["tensor", "channel", 32, 64, 128] = 32
+
+
 class Prune(BaseModel):
     """Weights removed: ``pattern`` 1x1 (single weights), N:M, or a block of columns x outputs (4x16, 4x32, 8x16)."""
 
@@ -75,6 +93,8 @@ class Step(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    equalize: Equalize | None = None
+    smooth: Smooth | None = None
     prune: Prune | None = None
     factorize: Factorize | None = None
     quantize_weights: QuantizeWeights | None = None
@@ -92,9 +112,9 @@ class Step(BaseModel):
         return next(iter(self.model_fields_set))
 
     @property
-    def options(self) -> Prune | Factorize | QuantizeWeights | Cluster:
+    def options(self) -> BaseModel:
         """Of the pass."""
-        found: Prune | Factorize | QuantizeWeights | Cluster = getattr(self, self.name)
+        found: BaseModel = getattr(self, self.name)
         return found
 
 
@@ -153,7 +173,7 @@ class Recipe(BaseModel):
 
 def _nearest(word: str) -> str:
     """What was probably meant by a key that does not exist."""
-    models = (Recipe, Step, Int8, Prune, Factorize, QuantizeWeights, Cluster)
+    models = (Recipe, Step, Int8, Equalize, Smooth, Prune, Factorize, QuantizeWeights, Cluster)
     known = sorted({name for model in models for name in model.model_fields})
     close = get_close_matches(word, known, 1, 0.6)
     return f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(known)}"

@@ -8,75 +8,29 @@ are the ones of least squared error among shrunken ranges, inputs that are stron
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-import ml_dtypes
 import numpy as np
 
 from edgezip import graph
 from edgezip.errors import UsageError
 from edgezip.kernels import adaround, second_order
-from edgezip.kernels.second_order import Grid
 from edgezip.passes.layer_change import LayerChange
 from edgezip.passes.products import find_products
+from edgezip.passes.weight_grid import Form, grid_of
 
 if TYPE_CHECKING:
     from edgezip.graph import Model
+    from edgezip.kernels.second_order import Grid
     from edgezip.passes.gather_hessians import Inputs
     from edgezip.passes.products import Product
 
 Array = np.ndarray[Any, Any]
 METHODS = ("nearest", "gptq", "adaround")
-BLOCKS = (32, 64, 128)
-SHRINKS = np.linspace(1.0, 0.5, 26)
 ITERATIONS_WORK = 4e11  # multiplications that learning the rounding of a layer may cost; fewer iterations for larger layers
 BITS_KEY = "edgezip.bits"
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """How weights are stored. ``per``: "tensor", "channel", or the number of input channels that share a scale."""
-
-    bits: int = 4
-    per: str | int = 32
-    symmetric: bool = True
-
-    def __post_init__(self) -> None:
-        if not 2 <= self.bits <= 8:
-            raise UsageError("weights have 2 to 8 bits", where="quantize_weights: bits", got=str(self.bits))
-        if self.per not in ("tensor", "channel", *BLOCKS):
-            blocks = ", ".join(map(str, BLOCKS))
-            raise UsageError(
-                "no such sharing", where="quantize_weights: per", expected=f"tensor, channel, {blocks}", got=str(self.per)
-            )
-
-    @property
-    def low(self) -> int:
-        """The least code; symmetric int8 leaves -128 out (EZ-N1 rule 1)."""
-        if not self.symmetric:
-            return 0
-        return -127 if self.bits == 8 else -(2 ** (self.bits - 1))
-
-    @property
-    def high(self) -> int:
-        """The greatest code."""
-        return (1 << (self.bits - 1 if self.symmetric else self.bits)) - 1
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """What the file stores."""
-        if self.bits > 4:
-            return np.dtype(np.int8 if self.symmetric else np.uint8)
-        narrow: np.dtype[Any] = np.dtype(ml_dtypes.int4 if self.symmetric else ml_dtypes.uint4)
-        return narrow
-
-    @property
-    def text(self) -> str:
-        """For the report."""
-        shared = {"tensor": "per tensor", "channel": "per channel"}.get(str(self.per), f"blocks of {self.per}")
-        return f"int{self.bits} {shared}{'' if self.symmetric else ', asymmetric'}"
 
 
 def quantize_weights(
@@ -137,14 +91,14 @@ def _quantize_groups(held: Array, hessians: Array | None, product: Product, form
         ]
     rows = held.reshape(-1, held.shape[2])
     strength = np.ones(rows.shape) if hessians is None else np.repeat(np.einsum("gkk->gk", hessians), held.shape[1], axis=0)
-    whole = _grid(rows, strength, product, form)
+    whole = grid_of(rows, strength, product, form)
     return [(_rounded(held[g], None if hessians is None else hessians[g], whole, method), whole) for g in range(len(held))]
 
 
 def _quantize_rows(rows: Array, hessian: Array | None, product: Product, form: Form, method: str) -> tuple[Array, Grid]:
     """Codes (outputs, columns) of one group, and the grid they lie on."""
     strength = np.ones(rows.shape[1]) if hessian is None else np.diag(hessian)
-    grid = _grid(rows, strength, product, form)
+    grid = grid_of(rows, strength, product, form)
     return _rounded(rows, hessian, grid, method), grid
 
 
@@ -155,58 +109,6 @@ def _rounded(rows: Array, hessian: Array | None, grid: Grid, method: str) -> Arr
         work = rows.shape[0] * rows.shape[1] ** 2
         return adaround.adaround(rows, hessian, grid, iterations=int(np.clip(ITERATIONS_WORK / work, 200, 1000)))
     return second_order.descend(rows, hessian, grid, second_order.gptq(rows, hessian, grid))
-
-
-def _shared(rows: Array, product: Product, form: Form) -> Array:
-    """Weights that share a scale along the last axis; what fills the last block up is 0."""
-    if form.per == "tensor":
-        return rows.reshape(1, -1)
-    if form.per == "channel":
-        return rows
-    size = int(form.per)
-    channels = product.columns // product.window
-    split = rows.reshape(len(rows), product.window, channels)
-    blocks = -(-channels // size)
-    padded = np.pad(split, ((0, 0), (0, 0), (0, blocks * size - channels)))
-    return padded.reshape(len(rows), product.window, blocks, size)
-
-
-def _spread(parameter: Array, rows: Array, product: Product, form: Form) -> Array:
-    """A number for each set of sharing weights as one for each weight (or what broadcasts to it)."""
-    if form.per in ("tensor", "channel"):
-        return parameter[:, None]
-    channels = product.columns // product.window
-    return np.repeat(parameter, int(form.per), axis=-1)[..., :channels].reshape(rows.shape)
-
-
-def _grid(rows: Array, strength: Array, product: Product, form: Form) -> Grid:
-    """The scale (and zero point) of least weighted squared error of each set."""
-    weights = _shared(rows, product, form)
-    counts = _shared(np.broadcast_to(strength, rows.shape), product, form) + 1e-12
-    top, bottom = np.maximum(weights.max(axis=-1), 0), np.minimum(weights.min(axis=-1), 0)
-    best_scale = np.ones(top.shape)
-    best_zero, least = np.zeros(top.shape), np.full(top.shape, np.inf)
-    for shrink in SHRINKS:
-        scale, zero = _parameters(bottom * shrink, top * shrink, form)
-        codes = np.clip(np.rint(weights / scale[..., None]) + zero[..., None], form.low, form.high)
-        error = (counts * ((codes - zero[..., None]) * scale[..., None] - weights) ** 2).sum(axis=-1)
-        better = error < least
-        best_scale, best_zero = np.where(better, scale, best_scale), np.where(better, zero, best_zero)
-        least = np.where(better, error, least)
-    return Grid(_spread(best_scale, rows, product, form), _spread(best_zero, rows, product, form), form.low, form.high)
-
-
-def _parameters(bottom: Array, top: Array, form: Form) -> tuple[Array, Array]:
-    """float32 scales, as the file will hold them, and whole zero points."""
-    if form.symmetric:
-        reach = np.maximum(top / form.high, bottom / form.low)
-        return _positive(reach), np.zeros(reach.shape)
-    scale = _positive((top - bottom) / form.high)
-    return scale, np.clip(np.rint(-bottom / scale), 0, form.high)
-
-
-def _positive(scale: Array) -> Array:
-    return np.where(scale > 0, scale, 1.0).astype(np.float32).astype(np.float64)
 
 
 def _store(model: Model, product: Product, form: Form, codes: list[Array], grids: list[Grid]) -> None:

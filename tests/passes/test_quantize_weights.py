@@ -13,7 +13,8 @@ from edgezip import graph
 from edgezip.errors import UsageError
 from edgezip.passes.gather_hessians import Inputs, gather_hessians
 from edgezip.passes.products import Product, find_products
-from edgezip.passes.quantize_weights import BITS_KEY, METHODS, Form, quantize_weights
+from edgezip.passes.quantize_weights import BITS_KEY, METHODS, quantize_weights
+from edgezip.passes.weight_grid import Form
 
 Array = np.ndarray[Any, Any]
 

@@ -1,0 +1,115 @@
+"""How weights of few bits are stored, and their grid: scales of least squared error among shrunken ranges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+from edgezip.errors import UsageError
+from edgezip.kernels.second_order import Grid
+
+if TYPE_CHECKING:
+    from edgezip.passes.products import Product
+
+Array = np.ndarray[Any, Any]
+BLOCKS = (32, 64, 128)
+SHRINKS = np.linspace(1.0, 0.5, 26)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How weights are stored. ``per``: "tensor", "channel", or the number of input channels that share a scale."""
+
+    bits: int = 4
+    per: str | int = 32
+    symmetric: bool = True
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= 8:
+            raise UsageError("weights have 2 to 8 bits", where="quantize_weights: bits", got=str(self.bits))
+        if self.per not in ("tensor", "channel", *BLOCKS):
+            blocks = ", ".join(map(str, BLOCKS))
+            raise UsageError(
+                "no such sharing", where="quantize_weights: per", expected=f"tensor, channel, {blocks}", got=str(self.per)
+            )
+
+    @property
+    def low(self) -> int:
+        """The least code; symmetric int8 leaves -128 out (EZ-N1 rule 1)."""
+        if not self.symmetric:
+            return 0
+        return -127 if self.bits == 8 else -(2 ** (self.bits - 1))
+
+    @property
+    def high(self) -> int:
+        """The greatest code."""
+        return (1 << (self.bits - 1 if self.symmetric else self.bits)) - 1
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What the file stores."""
+        if self.bits > 4:
+            return np.dtype(np.int8 if self.symmetric else np.uint8)
+        narrow: np.dtype[Any] = np.dtype(ml_dtypes.int4 if self.symmetric else ml_dtypes.uint4)
+        return narrow
+
+    @property
+    def text(self) -> str:
+        """For the report."""
+        shared = {"tensor": "per tensor", "channel": "per channel"}.get(str(self.per), f"blocks of {self.per}")
+        return f"int{self.bits} {shared}{'' if self.symmetric else ', asymmetric'}"
+
+
+def _shared(rows: Array, product: Product, form: Form) -> Array:
+    """Weights that share a scale along the last axis; what fills the last block up is 0."""
+    if form.per == "tensor":
+        return rows.reshape(1, -1)
+    if form.per == "channel":
+        return rows
+    size = int(form.per)
+    channels = product.columns // product.window
+    split = rows.reshape(len(rows), product.window, channels)
+    blocks = -(-channels // size)
+    padded = np.pad(split, ((0, 0), (0, 0), (0, blocks * size - channels)))
+    return padded.reshape(len(rows), product.window, blocks, size)
+
+
+def _spread(parameter: Array, rows: Array, product: Product, form: Form) -> Array:
+    """A number for each set of sharing weights as one for each weight (or what broadcasts to it)."""
+    if form.per in ("tensor", "channel"):
+        return parameter[:, None]
+    channels = product.columns // product.window
+    return np.repeat(parameter, int(form.per), axis=-1)[..., :channels].reshape(rows.shape)
+
+
+def grid_of(rows: Array, strength: Array, product: Product, form: Form) -> Grid:
+    """The scale (and zero point) of least weighted squared error of each set."""
+    weights = _shared(rows, product, form)
+    counts = _shared(np.broadcast_to(strength, rows.shape), product, form) + 1e-12
+    top, bottom = np.maximum(weights.max(axis=-1), 0), np.minimum(weights.min(axis=-1), 0)
+    best_scale = np.ones(top.shape)
+    best_zero, least = np.zeros(top.shape), np.full(top.shape, np.inf)
+    for shrink in SHRINKS:
+        scale, zero = _parameters(bottom * shrink, top * shrink, form)
+        codes = np.clip(np.rint(weights / scale[..., None]) + zero[..., None], form.low, form.high)
+        error = (counts * ((codes - zero[..., None]) * scale[..., None] - weights) ** 2).sum(axis=-1)
+        better = error < least
+        best_scale, best_zero = np.where(better, scale, best_scale), np.where(better, zero, best_zero)
+        least = np.where(better, error, least)
+    return Grid(_spread(best_scale, rows, product, form), _spread(best_zero, rows, product, form), form.low, form.high)
+
+
+def _parameters(bottom: Array, top: Array, form: Form) -> tuple[Array, Array]:
+    """float32 scales, as the file will hold them, and whole zero points."""
+    if form.symmetric:
+        reach = np.maximum(top / form.high, bottom / form.low)
+        return _positive(reach), np.zeros(reach.shape)
+    scale = _positive((top - bottom) / form.high)
+    return scale, np.clip(np.rint(-bottom / scale), 0, form.high)
+
+
+def _positive(scale: Array) -> Array:
+    return np.where(scale > 0, scale, 1.0).astype(np.float32).astype(np.float64)
