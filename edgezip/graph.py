@@ -44,6 +44,7 @@ __all__ = [
     "insert_qdq",
     "is_graph_output",
     "load",
+    "names",
     "new_node",
     "nodes",
     "opset",
@@ -65,6 +66,7 @@ __all__ = [
     "set_type",
     "shape",
     "sort",
+    "splice",
     "to_bytes",
     "to_proto",
     "unique_name",
@@ -75,6 +77,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Use = tuple["Node", int]  # a node and the index of its input
 
 DYNAMIC_ROWS = ("edgezip.activation", "dynamic_s8_row")  # metadata of a node whose rows are quantised at run time
+ORT_OPSET = 25  # the newest that ONNX Runtime 1.2x reads; newer sets widen types and add operators, which it refuses by name
 MAX_PROTO_BYTES = (1 << 31) - 1  # protobuf's own limit; above it weights go to an external file
 
 
@@ -309,13 +312,19 @@ def opset(model: Model) -> int:
 # ---------------------------------------------------------------- names and metadata
 
 
-def unique_name(model: Model, base: str) -> str:
+def names(model: Model) -> set[str]:
+    """The names of all values and nodes. Whoever adds many passes it on as ``taken``, which then grows with them."""
+    return set(values(model)) | {node.name for node in model.graph if node.name}
+
+
+def unique_name(model: Model, base: str, taken: set[str] | None = None) -> str:
     """``base``, or ``base_1``, ``base_2`` ... when a value or node already has that name."""
-    taken = set(values(model)) | {node.name for node in model.graph if node.name}
+    taken = names(model) if taken is None else taken
     name, count = base, 0
     while name in taken:
         count += 1
         name = f"{base}_{count}"
+    taken.add(name)
     return name
 
 
@@ -355,12 +364,12 @@ def set_attribute(node: Node, name: str, content: Any) -> None:
         node.attributes[name] = onnx_ir.convenience.convert_attribute(name, content)
 
 
-def add_initializer(model: Model, name: str, array: Array) -> Value:
+def add_initializer(model: Model, name: str, array: Array, taken: set[str] | None = None) -> Value:
     """A new constant tensor of the graph; its name is ``name`` made unique."""
     import onnx_ir
 
     array = np.asarray(array)
-    name = unique_name(model, name)
+    name = unique_name(model, name, taken)
     tensor = onnx_ir.tensor(array if array.flags.c_contiguous else np.ascontiguousarray(array).reshape(array.shape), name=name)
     value = onnx_ir.Value(name=name, type=onnx_ir.TensorType(tensor.dtype), shape=onnx_ir.Shape(array.shape), const_value=tensor)
     model.graph.register_initializer(value)
@@ -389,6 +398,7 @@ def new_node(
     name: str | None = None,
     before: Node | None = None,
     like: Value | None = None,
+    taken: set[str] | None = None,
 ) -> Value:
     """Adds a node with one output called ``output`` (made unique) and returns that value.
 
@@ -396,17 +406,44 @@ def new_node(
     """
     import onnx_ir
 
-    value = onnx_ir.Value(name=unique_name(model, output))
+    value = onnx_ir.Value(name=unique_name(model, output, taken))
     if like is not None:
         value.type, value.shape = like.type, like.shape.copy() if like.shape is not None else None
     node = onnx_ir.node(
-        op_type, list(inputs), dict(attrs or {}), outputs=[value], name=unique_name(model, name or f"{output}_{op_type}")
+        op_type, list(inputs), dict(attrs or {}), outputs=[value], name=unique_name(model, name or f"{output}_{op_type}", taken)
     )
     if before is None:
         model.graph.append(node)
     else:
         model.graph.insert_before(before, node)
     return value
+
+
+def splice(model: Model, node: Node, body: onnx.ModelProto) -> None:
+    """Puts the nodes of ``body`` in the place of ``node``; its inputs and outputs are called like those of the node."""
+    inner = from_proto(body).graph
+    for value in {id(value): value for value in node.inputs if value is not None}.values():
+        replace_uses(next(held for held in inner.inputs if held.name == value.name), value)
+    made = {str(value.name): value for value in inner.outputs}
+    parts = list(inner)
+    inner.outputs.clear()
+    inner.remove(parts)
+    outputs = {id(value) for value in made.values()}
+    for number, part in enumerate(parts):
+        part.name = f"{node.name}.{part.op_type}_{number}"
+        for value in part.outputs:
+            if id(value) not in outputs and value.name:
+                value.name = f"{node.name}.{value.name}"
+    model.graph.insert_before(node, parts)
+    for value in node.outputs:
+        if value.name:
+            new = made[value.name]
+            new.type, new.shape = value.type, value.shape
+            replace_uses(value, new)
+            for index, held in enumerate(model.graph.outputs):
+                if held is value:
+                    model.graph.outputs[index] = new
+    model.graph.remove(node, safe=True)
 
 
 def _first_after(model: Model, value: Value) -> Node | None:
@@ -731,6 +768,8 @@ def _with_outputs(model: Model, names: Sequence[str]) -> onnx.ModelProto:
 def _session(proto: onnx.ModelProto, threads: int, optimize: bool) -> Any:
     import onnxruntime
 
+    for entry in proto.opset_import:
+        entry.version = min(entry.version, ORT_OPSET) if entry.domain == "" else entry.version
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

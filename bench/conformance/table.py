@@ -77,7 +77,10 @@ def page(rows: Sequence[Row]) -> str:
         [
             "# Conformance: public operator cases through our runtime",
             "",
-            "Written by `python -m bench.conformance --write`; every case is a line of `conformance.csv`.",
+            "Written by `python -m bench.conformance --write`; every case is a line of `conformance.csv`. Stored outputs must be",
+            "met within the tolerance of ONNX's own suite (1e-3 relative, 1e-7 absolute) or one float32 unit of the largest",
+            "number. What every exporter writes into the file (weights, scales, shapes, axes) is given at compile time, the data",
+            "at run time.",
             "",
             summary(rows),
             "",

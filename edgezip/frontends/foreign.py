@@ -8,7 +8,7 @@ from pathlib import Path
 from edgezip.errors import EdgeZipError, MissingFileError, UnsupportedModelError
 
 READ = ".onnx, .tflite or .pt2"
-TO_ONNX = "export the model to ONNX, opset 11 to 25, and name the file .onnx"
+TO_ONNX = "export the model to ONNX, opset 1 to 28, and name the file .onnx"
 FROM_KERAS = (
     "in Keras: keras.models.load_model(FILE).export('model.onnx', format='onnx'), or "
     "tf.lite.TFLiteConverter.from_keras_model(model).convert()"

@@ -1,4 +1,4 @@
-"""ONNX files, opset 11 to 25: bytes -> checked -> shapes known -> constants folded -> simplified model.
+"""ONNX files, opset 1 to 28: bytes -> checked -> shapes known -> constants folded -> simplified model.
 
 The order is the defence: nothing is allocated, inferred or computed before the structure and the sizes were checked, and no
 external file is opened before its path was.
@@ -15,6 +15,7 @@ from edgezip.errors import InvalidModelError
 from edgezip.frontends import (
     attributes,
     control_flow,
+    decompose,
     dimensions,
     external,
     fold,
@@ -22,11 +23,14 @@ from edgezip.frontends import (
     functions,
     parse,
     patterns,
+    precision,
     rewrite,
     simplify,
     spectral,
+    standard,
     structure,
     transposes,
+    versions,
 )
 
 if TYPE_CHECKING:
@@ -61,11 +65,12 @@ def load(
     frozen.freeze(proto, constants or {}, where)
     functions.check(proto, where)
     external.load(proto, None if isinstance(path, bytes) else Path(path), where)
+    precision.to_float32(proto)
     structure.check_operators(proto, where)
     given = _given(shapes)
     dimensions.declare_missing(proto, given, where)
     _run_checker(proto, where)
-    return _simplified(proto, where, given, batch, fold_limit_bytes)
+    return _simplified(versions.raise_old(proto, where), where, given, batch, fold_limit_bytes)
 
 
 def _given(shapes: Mapping[str, tuple[int, ...]] | None) -> dict[str, tuple[int, ...]]:
@@ -117,6 +122,8 @@ def _fold_and_infer(model: Model, where: str, limit: int) -> None:
     for _ in range(MAX_ROUNDS):
         dimensions.infer(model, where)
         folded = fold.run(model, budget, where)
-        if not control_flow.inline_branches(model, where) and not folded:
+        if control_flow.inline_branches(model, where) or folded:
+            continue
+        if not decompose.run(model) and not standard.expand(model, where):
             break
     control_flow.refuse(model, where)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from edgezip.graph import Model
 
-MIN_OPSET, MAX_OPSET = 11, 25
+MIN_OPSET, MAX_OPSET = 1, 28
 MAX_RANK = 8
 MAX_DIM = (1 << 31) - 1
 MAX_ELEMENTS = 1 << 40

@@ -95,8 +95,10 @@ class Builder:
         base = self.tensors[index]
         if base.dims == dims:
             return index
-        made = replace(base, dims=dims, row_stride=dims[-1] if dims else 1)
-        return self._add(made, self.buffer_of[index])
+        made = self._add(replace(base, dims=dims, row_stride=dims[-1] if dims else 1), self.buffer_of[index])
+        if index in self.constant_bytes:
+            self.constant_bytes[made] = self.constant_bytes[index]  # stored once, see _weights
+        return made
 
     def window(self, index: int, dims: tuple[int, ...], offset: int, row_stride: int, like: Tensor) -> int:
         """Part of a tensor's buffer: ``offset`` and ``row_stride`` in elements, qparams and name of ``like``."""
@@ -183,12 +185,15 @@ class Builder:
     def _weights(self) -> bytes:
         """The constants that steps read, in the order in which they are first read, then initial values; sets their offsets."""
         weights = bytearray()
-        placed: set[int] = set()
+        placed: dict[int, int] = {}  # offset by identity of the bytes: views of a constant share them
         for tensor in [*(t for step in self.steps for t in step.inputs), *self.initial]:
-            if tensor in self.constant_bytes and tensor not in placed:
-                self.tensors[tensor].offset = len(weights)
-                weights += self.constant_bytes[tensor] + bytes(-len(self.constant_bytes[tensor]) % ALIGN)
-                placed.add(tensor)
+            raw = self.constant_bytes.get(tensor)
+            if raw is None:
+                continue
+            if id(raw) not in placed:
+                placed[id(raw)] = len(weights)
+                weights += raw + bytes(-len(raw) % ALIGN)
+            self.tensors[tensor].offset = placed[id(raw)]
         return bytes(weights) + bytes(OVERREAD)
 
     def _descriptions(self) -> list[dict[str, Any]]:

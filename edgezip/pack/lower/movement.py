@@ -221,7 +221,7 @@ def depth_to_space(context: Context, node: Node) -> None:
     small, deep = (y, x) if node.op_type == "DepthToSpace" else (x, y)  # small: few channels, deep: few pixels
     channels = small.shape[1]
     n, _, height, width = deep.shape
-    column_row_depth = node.op_type == "DepthToSpace" and graph.attribute(node, "mode", "DCR") == "CRD"
+    column_row_depth = graph.attribute(node, "mode", "DCR") == "CRD"
     deep_n, deep_c, deep_h, deep_w = deep.strides()
     small_n, small_c, small_h, small_w = small.strides()
     block_step, channel_step = (deep_c, deep_c * block * block) if column_row_depth else (deep_c * channels, deep_c)
