@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from edgezip.pack import compose, fuse_attention, fuse_epilogue, fuse_float, fuse_norm, requantise_early
+from edgezip.pack import compose, fuse_attention, fuse_bias, fuse_epilogue, fuse_float, fuse_norm, requantise_early
 from edgezip.pack.absorb import describe, kill, producers_of, redirect, with_input
 from edgezip.pack.builder import Builder, elements
 from edgezip.pack.uses import is_whole, readers, writers
@@ -24,6 +24,8 @@ def run(builder: Builder) -> None:
     drop_unread(builder)
     compose.run(builder)
     fuse_float.run(builder)
+    drop_unread(builder)
+    fuse_bias.run(builder)
     drop_unread(builder)
     fuse_attention.run(builder)
     fuse_norm.run(builder)

@@ -463,3 +463,15 @@ def test_scores_that_somebody_else_reads_keep_their_steps() -> None:
     program, _ = run_everywhere(model, feeds_for(model))
     assert Op.ATTENTION not in ops(program.steps)
     assert ops(program.steps).count(Op.MATMUL) == 2
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_row_added_behind_a_float_matmul_is_its_bias(first: bool) -> None:
+    operands = ["m", "c"] if first else ["c", "m"]
+    constants = {"w": weights(12, 9), "c": weights(9), "d": weights(9)}
+    nodes = [node("MatMul", ["x", "w"], "m"), node("Add", operands, "n"), node("Add", ["n", "d"])]
+    model = build(nodes, constants, {"x": (1, 5, 12)})
+    feeds = feeds_for(model)
+    program, results = run_everywhere(model, feeds)
+    assert [op for op in ops(program.steps) if op is not Op.COPY] == [Op.CONV, Op.BINARY]  # one row has room, a second has not
+    np.testing.assert_allclose(results["y"], graph.run(model, feeds)["y"], rtol=1e-5, atol=1e-5)
