@@ -305,6 +305,7 @@ def ranges(model: Model, placement: Placement, histograms: Mapping[str, Histogra
     values = graph.values(model)
     outputs = {v.name for v in graph.output_values(model)}
     owners = {name: _owner(name, placement.same_as) for name in placement.points}
+    symmetric = {owners[name] for name in placement.symmetric if name in owners}
     params: dict[str, tuple[float, int]] = {}
     for name, owner in owners.items():
         if owner not in params:
@@ -312,7 +313,7 @@ def ranges(model: Model, placement: Placement, histograms: Mapping[str, Histogra
             low, high = fixed or METHODS["minmax" if owner in outputs else method](histograms[owner])
             margin = OUTPUT_MARGIN if owner in outputs and not fixed else 1.0
             beside = [number for padded, number in placement.fillers if owners[padded] == owner]
-            params[owner] = parameters(min(low * margin, *beside, 0.0), max(high * margin, *beside, 0.0))
+            params[owner] = parameters(min(low * margin, *beside, 0.0), max(high * margin, *beside, 0.0), owner in symmetric)
         params[name] = params[owner]
     return params
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgezip import graph
+from edgezip.passes.float_islands import float_islands, multiplies_activations
 from edgezip.passes.stored_weights import stored_weights
 
 if TYPE_CHECKING:
@@ -91,13 +92,14 @@ class Placement:
     """``points``: values that are quantised, with the uses that read them (None: all). ``same_as``: value -> value whose
     parameters it takes. ``fillers``: value and number that a Pad puts beside it, which its range must hold. ``products``: nodes
     whose weights become int8. ``recurrent``: nodes whose weights do too, their activations at
-    run time. ``kept``: node -> why it stays in float."""
+    run time. ``symmetric``: points whose zero point is 0. ``kept``: node -> why it stays in float."""
 
     points: dict[str, list[Use] | None] = field(default_factory=dict)
     same_as: dict[str, str] = field(default_factory=dict)
     fillers: list[tuple[str, float]] = field(default_factory=list)
     products: list[Node] = field(default_factory=list)
     recurrent: list[Node] = field(default_factory=list)
+    symmetric: set[str] = field(default_factory=set)
     kept: dict[str, str] = field(default_factory=dict)
 
 
@@ -110,6 +112,9 @@ def place(model: Model, keep: tuple[str, ...] = ()) -> Placement:
     """Decide for every value of ``model``."""
     found = Placement()
     quantisable = {n.name or "": _is_quantisable(n, keep, found) for n in graph.nodes(model)}
+    for name, reason in float_islands(model, quantisable, ELEMENTWISE | {"Softmax"}).items():
+        quantisable[name] = False
+        found.kept[name] = reason
     roots = _chain_roots(model, quantisable)
     for node in graph.nodes(model):
         several = len(_data_inputs(node)) > 1 and (node.outputs[0].name or "") not in roots
@@ -121,7 +126,10 @@ def place(model: Model, keep: tuple[str, ...] = ()) -> Placement:
             found.points[value.name or ""] = None
     for node in graph.nodes(model):
         if node.op_type in PRODUCTS and quantisable[node.name or ""]:
-            found.products.append(node)
+            if multiplies_activations(node):
+                _note_symmetric(node, found)
+            else:
+                found.products.append(node)
         for value in node.outputs:
             _decide(node, value, quantisable, roots, found)
     _share(model, found)
@@ -153,6 +161,8 @@ def _is_quantisable(node: Node, keep: tuple[str, ...], found: Placement) -> bool
         found.recurrent.append(node)
         return False
     if node.op_type in PRODUCTS:
+        if multiplies_activations(node):
+            return len(_data_inputs(node)) == 2
         reason = _weights_that_do_not_fit(node)
         if reason:
             found.kept[name] = reason
@@ -274,8 +284,11 @@ def _decide(node: Node, value: Value, quantisable: dict[str, bool], roots: dict[
     ):
         return
     if not quantisable[node.name or ""]:
-        if any(_reaches_int8(user, quantisable) for user in users):
-            found.points[name] = None
+        readers = [(user, index) for user, index in graph.consumers(value) if _reaches_int8(user, quantisable)]
+        if readers:
+            found.points[name] = None if len(readers) == len(users) else readers
+        return
+    if _gives_floats(node) and users and not any(_reaches_int8(user, quantisable) for user in users):
         return
     if name not in roots and _fuses(node, _only_user(value), quantisable):
         return
@@ -285,6 +298,21 @@ def _decide(node: Node, value: Value, quantisable: dict[str, bool], roots: dict[
             found.points[name] = None if graph.is_graph_output(value) or len(outside) == len(users) else outside
         return
     found.points[name] = None
+
+
+def _gives_floats(node: Node) -> bool:
+    """Whether the int8 form of the node may leave its sums in float, unrounded (and the bias added behind a MatMul with them)."""
+    if node.op_type == "Add":
+        makers = [graph.producer(v) for v in _data_inputs(node)]
+        return any(maker is not None and _is_bias_add(node, maker) for maker in makers)
+    return node.op_type in ("Gemm", "MatMul")
+
+
+def _note_symmetric(node: Node, found: Placement) -> None:
+    """The second operand of a product of activations: its kernels take bytes around zero at half the price of others."""
+    origin = _origin(node.inputs[1])
+    if origin is not None:
+        found.symmetric.add(origin)
 
 
 def _share(model: Model, found: Placement) -> None:
@@ -325,8 +353,10 @@ def _origin(value: Value | None) -> str | None:
     return None
 
 
-def parameters(low: float, high: float) -> tuple[float, int]:
-    """Scale (float32 value) and int8 zero point of the range, widened to hold zero exactly."""
+def parameters(low: float, high: float, symmetric: bool = False) -> tuple[float, int]:
+    """Scale (float32 value) and int8 zero point of the range, widened to hold zero exactly; ``symmetric``: 127 steps a side."""
+    if symmetric:
+        return max(float(np.float32(max(-low, high) / 127)), 1e-30) if max(-low, high) > 0 else 1.0, 0
     low, high = min(low, 0.0), max(high, 0.0)
     scale = float(np.float32((high - low) / 255)) if high > low else 1.0
     scale = max(scale, 1e-30)
