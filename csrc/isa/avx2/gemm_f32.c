@@ -60,6 +60,8 @@ EZ_INLINE void block(const ez_gemm_f32_args *g, partial_sums *sums, const chunk 
     for (int32_t c = 0; c < n; c++, w += 16) {
       __m256 b[MAX_VECTORS];
       for (int v = 0; v < V; v++) b[v] = _mm256_loadu_ps(w + (size_t)(v / 2) * panel_floats + 8 * (v % 2));
+      if (R > 1) /* the next chunk; few rows wait for weights otherwise (49x512x4608: 33 -> 37.6 GMAC/s) */
+        for (int v = 0; v < V; v += 2) _mm_prefetch((const char *)(w + (size_t)(v / 2) * panel_floats + 16 * CHUNK), _MM_HINT_T1);
 #pragma GCC unroll 10
       for (int r = 0; r < R; r++) {
         const __m256 x = _mm256_broadcast_ss(a[r] + c);
