@@ -251,7 +251,7 @@ PARAMS: dict[Op, np.dtype[Any]] = {
     ),
     Op.NORM: _struct("i kind results; f epsilon"),
     Op.RECURRENT: _struct(
-        "i kind hidden directions reverse linear_before_reset input_forget; f clip; v activation; w alpha beta"
+        "i kind hidden directions reverse linear_before_reset input_forget; f clip cell_clip; v activation; w alpha beta"
     ),
 }
 

@@ -26,6 +26,7 @@ class Cell:
     product: Product
     activations: tuple[Activation, Activation, Activation]
     clip: float = math.inf
+    cell_clip: float = math.inf
     linear_before_reset: bool = False
     input_forget: bool = False
     peephole: Array | None = None  # (3, H): i, o, f
@@ -92,6 +93,8 @@ def _lstm(cell: Cell, gates: Array, h: Array, c: Array) -> tuple[Array, Array]:
     i = _act(cell, 0, i)
     f = F32(1) - i if cell.input_forget else _act(cell, 0, f)
     c = f * c + i * _act(cell, 1, g)
+    if math.isfinite(cell.cell_clip):
+        c = ref.clamp(c, -cell.cell_clip, cell.cell_clip)
     if cell.peephole is not None:
         o = o + cell.peephole[1] * c
     o = _act(cell, 0, o)

@@ -59,6 +59,7 @@ static ez_status check_params(ez_check *check, const ez_recurrent_params *p) {
   if (p->directions < 1 || p->directions > 2) FAIL(-1, "directions", "expected 1 or 2, got %d", p->directions);
   if ((p->reverse & ~1) || (p->reverse && p->directions == 2)) FAIL(-1, "reverse", "is %d", p->reverse);
   if ((p->linear_before_reset & ~1) || (p->input_forget & ~1)) FAIL(-1, "linear_before_reset", "is not 0 or 1");
+  if (!(p->cell_clip > 0)) FAIL(-1, "cell_clip", "expected a positive number, got %g", (double)p->cell_clip);
   if (!(p->clip > 0)) FAIL(-1, "clip", "expected a positive number, got %g", (double)p->clip);
   return check_activations(check, p);
 }

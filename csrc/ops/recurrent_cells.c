@@ -10,11 +10,12 @@ static void activate(const ez_cell *cell, int which, float *x, size_t n) {
   cell->rows->unary_f32(p->activation[at], x, x, n, p->alpha[at], p->beta[at]);
 }
 
-static void bound(const ez_cell *cell, float *x, size_t n) {
-  const float clip = cell->params->clip;
+static void clamp(float *x, size_t n, float clip) {
   if (isinf(clip)) return;
   for (size_t i = 0; i < n; i++) x[i] = ez_clamp(x[i], -clip, clip);
 }
+
+static void bound(const ez_cell *cell, float *x, size_t n) { clamp(x, n, cell->params->clip); }
 
 static void add(float *restrict x, const float *restrict y, size_t n) {
   for (size_t i = 0; i < n; i++) x[i] += y[i];
@@ -84,6 +85,7 @@ void ez_cell_lstm(const ez_cell *cell, float *products, const float *gates, floa
   bound(cell, g, n);
   activate(cell, 1, g, n);
   for (size_t k = 0; k < n; k++) c[k] = f[k] * c[k] + i[k] * g[k];
+  clamp(c, n, cell->params->cell_clip);
   if (cell->peephole) {
     add_product(o, cell->peephole + n, c, n);
     bound(cell, o, n);

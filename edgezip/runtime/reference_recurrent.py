@@ -101,5 +101,12 @@ def _cell(session: ReferenceSession, step: Step, direction: int) -> recurrent.Ce
         peephole = session.load(step.inputs[PEEPHOLE]).reshape(p["directions"], 3, hidden)[direction]
     first, second, third = activations
     return recurrent.Cell(
-        kind.name, product, (first, second, third), p["clip"], bool(p["linear_before_reset"]), bool(p["input_forget"]), peephole
+        kind.name,
+        product,
+        (first, second, third),
+        p["clip"],
+        p["cell_clip"],
+        bool(p["linear_before_reset"]),
+        bool(p["input_forget"]),
+        peephole,
     )

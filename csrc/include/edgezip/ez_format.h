@@ -285,10 +285,10 @@ enum { EZ_RECURRENT_RNN = 1, EZ_RECURRENT_GRU, EZ_RECURRENT_LSTM };
  *   GRU  z, r = f(bound(h.r + gates)); n = g(bound(t + gates)), t = (r * h).r, or r * (h.r) with linear_before_reset; h = (1 - z) * n + z * h
  *   LSTM i, f = f(bound((h.r + gates) + peephole * c)); g = g(bound(h.r + gates)); c = f * c + i * g;
  *        o = f(bound((h.r + gates) + peephole * c)) of the new c; h = o * h(c). input_forget: f = 1 - i instead.
- * bound clamps to [-clip, clip]. Direction 1, and with `reverse` direction 0, runs from a sequence's last step to its first. */
+ * bound clamps to [-clip, clip]; the new c of an LSTM is clamped to [-cell_clip, cell_clip]. Direction 1, and with `reverse` direction 0, runs from a sequence's last step to its first. */
 typedef struct ez_recurrent_params {
   int32_t kind, hidden, directions, reverse, linear_before_reset, input_forget;
-  float clip;                                            /* infinite: none */
+  float clip, cell_clip;                                 /* infinite: none */
   int32_t activation[EZ_MAX_RANK];                       /* EZ_UNARY_* of f, g, h at 3 * direction: CLIP, SIGMOID, TANH, HARD_SIGMOID, LEAKY_RELU, ELU or SOFTPLUS */
   float alpha[EZ_MAX_RANK], beta[EZ_MAX_RANK];           /* theirs, as in ez_unary_params */
 } ez_recurrent_params;

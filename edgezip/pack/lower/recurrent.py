@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 POINT = Window((1, 1), (1, 1), (1, 1), (0, 0), (0, 0))
+CELL_CLIP = "edgezip.cell_clip"  # metadata of an LSTM: its cell state stays within; ONNX has no word for it, TensorFlow Lite has
 X, W, R, B, LENGTHS, H0, C0, PEEPHOLE = range(8)
 DEFAULTS = {Recurrent.RNN: ("Tanh",), Recurrent.GRU: ("Sigmoid", "Tanh"), Recurrent.LSTM: ("Sigmoid", "Tanh", "Tanh")}
 # name -> function, its default alpha and beta (None: it has none)
@@ -237,6 +238,7 @@ def _params(node: Node, layer: Layer) -> dict[str, Any]:
         "linear_before_reset": int(layer.before),
         "input_forget": int(graph.attribute(node, "input_forget", 0)),
         "clip": float(graph.attribute(node, "clip", math.inf)),
+        "cell_clip": float(graph.get_metadata(node, CELL_CLIP) or math.inf),
         "activation": tuple(kind for kind, _, _ in functions),
         "alpha": tuple(alpha for _, alpha, _ in functions),
         "beta": tuple(beta for _, _, beta in functions),
