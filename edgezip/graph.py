@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DYNAMIC_ROWS",
+    "STATE",
+    "STATE_INITIAL",
     "Model",
     "Node",
     "Value",
@@ -76,6 +78,10 @@ __all__ = [
 Array = np.ndarray[Any, np.dtype[Any]]
 Use = tuple["Node", int]  # a node and the index of its input
 
+STATE = (
+    "edgezip.state"  # metadata of a model: JSON object, input name -> output name, of what the session carries from run to run
+)
+STATE_INITIAL = "edgezip.state_initial"  # JSON object, input name -> base64 of its first value's bytes; absent: zeros
 DYNAMIC_ROWS = ("edgezip.activation", "dynamic_s8_row")  # metadata of a node whose rows are quantised at run time
 ORT_OPSET = 25  # the newest that ONNX Runtime 1.2x reads; newer sets widen types and add operators, which it refuses by name
 MAX_PROTO_BYTES = (1 << 31) - 1  # protobuf's own limit; above it weights go to an external file

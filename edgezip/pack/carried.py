@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from edgezip.graph import Model
 
 Array = np.ndarray[Any, Any]
-METADATA = "edgezip.state"  # of the model: JSON object, input name -> output name; a front end with variables writes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ def states_of(model: Model, given: Mapping[str, str], initial: Mapping[str, Arra
     Raises UsageError (no such input or output, nothing left for the caller) and ShapeError (the two ends, or an initial value,
     differ in type or shape).
     """
-    pairs = {**json.loads(graph.get_metadata(model, METADATA) or "{}"), **given}
+    pairs = {**json.loads(graph.get_metadata(model, graph.STATE) or "{}"), **given}
+    initial = {**_declared(model), **initial}
     inputs = {str(value.name): value for value in graph.input_values(model)}
     outputs = {str(value.name): value for value in graph.output_values(model)}
     _check_names("input", pairs, inputs)
@@ -57,6 +58,14 @@ def states_of(model: Model, given: Mapping[str, str], initial: Mapping[str, Arra
             got = f"{initial[name].dtype} {initial[name].shape}"
             raise ShapeError("the initial value does not fit the state", where=name, expected=wanted, got=got)
     return [Carried(name, pairs[name], initial.get(name)) for name in inputs if name in pairs]
+
+
+def _declared(model: Model) -> dict[str, Array]:
+    """The first values that a front end found in the file, by input."""
+    held = json.loads(graph.get_metadata(model, graph.STATE_INITIAL) or "{}")
+    ends = {str(value.name): value for value in graph.input_values(model) if value.name in held}
+    arrays = {name: np.frombuffer(base64.b64decode(held[name]), graph.dtype(value)) for name, value in ends.items()}
+    return {name: array.reshape(graph.shape(ends[name])) for name, array in arrays.items()}
 
 
 def _check_names(kind: str, names: Any, known: Mapping[str, Any]) -> None:

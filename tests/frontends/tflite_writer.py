@@ -13,6 +13,7 @@ TYPES = {
     "float32": tflite.TensorType.FLOAT32, "float16": tflite.TensorType.FLOAT16, "int8": tflite.TensorType.INT8,
     "uint8": tflite.TensorType.UINT8, "int32": tflite.TensorType.INT32, "int64": tflite.TensorType.INT64,
     "bool": tflite.TensorType.BOOL, "int16": tflite.TensorType.INT16,
+    "resource": tflite.TensorType.RESOURCE,
 }  # fmt: skip
 
 
@@ -28,10 +29,12 @@ class Writer:
         self.outputs: list[int] = []
 
     def tensor(self, shape: tuple[int, ...], dtype: str = "float32", data: Array | None = None, scale: Any = None,
-               zero_point: Any = 0, axis: int = 0, name: str = "", sparsity: Any = None) -> int:  # fmt: skip
+               zero_point: Any = 0, axis: int = 0, name: str = "", sparsity: Any = None,
+               is_variable: bool = False) -> int:  # fmt: skip
         self.tensors.append(
             {"shape": shape, "dtype": dtype, "data": data, "scale": scale, "zero": zero_point, "axis": axis,
-             "name": name or f"t{len(self.tensors)}", "sparsity": sparsity}
+             "name": name or f"t{len(self.tensors)}", "sparsity": sparsity,
+             "is_variable": is_variable}
         )  # fmt: skip
         return len(self.tensors) - 1
 
@@ -101,6 +104,7 @@ class Writer:
             tflite.TensorAddQuantization(b, quantisation)
         if sparsity is not None:
             tflite.TensorAddSparsity(b, sparsity)
+        tflite.TensorAddIsVariable(b, t["is_variable"])
         return int(tflite.TensorEnd(b))
 
     def _code(self, b: Any, name: str) -> int:

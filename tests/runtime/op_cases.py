@@ -395,7 +395,8 @@ def recurrent(case: Case) -> Case:
     return case.run(
         Op.RECURRENT, inputs, *results, kind=kind, hidden=hidden, directions=directions,
         reverse=int(directions == 1 and case.rng.random() < 0.3), linear_before_reset=before,
-        input_forget=int(case.rng.random() < 0.3), clip=float(case.pick(math.inf, math.inf, 0.7)), cell_clip=float(case.pick(math.inf, math.inf, 0.2)),
+        input_forget=int(case.rng.random() < 0.3), clip=float(case.pick(math.inf, math.inf, 0.7)),
+        cell_clip=float(case.pick(math.inf, math.inf, 0.2)),
         activation=tuple(chosen), alpha=tuple(a for a, _ in numbers), beta=tuple(b for _, b in numbers),
     )  # fmt: skip
 

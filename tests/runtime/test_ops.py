@@ -128,7 +128,8 @@ BAD: list[tuple[Op, str, Any]] = [
     (Op.PRELU, "channels", 0), (Op.WHERE, "rank", 0),
     (Op.RECURRENT, "kind", 0), (Op.RECURRENT, "kind", 4), (Op.RECURRENT, "hidden", 0), (Op.RECURRENT, "hidden", 2**30),
     (Op.RECURRENT, "directions", 3), (Op.RECURRENT, "reverse", 2), (Op.RECURRENT, "linear_before_reset", -1),
-    (Op.RECURRENT, "input_forget", 2), (Op.RECURRENT, "clip", 0.0), (Op.RECURRENT, "clip", np.nan), (Op.RECURRENT, "cell_clip", -1.0),
+    (Op.RECURRENT, "input_forget", 2), (Op.RECURRENT, "clip", 0.0), (Op.RECURRENT, "clip", np.nan),
+    (Op.RECURRENT, "cell_clip", -1.0),
     (Op.RECURRENT, "activation", [int(Unary.EXP)] * 8), (Op.RECURRENT, "alpha", [np.nan] * 8),
 ]  # fmt: skip
 

@@ -15,7 +15,6 @@ from edgezip.compilation import compile
 from edgezip.errors import ProgramError, ShapeError, UsageError
 from edgezip.measure.bit_exact import check_paths
 from edgezip.measure.step_hashes import write_hashes
-from edgezip.pack.carried import METADATA
 from edgezip.program import DType, Place, Program, Tensor, read
 from edgezip.runtime.backends import Session
 from edgezip.runtime.reference import ReferenceSession
@@ -148,7 +147,7 @@ def test_program_survives_writing_and_reading(program: Program) -> None:
 
 def test_a_model_may_declare_its_states_itself() -> None:
     model = recurrent_model()
-    graph.set_metadata(model, METADATA, '{"h": "hn", "c": "cn"}')
+    graph.set_metadata(model, graph.STATE, '{"h": "hn", "c": "cn"}')
     made = pack.compile(model, "x86-64")
     assert [made.tensors[state.input].name for state in made.states] == ["h", "c"]
     assert list(Session(made).state) == ["h", "c"]

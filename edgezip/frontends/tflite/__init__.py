@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING
 
 from edgezip.errors import ShapeError, UnsupportedModelError
 from edgezip.frontends import onnx
-from edgezip.frontends.tflite import batches, elementwise, indexing, movement, products, reductions, schema, subgraphs  # noqa: F401
+from edgezip.frontends.tflite import (
+    batches,  # noqa: F401
+    elementwise,  # noqa: F401
+    indexing,  # noqa: F401
+    movement,  # noqa: F401
+    products,  # noqa: F401
+    recurrent,  # noqa: F401
+    reductions,  # noqa: F401
+    schema,
+    subgraphs,
+    variables,  # noqa: F401
+)
 from edgezip.frontends.tflite.emitter import CONVERTERS, Emitter
 
 if TYPE_CHECKING:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from edgezip import graph
 from edgezip.errors import InvalidModelError, UnsupportedModelError
 from edgezip.frontends.tflite.schema import Array, Operator, Subgraph, Tensor
 
@@ -28,18 +32,31 @@ def converts(*names: str) -> Callable[[Converter], Converter]:
     return register
 
 
+@dataclass(slots=True)
+class Variable:
+    """What the session carries: ``name`` is its value at the start of a run, ``value`` what it is by now."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    value: str
+    is_read: bool = False  # at the start of a run, before it is written
+
+
 class Emitter:
     """One graph in the making. Names of tensors are kept where they are unique."""
 
-    def __init__(self, graph: Subgraph) -> None:
-        self.graph = graph
+    def __init__(self, subgraph: Subgraph) -> None:
+        self.graph = subgraph
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[onnx.TensorProto] = []
-        self._constants = {i: t.data for i, t in enumerate(graph.tensors) if t.data is not None}
+        self._constants = {i: t.data for i, t in enumerate(subgraph.tensors) if t.data is not None}
         self._names = self._unique_names()
         self._values: dict[int, str] = {}  # tensor -> its value as floats (or integers, when it is not quantised)
         self._taken = set(self._names)
         self._op: Operator | None = None
+        self._handles: dict[int, str] = {}  # resource tensor -> name of its variable
+        self._variables: dict[int | str, Variable] = {}  # by tensor, or by the name behind a handle
 
     def _unique_names(self) -> list[str]:
         seen: set[str] = set()
@@ -114,6 +131,60 @@ class Emitter:
         if tensor.scale.size:
             return self.dequantize(self.initializer(data, name), tensor, tensor.axis)
         return self.initializer(data.astype(np.float32) if data.dtype == np.float16 else data, name)
+
+    # --- variables --------------------------------------------------------------------------------------------------------
+
+    def name_variable(self, op: Operator, name: str) -> None:
+        """The result of ``op`` is the handle of the variable called ``name``."""
+        self._handles[op.outputs[0]] = name
+
+    def variable(self, op: Operator, position: int, like: int = -1) -> str:
+        """The value, by now, of the variable at an input: a variable tensor, or a handle to one of tensor ``like``'s shape."""
+        held = self._variable(op, position, like)
+        held.is_read = held.is_read or held.value == held.name
+        return held.value
+
+    def keep(self, op: Operator, position: int, value: str, like: int = -1) -> None:
+        """From here on the variable is ``value``."""
+        self._variable(op, position, like).value = value
+
+    def _variable(self, op: Operator, position: int, like: int) -> Variable:
+        index = self._index(op, position)
+        if index not in self._handles and not self.graph.tensors[index].is_variable:
+            raise self.fail(op, f"input {position} ({self._names[index]}) is no variable")
+        key: int | str = self._handles.get(index, index)
+        if key not in self._variables:
+            tensor = self.graph.tensors[index if isinstance(key, int) else like]
+            name = self._names[index] if isinstance(key, int) else self._fresh(key or "variable")
+            kind = np.dtype(np.float32) if tensor.scale.size or tensor.dtype.itemsize < 4 else tensor.dtype
+            self._variables[key] = Variable(name, tensor.shape, kind, name)
+        return self._variables[key]
+
+    def _initial(self, key: int | str) -> Array | None:
+        """What CALL_ONCE assigned; None: zeros."""
+        given = self.graph.initial.get(key) if isinstance(key, str) else None
+        return None if given is None or not given.any() else given
+
+    def _carry(self) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto], dict[str, str]]:
+        """Inputs, outputs and metadata of the variables that go from run to run; one that is never written is a constant."""
+        inputs, outputs, pairs, initial = [], [], {}, {}
+        for key, held in self._variables.items():
+            start = self._initial(key)
+            if start is not None and start.shape != held.shape:
+                raise InvalidModelError(f"variable '{key}' is given {start.shape}, read as {held.shape}", where=self.graph.where)
+            if held.is_read and held.value == held.name:
+                constant = np.zeros(held.shape, held.dtype) if start is None else start.astype(held.dtype)
+                self._initializers.append(numpy_helper.from_array(np.ascontiguousarray(constant), held.name))
+            elif held.is_read:
+                kind, following = helper.np_dtype_to_tensor_dtype(held.dtype), self._fresh(f"{held.name}.next")
+                self._nodes.append(helper.make_node("Identity", [held.value], [following]))
+                inputs.append(helper.make_tensor_value_info(held.name, kind, list(held.shape)))
+                outputs.append(helper.make_tensor_value_info(following, kind, list(held.shape)))
+                pairs[held.name] = following
+                if start is not None:
+                    initial[held.name] = base64.b64encode(np.ascontiguousarray(start, held.dtype).tobytes()).decode()
+        metadata = {graph.STATE: pairs, graph.STATE_INITIAL: initial}
+        return inputs, outputs, {name: json.dumps(content) for name, content in metadata.items() if content}
 
     # --- what it makes ---------------------------------------------------------------------------------------------------
 
@@ -230,14 +301,16 @@ class Emitter:
         """The bytes of the ONNX model, with every output's declared shape."""
         for index in {*self.graph.outputs} & {*self._constants}:  # a result that needed no operator
             self._nodes.append(helper.make_node("Identity", [self.initializer(self._constants[index])], [self._names[index]]))
-        graph = helper.make_graph(
+        inputs, outputs, metadata = self._carry()
+        body = helper.make_graph(
             self._nodes,
             "tflite",
-            [self._info(i) for i in self.graph.inputs],
-            [self._info(i) for i in self.graph.outputs],
+            [*(self._info(i) for i in self.graph.inputs), *inputs],
+            [*(self._info(i) for i in self.graph.outputs), *outputs],
             self._initializers,
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="edgezip", ir_version=10)
+        model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="edgezip", ir_version=10)
+        helper.set_model_props(model, metadata)
         return bytes(model.SerializeToString())
 
     def _info(self, index: int) -> onnx.ValueInfoProto:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ MAX_ELEMENTS = 1 << 31
 MAX_RANK = 8
 DTYPES = {
     "FLOAT32": "f4", "FLOAT16": "f2", "INT64": "i8", "INT32": "i4", "INT16": "i2", "INT8": "i1", "INT4": "i1", "UINT32": "u4",
-    "UINT8": "u1", "BOOL": "?",
+    "UINT8": "u1", "BOOL": "?", "RESOURCE": "i4",
 }  # fmt: skip
 AGAIN = "export the model again"
 
@@ -65,6 +65,7 @@ class Subgraph:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     where: str
+    initial: dict[str, Array] = field(default_factory=dict)  # what its variables start with, by their names
 
 
 def read(path: str | Path) -> Subgraph:
@@ -177,7 +178,8 @@ class _Reader:
             data = self.buffer(t.Buffer(), kind, dtype, shape, place)
         else:
             data = densify(self.raw(t.Buffer(), place).view(dtype), shape, sparsity, self.count)
-        scale, zero_point, axis = self.quantisation(t.Quantization(), shape, kind, place)
+        is_float_here = kind == "INT16" and bool(t.IsVariable())  # the cell state of an int8 LSTM
+        scale, zero_point, axis = self.quantisation(None if is_float_here else t.Quantization(), shape, kind, place)
         return Tensor(name, shape, dtype, data, scale, zero_point, axis, bool(t.IsVariable()))
 
     def dtype(self, kind: str, place: str) -> np.dtype[Any]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from edgezip.errors import InvalidModelError, UnsupportedModelError
-from edgezip.frontends.tflite.schema import Operator, Subgraph, Tensor
+from edgezip.frontends.tflite.schema import Array, Operator, Subgraph, Tensor
 
 MAX_DEPTH = 16
 MAX_OPERATORS = 100_000
@@ -24,17 +24,38 @@ def inlined(read: Read, index: int, depth: int = 0, done: dict[int, Subgraph] | 
     if index in done:
         return done[index]
     graph = read(index)
+    initial: dict[str, Array] = {}
     if depth > MAX_DEPTH:
         raise InvalidModelError("graphs call each other too deep, or in a circle", where=graph.where)
     tensors, operators = list(graph.tensors), []
     for op in graph.operators:
         called = _called(graph, op)
+        if op.name == "CALL_ONCE" and op.options is not None:
+            initial |= _assigned(inlined(read, int(op.options.InitSubgraphIndex()), depth + 1, done))
         operators += [op] if called is None else _inside(inlined(read, called, depth + 1, done), op, tensors, graph.where)
         if len(operators) > MAX_OPERATORS:
             raise InvalidModelError(f"more than {MAX_OPERATORS} operators", where=graph.where)
     numbered = [replace(op, index=number) for number, op in enumerate(operators)]
-    done[index] = Subgraph(tensors, numbered, graph.inputs, graph.outputs, graph.where)
+    done[index] = Subgraph(tensors, numbered, graph.inputs, graph.outputs, graph.where, initial)
     return done[index]
+
+
+def _assigned(once: Subgraph) -> dict[str, Array]:
+    """What a graph that runs once gives to variables: constants only."""
+    names: dict[int, str] = {}
+    found: dict[str, Array] = {}
+    for op in once.operators:
+        place = f"{once.where}, operator {op.index} ({op.name}) of the graph that initialises"
+        if op.name == "VAR_HANDLE" and op.options is not None and op.outputs:
+            names[op.outputs[0]] = (op.options.SharedName() or b"").decode(errors="replace")
+        elif op.name == "ASSIGN_VARIABLE" and len(op.inputs) == 2 and op.inputs[0] in names and op.inputs[1] >= 0:
+            data = once.tensors[op.inputs[1]].data
+            if data is None or once.tensors[op.inputs[1]].scale.size:
+                raise UnsupportedModelError("a variable that starts with a computed or quantised value", where=place)
+            found[names[op.inputs[0]]] = data
+        else:
+            raise UnsupportedModelError("more than constants given to variables", where=place, hint="convert it frozen")
+    return found
 
 
 def _called(graph: Subgraph, op: Operator) -> int | None:
