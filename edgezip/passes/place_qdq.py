@@ -14,6 +14,7 @@ import numpy as np
 
 from edgezip import graph
 from edgezip.passes.float_islands import float_islands, multiplies_activations
+from edgezip.passes.power_spectra import nodes_under_roots
 from edgezip.passes.stored_weights import stored_weights
 
 if TYPE_CHECKING:
@@ -112,7 +113,9 @@ def place(model: Model, keep: tuple[str, ...] = ()) -> Placement:
     """Decide for every value of ``model``."""
     found = Placement()
     quantisable = {n.name or "": _is_quantisable(n, keep, found) for n in graph.nodes(model)}
-    for name, reason in float_islands(model, quantisable, ELEMENTWISE | {"Softmax"}).items():
+    islands = float_islands(model, quantisable, ELEMENTWISE | {"Softmax"})
+    islands |= dict.fromkeys(nodes_under_roots(model), "a power spectrum on its way to its root: runs in float")
+    for name, reason in islands.items():
         quantisable[name] = False
         found.kept[name] = reason
     roots = _chain_roots(model, quantisable)

@@ -155,7 +155,7 @@ def _direction(e: Emitter, op: Operator, o: Any, at: Places, x: str, way: str) -
 
 
 def _gates(e: Emitter, op: Operator, first: int, coupled: bool) -> tuple[str, bool]:
-    """Four matrices in ONNX's order. Coupled: i = 1 - f = sigmoid(-(...)) takes the forget gate's, and input_forget turns it back."""
+    """Four matrices in ONNX's order. Coupled: i = 1 - f = sigmoid(-(...)) takes the forget gate's; input_forget turns it back."""
     if not coupled:
         return _matrix(e, op, [first + gate for gate in IOFC])
     forget, cell, output = (e.floats(op, first + gate) for gate in (1, 2, 3))
