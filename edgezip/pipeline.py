@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from edgezip.passes.layer_change import LayerChange
     from edgezip.passes.products import Product
     from edgezip.passes.sample_set import SampleSet
-    from edgezip.recipe import Cluster, Equalize, Factorize, Prune, QuantizeWeights, Smooth, Step
+    from edgezip.recipe import Cluster, Equalize, Factorize, Prune, PruneChannels, QuantizeWeights, Smooth, Step
     from edgezip.target import Target
 
 Progress = Callable[[str, int], None]
 Layers = Iterable[tuple["Product", "Inputs | None"]]
 Made = tuple["Model", list["LayerChange"]]
-DATA_FREE = {"prune": "magnitude", "quantize_weights": "nearest"}  # pass -> its method that needs no samples
+DATA_FREE = {
+    "prune_channels": "l2",
+    "prune": "magnitude",
+    "quantize_weights": "nearest",
+}  # pass -> its method that needs no samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +162,12 @@ def _smooth(model: Model, options: Smooth, layers: Layers, target: Target | None
     return smooth_activations(model, held, method=options.method, form=Form(options.bits, options.per))
 
 
+def _prune_channels(model: Model, options: PruneChannels, layers: Layers, target: Target | None) -> Made:
+    from edgezip.passes.prune_channels import prune_channels
+
+    return prune_channels(model, layers, options.macs, method=options.method, multiple=options.multiple, keep=options.keep)
+
+
 def _prune(model: Model, options: Prune, layers: Layers, target: Target | None) -> Made:
     from edgezip.passes.prune_weights import Pattern, prune_weights
 
@@ -196,6 +206,7 @@ def _cluster(model: Model, options: Cluster, layers: Layers, target: Target | No
 _RUN: dict[str, Callable[[Any, Any, Layers, Any], Made]] = {
     "equalize": _equalize,
     "smooth": _smooth,
+    "prune_channels": _prune_channels,
     "prune": _prune,
     "factorize": _factorize,
     "quantize_weights": _quantize_weights,

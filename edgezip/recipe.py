@@ -41,6 +41,17 @@ class Smooth(BaseModel):
     per: Literal["tensor", "channel", 32, 64, 128] = 32
 
 
+class PruneChannels(BaseModel):
+    """Whole channels and attention heads removed, so that ``macs`` (a share) of the multiplications are gone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    macs: float = Field(gt=0, lt=1)
+    method: Literal["l2", "wanda"] = "wanda"
+    multiple: int = Field(default=8, ge=1)
+    keep: tuple[str, ...] = ()
+
+
 class Prune(BaseModel):
     """Weights removed: ``pattern`` 1x1 (single weights), N:M, or a block of columns x outputs (4x16, 4x32, 8x16)."""
 
@@ -95,6 +106,7 @@ class Step(BaseModel):
 
     equalize: Equalize | None = None
     smooth: Smooth | None = None
+    prune_channels: PruneChannels | None = None
     prune: Prune | None = None
     factorize: Factorize | None = None
     quantize_weights: QuantizeWeights | None = None
@@ -173,7 +185,7 @@ class Recipe(BaseModel):
 
 def _nearest(word: str) -> str:
     """What was probably meant by a key that does not exist."""
-    models = (Recipe, Step, Int8, Equalize, Smooth, Prune, Factorize, QuantizeWeights, Cluster)
+    models = (Recipe, Step, Int8, Equalize, Smooth, PruneChannels, Prune, Factorize, QuantizeWeights, Cluster)
     known = sorted({name for model in models for name in model.model_fields})
     close = get_close_matches(word, known, 1, 0.6)
     return f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(known)}"

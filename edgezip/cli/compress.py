@@ -31,6 +31,9 @@ def command(
     prune: Annotated[
         str | None, typer.Option(help="PATTERN:SHARE of the weights removed, such as 4x16:0.5, 2:4 or 1x1:0.8", metavar="PATTERN")
     ] = None,
+    prune_channels: Annotated[
+        float | None, typer.Option(help="share of the multiplications removed, by whole channels and heads", metavar="SHARE")
+    ] = None,
     factorize: Annotated[
         float | None, typer.Option(help="layers as chains that keep this share of the energy", metavar="SHARE")
     ] = None,
@@ -46,7 +49,7 @@ def command(
     """Compress MODEL; writes OUT.onnx and OUT.report.json."""
     if not model.exists():
         raise MissingFileError("no such model", where=str(model))
-    flags = steps_of(prune, factorize, codebook, int4, tuple(keep or ()), data_free=calib is None)
+    flags = steps_of(prune_channels, prune, factorize, codebook, int4, tuple(keep or ()), data_free=calib is None)
     if recipe is not None and (flags or int8 or keep or num_samples or method != "auto"):
         raise UsageError(
             "a recipe says it all", where="--recipe", hint="leave out the flags of passes, --method, --num-samples, --keep"
@@ -85,10 +88,19 @@ def check_output(output: Path, model: Path) -> None:
 
 
 def steps_of(
-    prune: str | None, factorize: float | None, codebook: int | None, int4: bool, keep: tuple[str, ...], *, data_free: bool
+    channels: float | None,
+    prune: str | None,
+    factorize: float | None,
+    codebook: int | None,
+    int4: bool,
+    keep: tuple[str, ...],
+    *,
+    data_free: bool,
 ) -> list[dict[str, Any]]:
     """The passes that the flags ask for, in the order in which they make sense: thin, remove, share or round."""
     steps: list[dict[str, Any]] = []
+    if channels is not None:
+        steps.append({"prune_channels": {"macs": channels, "keep": keep} | ({"method": "l2"} if data_free else {})})
     if factorize is not None:
         steps.append({"factorize": {"rank": factorize, "keep": keep}})
     if prune is not None:

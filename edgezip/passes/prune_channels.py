@@ -1,0 +1,321 @@
+"""Takes whole channels (attention heads among them) out of a network, with everything that hangs on them: the graph gets smaller.
+
+Sets of channels that stand or fall together come from ``channel_sets``; those of least importance go, in every family of sets the
+same share, until the wanted share of multiplications is gone. Scores: ``l2`` (of the weights that make the channel) or ``wanda``
+(weights that read it, squared, times the mean square of what they read: what the channel gives to the layers behind). With
+calibration data the layers behind are fitted again by least squares to give what they gave before.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgezip import cost, graph
+from edgezip.errors import UsageError
+from edgezip.kernels import second_order
+from edgezip.passes.channel_sets import FROZEN, ChannelSets, find_channel_sets
+from edgezip.passes.layer_change import LayerChange
+from edgezip.passes.products import find_products
+
+if TYPE_CHECKING:
+    from edgezip.graph import Model, Node
+    from edgezip.passes.gather_hessians import Inputs
+    from edgezip.passes.products import Product
+
+Array = np.ndarray[Any, Any]
+METHODS = ("l2", "wanda")
+LEAST = 0.1  # of a family's channels stay
+STEPS = 60  # of the search for the share that removes the wanted multiplications
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Sets that compete with each other: their roots, worst first, and how many channels each stands for."""
+
+    roots: list[int]
+    width: int
+
+    def removed(self, share: float, multiple: int) -> list[int]:
+        """The roots that go: ``share`` of them, such that a multiple of ``multiple`` channels stays (heads go one by one)."""
+        unit = 1 if self.width > 1 or len(self.roots) < 2 * multiple else multiple
+        stay = max(len(self.roots) * (1 - share), len(self.roots) * LEAST, 1)
+        return self.roots[: len(self.roots) - min(max(int(np.rint(stay / unit)), 1) * unit, len(self.roots))]
+
+
+def prune_channels(
+    model: Model,
+    layers: Iterable[tuple[Product, Inputs | None]],
+    macs: float,
+    *,
+    method: str = "wanda",
+    multiple: int = 8,
+    keep: Sequence[str] = (),
+) -> tuple[Model, list[LayerChange]]:
+    """``model`` without so many channels that about ``macs`` (a share) of its multiplications are gone, and a row a layer.
+
+    ``layers``: products of ``model`` with their inputs (None only with ``l2``, which then fits nothing again). ``multiple``: of
+    channels that stay, as kernels like. ``keep``: names of layers, or patterns, whose outputs stay. The original is not touched.
+    Raises UsageError, also when the share cannot be reached.
+    """
+    seen = {product.name: (product, inputs) for product, inputs in layers}
+    sets, gone = select_channels(model, seen, macs, method=method, multiple=multiple, keep=keep)
+    pruned = graph.clone(model)
+    _fit_again(pruned, sets, seen, gone)
+    remove_channels(pruned, sets, gone)
+    return pruned, _rows(model, pruned, sets, seen)
+
+
+def select_channels(
+    model: Model,
+    seen: Mapping[str, tuple[Product, Inputs | None]],
+    macs: float,
+    *,
+    method: str = "wanda",
+    multiple: int = 8,
+    keep: Sequence[str] = (),
+) -> tuple[ChannelSets, set[int]]:
+    """The sets of ``model``, and the roots of those that go. Raises UsageError."""
+    if method not in METHODS:
+        raise UsageError("no such method", where="prune_channels: method", expected=", ".join(METHODS), got=method)
+    if not 0 < macs < 1:
+        raise UsageError("a share between 0 and 1", where="prune_channels: macs", got=str(macs))
+    if method == "wanda" and any(inputs is None for _, inputs in seen.values()):
+        raise UsageError("'wanda' needs calibration data", where="prune_channels", hint="give --calib, or take l2")
+    sets = find_channel_sets(model)
+    families = _families(sets, _scores(sets, seen, method), keep)
+    return sets, _choose(model, sets, families, macs, multiple)
+
+
+def remove_channels(model: Model, sets: ChannelSets, gone: set[int]) -> None:
+    """Takes the sets with these roots out of ``model``, whose sets they are. Edits ``model``."""
+    shapes = _new_shapes(model, sets, gone)
+    _cut(model, sets, gone)
+    _restate(model, shapes, sets)
+
+
+def _scores(sets: ChannelSets, seen: Mapping[str, tuple[Product, Inputs | None]], method: str) -> dict[int, float]:
+    """Importance of each set; each layer's channels count relative to their mean."""
+    scores: dict[int, float] = defaultdict(float)
+    cuts = _by_weight(sets)
+    for product, inputs in seen.values():
+        rows = product.weights()
+        made, read = _labels_of(product, cuts)
+        if method == "l2" or inputs is None:
+            labels, energy = made, (rows**2).sum(axis=-1).reshape(-1)
+        else:
+            split = (rows**2 * np.einsum("gkk->gk", inputs.hessian)[:, None]).reshape(*rows.shape[:2], product.window, -1)
+            labels, energy = read, split.sum(axis=(1, 2)).reshape(-1) if product.is_depthwise else split.sum(axis=(0, 1, 2))
+        if labels is None:
+            continue
+        mean = float(energy.mean()) or 1.0
+        for label, value in zip(sets.roots(labels), energy, strict=True):
+            scores[int(label)] += float(value) / mean
+    return scores
+
+
+def _by_weight(sets: ChannelSets) -> dict[tuple[str, int], Array]:
+    return {(cut.name, cut.axis): cut.labels for cut in sets.slices}
+
+
+def _labels_of(product: Product, cuts: dict[tuple[str, int], Array]) -> tuple[Array | None, Array | None]:
+    """Labels of a product's outputs, and of the channels that it reads (of one group)."""
+    axis = product.output_axis
+    if product.is_depthwise:
+        labels = cuts.get((product.weight_name, 0))
+        return labels, labels
+    return cuts.get((product.weight_name, axis)), cuts.get((product.weight_name, 1 - axis))
+
+
+def _families(sets: ChannelSets, scores: dict[int, float], keep: Sequence[str]) -> list[Family]:
+    """Roots by the layers whose outputs they count; layers that share a root are one family."""
+    members: dict[int, set[str]] = defaultdict(set)
+    width: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for label, name in enumerate(sets.family):
+        root = sets.root(label)
+        members[root].add(name)
+        width[root][name] += 1
+    bound = {name for root, names in members.items() if root == FROZEN for name in names}
+    parent = {name: name for name in sets.family}
+
+    def top(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    for names in (names for root, names in members.items() if root != FROZEN):
+        first, *others = sorted(names)
+        for other in others:
+            parent[top(other)] = top(first)
+    kept = {top(name) for name in bound | {n for n in parent if any(fnmatchcase(n, pattern) for pattern in keep)}}
+    grouped: dict[str, list[int]] = defaultdict(list)
+    for root, names in members.items():
+        if root != FROZEN and top(min(names)) not in kept:
+            grouped[top(min(names))].append(root)
+    return [
+        Family(sorted(roots, key=lambda root: (scores.get(root, 0.0), root)), max(width[roots[0]].values()))
+        for _, roots in sorted(grouped.items())
+    ]
+
+
+def _choose(model: Model, sets: ChannelSets, families: list[Family], macs: float, multiple: int) -> set[int]:
+    """Roots that go: the least share of every family that removes the wanted multiplications."""
+    total = _macs(model, sets, set())
+    best: set[int] = set()
+    most = 0.0
+    for share in np.linspace(0, 1 - LEAST, STEPS + 1)[1:]:
+        gone = {root for family in families for root in family.removed(float(share), multiple)}
+        removed = 1 - _macs(model, sets, gone) / total
+        most = max(most, removed)
+        if removed >= macs - 0.01:
+            best = gone
+            break
+    if not best:
+        why = "; ".join(f"{node}: {reason}" for node, reason in list(sets.frozen.items())[:3])
+        raise UsageError(
+            f"at most {most:.0%} of the multiplications can go",
+            where="prune_channels: macs",
+            got=str(macs),
+            hint=f"ask for less{f'; channels that cannot go: {why}' if why else ''}",
+        )
+    return best
+
+
+def _stays(sets: ChannelSets, labels: Array, gone: set[int]) -> Array:
+    return ~np.isin(sets.roots(labels), list(gone))
+
+
+def _macs(model: Model, sets: ChannelSets, gone: set[int]) -> float:
+    """Multiplications of all products without these sets."""
+    cuts = _by_weight(sets)
+    total = 0.0
+    for product in find_products(model):
+        macs = float(cost.macs(product.node))
+        made, read = _labels_of(product, cuts)
+        for labels in (made,) if product.is_depthwise else (made, read):
+            if labels is not None:
+                macs *= float(_stays(sets, labels, gone).mean())
+        total += macs
+    return total
+
+
+# ---------------------------------------------------------------- the graph
+
+
+def _fit_again(model: Model, sets: ChannelSets, seen: Mapping[str, tuple[Product, Inputs | None]], gone: set[int]) -> None:
+    """Products that lose inputs answer with the inputs that they keep; the bias takes the mean."""
+    cuts = _by_weight(sets)
+    for product in find_products(model):
+        inputs = seen[product.name][1] if product.name in seen else None
+        read = _labels_of(product, cuts)[1]
+        if inputs is None or read is None or product.groups > 1:
+            continue
+        stays = _stays(sets, read, gone)
+        if stays.all() or not stays.any():
+            continue
+        columns = np.broadcast_to(stays, (product.window, len(stays))).reshape(-1)
+        rows = product.weights()[0]
+        takes_bias = product.bias() is not None
+        mean = inputs.mean[0]
+        hessian = inputs.hessian[0] - np.outer(mean, mean) if takes_bias else inputs.hessian[0]
+        fitted = second_order.refit(rows, hessian, np.broadcast_to(columns, rows.shape))
+        graph.replace_weight(model, product.weight_name, product.array_of(fitted[None]))
+        bias = product.bias()
+        held = graph.constant(bias)
+        if bias is not None and held is not None and len(graph.consumers(bias)) == 1:
+            shifted = held.astype(np.float64) + ((rows - fitted) @ mean).reshape(held.shape)
+            graph.replace_weight(model, bias.name or "", shifted.astype(np.float32))
+
+
+def _new_shapes(model: Model, sets: ChannelSets, gone: set[int]) -> dict[str, tuple[int, ...]]:
+    """Of the values that lose something."""
+    found = {}
+    for name, value in graph.values(model).items():
+        labels = sets.of.get(name)
+        if labels is None or not labels.any():
+            continue
+        stays, shape = _stays(sets, labels, gone), list(graph.shape(value))
+        for axis, size in enumerate(labels.shape):
+            if size > 1:
+                others = tuple(i for i in range(labels.ndim) if i != axis)
+                shape[axis] = int((stays.any(axis=others) if others else stays).sum())
+        if tuple(shape) != graph.shape(value):
+            found[name] = tuple(shape)
+    return found
+
+
+def _cut(model: Model, sets: ChannelSets, gone: set[int]) -> None:
+    for cut in sets.slices:
+        stays = _stays(sets, cut.labels, gone)
+        if stays.all():
+            continue
+        held = graph.constant(graph.find_value(model, cut.name))
+        assert held is not None
+        graph.replace_weight(model, cut.name, np.compress(stays, held, axis=cut.axis))
+
+
+def _restate(model: Model, shapes: dict[str, tuple[int, ...]], sets: ChannelSets) -> None:
+    """Shapes of values, and what nodes say of them: groups, targets of Reshape, parts of Split, sizes of Resize."""
+    values = graph.values(model)
+    for name, shape in shapes.items():
+        graph.set_type(values[name], graph.dtype(values[name]), shape)
+    for node in graph.nodes(model):
+        made = node.outputs[0]
+        source = node.inputs[0] if node.inputs else None
+        if node.name in sets.groups and made.name in shapes:
+            graph.set_attribute(node, "group", graph.shape(made)[1])
+        touched = made.name in shapes or (source is not None and source.name in shapes)
+        if touched and node.op_type in ("Reshape", "Resize", "Upsample", "Split"):
+            _RESTATE[node.op_type](model, node)
+
+
+def _constant_input(model: Model, node: Node, index: int, held: Sequence[int]) -> None:
+    made = graph.add_initializer(model, graph.unique_name(model, f"{node.name}_{index}"), np.asarray(held, np.int64))
+    if len(node.inputs) <= index:
+        node.resize_inputs(index + 1)
+    node.replace_input_with(index, made)
+
+
+def _restate_reshape(model: Model, node: Node) -> None:
+    _constant_input(model, node, 1, graph.shape(node.outputs[0]))
+
+
+def _restate_split(model: Model, node: Node) -> None:
+    source = node.inputs[0]
+    assert source is not None
+    axis = int(graph.attribute(node, "axis", 0)) % len(graph.shape(source))
+    graph.set_attribute(node, "num_outputs", None)
+    _constant_input(model, node, 1, [graph.shape(value)[axis] for value in node.outputs])
+
+
+def _restate_resize(model: Model, node: Node) -> None:
+    """Sizes that are stated are those of the result; factors stay."""
+    if len(node.inputs) > 3 and node.inputs[3] is not None and graph.attribute(node, "axes") is None:
+        _constant_input(model, node, 3, graph.shape(node.outputs[0]))
+
+
+_RESTATE = {"Reshape": _restate_reshape, "Split": _restate_split, "Resize": _restate_resize, "Upsample": _restate_resize}
+
+
+def _rows(model: Model, pruned: Model, sets: ChannelSets, seen: Mapping[str, tuple[Product, Inputs | None]]) -> list[LayerChange]:
+    after = {product.name: product for product in find_products(pruned)}
+    rows = []
+    for product, inputs in seen.values():
+        twin = after[product.name]
+        old, new = product.weights(), twin.weights()
+        form = f"float32, {product.groups * product.outputs} -> {twin.groups * twin.outputs} outputs"
+        signal = None
+        if inputs is not None:
+            signal = sum(second_order.output_error(part, inputs.hessian[g]) for g, part in enumerate(old))
+        reason = "" if old.shape != new.shape else sets.frozen.get(product.name, "nothing of it can go, or need go")
+        sparsity = float((new == 0).mean())
+        shown = "float32" if reason else form
+        rows.append(
+            LayerChange(product.name, product.node.op_type, shown, 32, sparsity, old.size * 4, new.size * 4, signal, None, reason)
+        )
+    return rows
