@@ -6,10 +6,13 @@ that every device can prove that it computes the same bits.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgezip.errors import UsageError
 from edgezip.program import DType, Program
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from edgezip.target import Target
 
 Array = np.ndarray[Any, Any]
+MOST_OF_SIZES = 3
 
 
 def compile(
@@ -31,17 +35,31 @@ def compile(
     vectors: int = 2,
     state: Mapping[str, str] | None = None,
     initial: Mapping[str, Array] | None = None,
+    dims: Mapping[str, str | tuple[int, ...]] | None = None,
 ) -> Program:
     """Pack ``model`` (a path, a torch module, a loaded model, what ``compress`` gave) and bundle ``vectors`` test vectors.
 
     A torch module is traced with ``example_inputs``, see ``frontends.load_torch``. The vectors' inputs are the first of
     ``samples`` (feeds by input name), then seeded noise. ``state`` pairs graph inputs with graph outputs, ``{"h": "hn"}``: the
-    session keeps them, and each run starts with what the run before left; they start as zeros or as ``initial`` says. Raises
+    session keeps them, and each run starts with what the run before left; they start as zeros or as ``initial`` says.
+    ``dims`` bounds dynamic dimensions, ``{"s": "1..128", "x.3": (32, 1280, 32)}``, by their name in the file or by input and
+    axis: the program then runs any size within. Raises
     UnsupportedModelError that lists every node without a kernel, InvalidModelError, ShapeError, TargetError, UsageError.
     """
     from edgezip import frontends, pack
     from edgezip.compression import Compressed
 
+    if dims:
+        if not isinstance(model, (str, os.PathLike, bytes)):
+            raise UsageError(
+                "dynamic dimensions need the model's file", where="dims", got=type(model).__name__, hint="give its path"
+            )
+        from edgezip.frontends.resizable import Resizable
+
+        source = Resizable(model if isinstance(model, bytes) else Path(model), dims, shapes)
+        program = pack.compile_dynamic(source.at, source.symbols, source.shown_by, target, state=state, initial=initial)
+        program.vectors = make_vectors(program, samples, vectors)
+        return program
     if isinstance(model, Compressed):
         model = model.model
     model = frontends.opened(model, shapes=shapes, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes)
@@ -53,20 +71,31 @@ def compile(
 def make_vectors(program: Program, samples: Sequence[Mapping[str, Array]], count: int) -> list[list[Array]]:
     """``count`` test vectors: inputs from ``samples`` first, then noise; outputs by the NumPy reference.
 
-    A program with states gets at least two, if any: they follow each other, so the second proves what the first left.
+    A program with states gets at least two, if any: they follow each other, so the second proves what the first left. One with
+    dynamic shapes gets at least three: of the least sizes, the largest, and some between.
     """
     from edgezip.runtime.reference import ReferenceSession
 
     session = ReferenceSession(program)
     count = max(count, 2) if program.states and count else count
     feeds = [dict(sample) for sample in list(samples)[:count]]
-    feeds += [noise(program, seed) for seed in range(count - len(feeds))]
+    if program.shapes is not None and count:
+        count = max(count, MOST_OF_SIZES)
+    feeds += [noise(program.at(_sizes_of_vector(program, seed)), seed) for seed in range(count - len(feeds))]
     made = []
     for feed in feeds:
         results = session.run(feed)
         inputs = [np.asarray(feed[program.tensors[i].name], order="C") for i in program.inputs]
         made.append(inputs + [results[program.tensors[i].name] for i in program.outputs])
     return made
+
+
+def _sizes_of_vector(program: Program, number: int) -> tuple[int, ...]:
+    """The sizes of noise vector ``number``: the largest, the least, then in between."""
+    symbols = program.shapes.symbols if program.shapes else []
+    parts = (1.0, 0.0, 0.382, 0.764)
+    part = parts[number % len(parts)]
+    return tuple(symbol.sizes[round(part * (len(symbol.sizes) - 1))] for symbol in symbols)
 
 
 def noise(program: Program, seed: int) -> dict[str, Array]:

@@ -11,13 +11,15 @@ import math
 import os
 import tempfile
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgezip import dynamic
 from edgezip.errors import MissingFileError, ProgramError, UsageError
 
 MAGIC = b"EDGEZIP\x1a"
@@ -331,6 +333,29 @@ class Program:
     solo_us: int = 0  # see ez_format.h: 0 the runtime's default, -1 none
     spin_us: int = 0
     states: list[State] = field(default_factory=list)
+    shapes: dynamic.Shapes | None = None  # steps, tensors and ends above are those of its first variant, at its largest size
+
+    def at(self, sizes: Sequence[int]) -> Program:
+        """The program of one size of each dynamic dimension, with static shapes and without vectors. Raises UsageError."""
+        if self.shapes is None:
+            return self
+        variant, quantities = self.shapes.variant_of(sizes), self.shapes.quantities(sizes)
+        made = replace(
+            self,
+            tensors=[replace(tensor) for tensor in variant.tensors],
+            steps=[replace(step, params=dict(step.params)) for step in variant.steps],
+            inputs=variant.inputs, outputs=variant.outputs, states=variant.states, vectors=[], shapes=None,
+        )  # fmt: skip
+        for patch in variant.patches:
+            _apply(made, patch, dynamic.value_of(patch.terms, quantities))
+        return made
+
+    def axes(self) -> list[dynamic.SymbolAxis]:
+        """Where the size of each dynamic dimension is read off."""
+        symbols = self.shapes.symbols if self.shapes else []
+        if any(symbol.input >= len(self.inputs) for symbol in symbols):
+            raise ProgramError("a dynamic dimension belongs to no input", hint="compile the model again")
+        return [dynamic.SymbolAxis(s, self.tensors[self.inputs[s.input]].name, s.axis) for s in symbols]
 
     @property
     def graph_inputs(self) -> list[int]:
@@ -355,6 +380,23 @@ class Program:
         tensor = self.tensors[index]
         flat = np.frombuffer(self.weights, tensor.dtype.numpy, math.prod(tensor.dims), tensor.offset)
         return flat.reshape(tensor.dims)
+
+
+def _apply(program: Program, patch: dynamic.Patch, value: int) -> None:
+    """Sets one field; ``program`` owns its records."""
+    if patch.kind == dynamic.STEP_PATCH:
+        params = program.steps[patch.index].params
+        params[patch.field] = _with(params[patch.field], patch.position, value)
+        return
+    tensor = program.tensors[patch.index]
+    setattr(tensor, patch.field, _with(getattr(tensor, patch.field), patch.position, value))
+
+
+def _with(held: Any, position: int, value: int) -> Any:
+    if not isinstance(held, tuple):
+        return value
+    held = held + (0,) * (position + 1 - len(held))
+    return (*held[:position], value, *held[position + 1 :])
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -438,9 +480,17 @@ def _step_record(step: Step, strings: _Strings) -> Any:
 
 def _vector_bytes(program: Program) -> bytes:
     data = bytearray()
+    axes, sized = program.axes(), program
     for vector in program.vectors:
-        for index, array in zip([*program.inputs, *program.outputs], vector, strict=True):
-            tensor = program.tensors[index]
+        if program.shapes is not None:
+            named = {program.tensors[i].name: array.shape for i, array in zip(program.inputs, vector, strict=False)}
+            sizes = dynamic.sizes_of(axes, named)
+            sized = program.at(sizes)
+            head = np.array([*sizes, *[0] * (dynamic.MAX_SYMBOLS - len(sizes))], "<i4").tobytes()
+            head += np.array([array.nbytes for array in vector], "<u8").tobytes()
+            data += head + bytes(_round_up(len(head)) - len(head))
+        for index, array in zip([*sized.inputs, *sized.outputs], vector, strict=True):
+            tensor = sized.tensors[index]
             if array.shape != tensor.dims or array.dtype != tensor.dtype.numpy:
                 raise ProgramError(
                     "test vector does not fit",
@@ -453,20 +503,57 @@ def _vector_bytes(program: Program) -> bytes:
     return bytes(data)
 
 
+def _ends_bytes(ends: Program | dynamic.Variant) -> bytes:
+    """One list of the io section."""
+    initial = [ZEROS if state.initial < 0 else state.initial for state in ends.states]
+    inputs = [*ends.inputs, *(state.input for state in ends.states)]
+    outputs = [*ends.outputs, *(state.output for state in ends.states)]
+    return np.array([*inputs, *outputs, *initial], "<u4").tobytes()
+
+
+def _shapes_bytes(shapes: dynamic.Shapes, strings: _Strings) -> bytes:
+    def place(variant: dynamic.Variant, patch: dynamic.Patch) -> tuple[int, int]:
+        """Byte and width of a field in its record."""
+        start, record = 0, TENSOR
+        if patch.kind == dynamic.STEP_PATCH:
+            assert STEP.fields is not None
+            start, record = STEP.fields["params"][1], PARAMS[variant.steps[patch.index].op]
+        assert record.fields is not None
+        dtype, offset = record.fields[patch.field][:2]
+        return start + offset + dtype.base.itemsize * patch.position, dtype.base.itemsize
+
+    return dynamic.write(shapes, [strings.add(symbol.name) for symbol in shapes.symbols], place)
+
+
+def _field_of(variant: dynamic.Variant, record: Any) -> tuple[str, int]:
+    """Name and position of a patched field. Raises ValueError."""
+    at, layout = int(record["field"]), TENSOR
+    if int(record["kind"]) == dynamic.STEP_PATCH:
+        assert STEP.fields is not None
+        at, layout = at - STEP.fields["params"][1], PARAMS[variant.steps[int(record["index"])].op]
+    for name, (dtype, offset, *_) in (layout.fields or {}).items():
+        if offset <= at < offset + dtype.itemsize:
+            return name, (at - offset) // dtype.base.itemsize
+    raise ValueError("a patch names no field")
+
+
 def _write(program: Program) -> bytes:
     strings = _Strings()
-    steps = b"".join(_step_record(step, strings).tobytes() for step in program.steps)
-    tensors = b"".join(_tensor_record(tensor, strings).tobytes() for tensor in program.tensors)
-    initial = [ZEROS if state.initial < 0 else state.initial for state in program.states]
-    io = np.array([*program.graph_inputs, *program.graph_outputs, *initial], "<u4").tobytes()
+    variants: Sequence[Program | dynamic.Variant] = program.shapes.variants if program.shapes else [program]
+    all_steps = [step for variant in variants for step in variant.steps]
+    all_tensors = [tensor for variant in variants for tensor in variant.tensors]
+    steps = b"".join(_step_record(step, strings).tobytes() for step in all_steps)
+    tensors = b"".join(_tensor_record(tensor, strings).tobytes() for tensor in all_tensors)
+    io = b"".join(_ends_bytes(variant) for variant in variants)
+    shapes = _shapes_bytes(program.shapes, strings) if program.shapes else b""
     metadata = json.dumps(program.metadata, sort_keys=True, separators=(",", ":")).encode()
-    bodies = [steps, tensors, io, bytes(strings.data), program.weights, metadata, _vector_bytes(program), b""]
+    bodies = [steps, tensors, io, bytes(strings.data), program.weights, metadata, _vector_bytes(program), shapes]
     header = np.zeros((), HEADER)
     header["magic"], header["format_version"], header["numerics"] = MAGIC, FORMAT_VERSION, NUMERICS_EZN1
     header["header_bytes"], header["layout"], header["act_sign"] = HEADER.itemsize, program.layout, program.act_sign
     header["arena_bytes"], header["scratch_bytes"] = program.arena_bytes, program.scratch_bytes
     header["solo_us"], header["spin_us"] = program.solo_us, program.spin_us
-    header["n_steps"], header["n_tensors"] = len(program.steps), len(program.tensors)
+    header["n_steps"], header["n_tensors"] = len(all_steps), len(all_tensors)
     header["n_inputs"], header["n_outputs"], header["n_vectors"] = len(program.inputs), len(program.outputs), len(program.vectors)
     header["n_states"] = len(program.states)
     out = bytearray(HEADER.itemsize)
@@ -541,21 +628,39 @@ def _parse(header: Any, bodies: dict[str, bytes], where: str) -> Program:
         tensors = [_tensor_of(record, name_of(record)) for record in np.frombuffer(bodies["tensors"], TENSOR)]
         steps = [_step_of(record, name_of(record)) for record in np.frombuffer(bodies["steps"], STEP)]
         io = np.frombuffer(bodies["io"], "<u4").tolist()
-        inputs, outputs, states = _ends_of(io, *(int(header[name]) for name in ("n_inputs", "n_outputs", "n_states")))
-        vectors = _vectors_of(bodies["vectors"], [tensors[i] for i in (*inputs, *outputs)], int(header["n_vectors"]))
+        shapes = _shapes_of(header, bodies["shapes"], tensors, steps, io, text) if bodies["shapes"] else None
+        if shapes is not None:
+            tensors, steps = shapes.variants[0].tensors, shapes.variants[0].steps
+        inputs, outputs, states = _ends_of(io, header)
         metadata = json.loads(bodies["metadata"] or b"{}")
         layout = Layout(int(header["layout"]))
+        program = Program(
+            layout, int(header["act_sign"]), int(header["arena_bytes"]), int(header["scratch_bytes"]),
+            tensors, steps, inputs, outputs, bodies["weights"], metadata, [], int(header["solo_us"]), int(header["spin_us"]),
+            states, shapes,
+        )  # fmt: skip
+        program.vectors = _vectors_of(bodies["vectors"], program, int(header["n_vectors"]))
     except (ValueError, IndexError, UnicodeDecodeError) as error:
         raise ProgramError(f"contradictory records: {error}", where=where, hint="compile the model again") from error
-    return Program(
-        layout, int(header["act_sign"]), int(header["arena_bytes"]), int(header["scratch_bytes"]),
-        tensors, steps, inputs, outputs, bodies["weights"], metadata, vectors, int(header["solo_us"]), int(header["spin_us"]),
-        states,
-    )  # fmt: skip
+    return program
 
 
-def _ends_of(io: list[int], n_inputs: int, n_outputs: int, n_states: int) -> tuple[list[int], list[int], list[State]]:
-    """The caller's inputs and outputs, and the states, from the io section."""
+def _shapes_of(header: Any, body: bytes, tensors: list[Tensor], steps: list[Step], io: list[int], text: bytes) -> dynamic.Shapes:
+    """The dynamic shapes of a file; each variant takes its share of the records."""
+    found = dynamic.tables(body)
+    variants, first_step, first_tensor, each = [], 0, 0, len(io) // len(found.variants)
+    for number, row in enumerate(found.variants):
+        own_steps = steps[first_step : first_step + int(row["n_steps"])]
+        own_tensors = tensors[first_tensor : first_tensor + int(row["n_tensors"])]
+        variants.append(dynamic.Variant(own_tensors, own_steps, *_ends_of(io[number * each :], header), []))
+        first_step, first_tensor = first_step + len(own_steps), first_tensor + len(own_tensors)
+    names = [text[int(s["name_offset"]) :][: int(s["name_bytes"])].decode() for s in found.symbols]
+    return dynamic.read(found, names, variants, _field_of)
+
+
+def _ends_of(io: list[int], header: Any) -> tuple[list[int], list[int], list[State]]:
+    """The caller's inputs and outputs, and the states, from one list of the io section."""
+    n_inputs, n_outputs, n_states = (int(header[name]) for name in ("n_inputs", "n_outputs", "n_states"))
     outputs, initial = n_inputs + n_states, n_inputs + n_states + n_outputs + n_states
     states = [
         State(io[n_inputs + k], io[outputs + n_outputs + k], -1 if io[initial + k] == ZEROS else io[initial + k])
@@ -584,11 +689,15 @@ def _step_of(record: Any, name: str) -> Step:
     return Step(name, op, inputs, outputs, params)
 
 
-def _vectors_of(body: bytes, tensors: list[Tensor], count: int) -> list[list[np.ndarray[Any, Any]]]:
-    vectors, position = [], 0
+def _vectors_of(body: bytes, program: Program, count: int) -> list[list[np.ndarray[Any, Any]]]:
+    vectors, position, sized = [], 0, program
     for _ in range(count):
+        if program.shapes is not None:
+            sizes = np.frombuffer(body, "<i4", len(program.shapes.symbols), position).tolist()
+            sized = program.at(sizes)
+            position += _round_up(4 * dynamic.MAX_SYMBOLS + 8 * (len(program.inputs) + len(program.outputs)))
         arrays = []
-        for tensor in tensors:
+        for tensor in (sized.tensors[i] for i in (*sized.inputs, *sized.outputs)):
             arrays.append(np.frombuffer(body, tensor.dtype.numpy, math.prod(tensor.dims), position).reshape(tensor.dims))
             position += _round_up(tensor.bytes)
         vectors.append(arrays)

@@ -20,7 +20,7 @@ int ez_carry_create(ez_carry *carry, const ez_program *p) {
   uint8_t *at = carry->memory.bytes;
   for (uint32_t k = 0; k < n; k++) {
     const uint64_t room = room_of(ez_carry_tensor(p, k));
-    carry->states[k] = (ez_carried){.now = at, .next = at + room};
+    carry->states[k] = (ez_carried){.now = at, .next = at + room, .bytes = ez_carry_tensor(p, k)->bytes};
     at += 2 * room;
   }
   ez_carry_reset(carry, p);
@@ -30,6 +30,12 @@ int ez_carry_create(ez_carry *carry, const ez_program *p) {
 void ez_carry_destroy(ez_carry *carry) {
   free(carry->states);
   ez_block_destroy(&carry->memory);
+}
+
+int ez_carry_fits(const ez_carry *carry, const ez_program *p) {
+  for (uint32_t k = 0; k < p->header->n_states; k++)
+    if (ez_carry_tensor(p, k)->bytes != carry->states[k].bytes) return 0;
+  return 1;
 }
 
 void ez_carry_reset(ez_carry *carry, const ez_program *p) {
@@ -50,6 +56,6 @@ void ez_carry_reset(ez_carry *carry, const ez_program *p) {
 void ez_carry_turn(ez_carry *carry, const ez_program *p) {
   for (uint32_t k = 0; k < p->header->n_states; k++) {
     ez_carried *state = &carry->states[k];
-    *state = (ez_carried){.now = state->next, .next = state->now};
+    *state = (ez_carried){.now = state->next, .next = state->now, .bytes = state->bytes};
   }
 }

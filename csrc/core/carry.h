@@ -9,6 +9,7 @@
 
 typedef struct ez_carried {
   uint8_t *now, *next; /* what the next run reads; where it writes */
+  uint64_t bytes;
 } ez_carried;
 
 typedef struct ez_carry {
@@ -19,6 +20,8 @@ typedef struct ez_carry {
 /* 0 when memory is out. ez_carry_destroy is right in either case. */
 int ez_carry_create(ez_carry *carry, const ez_program *program);
 void ez_carry_destroy(ez_carry *carry);
+/* Whether the states of `program` have the sizes that there is room for. */
+int ez_carry_fits(const ez_carry *carry, const ez_program *program);
 void ez_carry_reset(ez_carry *carry, const ez_program *program);
 /* After a run: what was written is what the next run reads. */
 void ez_carry_turn(ez_carry *carry, const ez_program *program);

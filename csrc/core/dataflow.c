@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define MOST_GRAINS (1ull << 18) /* 32 kB of bits; a step that names the whole arena costs 4096 words */
 
@@ -14,11 +15,18 @@ static ez_status refuse(ez_error *error, int32_t step, int32_t tensor, const cha
   return EZ_BAD_PROGRAM;
 }
 
+static size_t words_of(const ez_dataflow *flow, const ez_program *program) { return (size_t)(program->header->arena_bytes / flow->grain_bytes / 64 + 1); }
+
 int ez_dataflow_start(ez_dataflow *flow, const ez_program *program) {
   flow->grain_bytes = program->header->arena_bytes / MOST_GRAINS + 64;
-  flow->written = calloc(program->header->arena_bytes / flow->grain_bytes / 64 + 1, sizeof *flow->written);
+  flow->written = calloc(words_of(flow, program), sizeof *flow->written);
   flow->has_output = calloc(program->n_outputs, 1);
   return flow->written && flow->has_output;
+}
+
+void ez_dataflow_reset(ez_dataflow *flow, const ez_program *program) {
+  memset(flow->written, 0, words_of(flow, program) * sizeof *flow->written);
+  memset(flow->has_output, 0, program->n_outputs);
 }
 
 void ez_dataflow_end(ez_dataflow *flow) {

@@ -12,6 +12,8 @@ typedef struct ez_dataflow {
 
 /* 0 when memory is out. At most 32 kB and a byte for each graph output, however large the arena. */
 int ez_dataflow_start(ez_dataflow *flow, const ez_program *program);
+/* Nothing is written yet. */
+void ez_dataflow_reset(ez_dataflow *flow, const ez_program *program);
 void ez_dataflow_end(ez_dataflow *flow);
 
 /* Take in step i, whose operator reads the inputs of mask `in_place` just where it writes. */

@@ -94,8 +94,15 @@ void ez_program_close(ez_program *program) {
 void ez_program_get_info(const ez_program *program, ez_program_info *info) {
   const ez_header *h = program->header;
   *info = (ez_program_info){.format_version = h->format_version, .numerics = h->numerics, .layout = h->layout, .act_sign = h->act_sign,
-                            .n_steps = h->n_steps, .n_tensors = h->n_tensors, .n_inputs = h->n_inputs, .n_outputs = h->n_outputs,
-                            .n_vectors = h->n_vectors, .n_states = h->n_states, .crc32 = h->crc32, .file_bytes = h->file_bytes, .arena_bytes = h->arena_bytes, .scratch_bytes = h->scratch_bytes};
+                            .n_steps = program->n_steps, .n_tensors = program->n_tensors, .n_inputs = h->n_inputs, .n_outputs = h->n_outputs,
+                            .n_vectors = h->n_vectors, .n_states = h->n_states, .n_symbols = program->shapes.head ? program->shapes.head->n_symbols : 0, .crc32 = h->crc32, .file_bytes = h->file_bytes, .arena_bytes = h->arena_bytes, .scratch_bytes = h->scratch_bytes};
+}
+
+ez_status ez_program_symbol(const ez_program *program, uint32_t index, ez_symbol_info *info) {
+  if (!program || !info || !program->shapes.head || index >= program->shapes.head->n_symbols) return EZ_BAD_ARGUMENT;
+  const ez_symbol *y = &program->shapes.symbols[index];
+  *info = (ez_symbol_info){.name = program->strings + y->name_offset, .name_bytes = y->name_bytes, .low = y->low, .high = y->high, .step = y->step, .input = y->input, .axis = y->axis};
+  return EZ_OK;
 }
 
 ez_status ez_program_tensor(const ez_program *program, uint32_t index, ez_tensor_info *info) {
@@ -122,26 +129,4 @@ ez_status ez_program_state(const ez_program *program, uint32_t index, ez_tensor_
 const char *ez_program_metadata(const ez_program *program, size_t *bytes) {
   *bytes = program->header->sections[EZ_SECTION_METADATA].bytes;
   return (const char *)program->metadata;
-}
-
-/* Of a vector's arrays: the caller's inputs, then the caller's outputs. */
-static const ez_tensor *vector_tensor(const ez_program *p, uint32_t k) {
-  const uint32_t n = p->header->n_inputs;
-  return &p->tensors[p->io[k < n ? k : p->n_inputs + k - n]];
-}
-
-uint64_t ez_vector_bytes(const ez_program *p, uint32_t arrays) {
-  uint64_t bytes = 0;
-  for (uint32_t k = 0; k < arrays; k++) bytes += ez_round_64(vector_tensor(p, k)->bytes);
-  return bytes;
-}
-
-ez_status ez_program_vector(const ez_program *program, uint32_t vector, int32_t is_output, uint32_t index, const void **data, size_t *bytes) {
-  if (!program || !data || !bytes) return EZ_BAD_ARGUMENT;
-  const ez_header *h = program->header;
-  if (vector >= h->n_vectors || index >= (is_output ? h->n_outputs : h->n_inputs)) return EZ_BAD_ARGUMENT;
-  const uint32_t wanted = (is_output ? h->n_inputs : 0) + index;
-  *data = program->vectors + ez_vector_bytes(program, h->n_inputs + h->n_outputs) * vector + ez_vector_bytes(program, wanted);
-  *bytes = vector_tensor(program, wanted)->bytes;
-  return EZ_OK;
 }

@@ -11,9 +11,11 @@
 #include "core/carry.h"
 #include "core/crc32.h"
 #include "core/dispatch.h"
+#include "core/dataflow.h"
 #include "core/pool.h"
 #include "core/prepare.h"
 #include "core/program.h"
+#include "core/shapes.h"
 #include "core/work.h"
 
 /* A step ready to go. */
@@ -28,8 +30,19 @@ typedef struct outside_tensor {
   uint32_t tensor, index;
 } outside_tensor;
 
+/* What a session of a program with dynamic shapes has beside: the records of the present size. */
+typedef struct resized {
+  const ez_program *source;
+  ez_program view; /* of `records` */
+  ez_records records;
+  ez_dataflow flow;
+  int32_t sizes[EZ_MAX_SYMBOLS];
+  int is_valid; /* the last resize succeeded */
+} resized;
+
 struct ez_session {
-  const ez_program *program;
+  const ez_program *program; /* the records in force: of a dynamic one, resized->view */
+  resized *resized;          /* NULL with static shapes */
   ez_block arena, scratch, prepared; /* the last: weights in the kernels' own form */
   ez_carry carry;
   uint8_t **data; /* one pointer a tensor; those of graph inputs and outputs change with every run */
@@ -40,10 +53,13 @@ struct ez_session {
   ez_kernels kernels;
   const char *isa;
   ez_affinity affinity;
-  int32_t threads;
+  int32_t threads, solo_us;
   ez_pool *pool;
   int has_buffers; /* of a caller: begin was called */
 };
+
+/* Not after a resize that failed: its records are not proved. */
+static int is_usable(const ez_session *s) { return s && (!s->resized || s->resized->is_valid); }
 
 static ez_status refuse(ez_error *error, ez_status status, const char *field, const char *message) {
   if (error) {
@@ -64,10 +80,11 @@ static int allocate(ez_session *s, int32_t spin_us, int profile) {
   const ez_header *h = s->program->header;
   if (!ez_block_create(&s->arena, h->arena_bytes) || !ez_block_create(&s->scratch, h->scratch_bytes * (size_t)s->threads)) return 0;
   if (!ez_carry_create(&s->carry, s->program)) return 0;
-  s->data = calloc(s->program->n_tensors, sizeof *s->data);
-  s->outside = calloc(s->program->n_tensors, sizeof *s->outside);
-  s->steps = calloc(s->program->n_steps, sizeof *s->steps);
-  s->ns = profile ? calloc(s->program->n_steps, sizeof *s->ns) : NULL;
+  const uint32_t n_tensors = s->resized ? s->program->shapes.most_tensors : s->program->n_tensors, n_steps = s->resized ? s->program->shapes.most_steps : s->program->n_steps;
+  s->data = calloc(n_tensors, sizeof *s->data);
+  s->outside = calloc(n_tensors, sizeof *s->outside);
+  s->steps = calloc(n_steps, sizeof *s->steps);
+  s->ns = profile ? calloc(n_steps, sizeof *s->ns) : NULL;
   s->pool = ez_pool_create(s->threads, spin_us, &s->affinity);
   return s->data && s->outside && s->steps && (s->ns || !profile) && s->pool;
 }
@@ -81,20 +98,22 @@ static void place_tensors(ez_session *s) {
   const ez_program *p = s->program;
   for (uint32_t i = 0; i < p->n_tensors; i++) {
     const ez_tensor *t = &p->tensors[i];
+    s->data[i] = NULL; /* those of the caller come with each run */
     if (t->place == EZ_IN_ARENA) s->data[i] = s->arena.bytes + t->offset;
     /* Steps never write into the weights (verified), so the mapped file can stay read-only. */
     if (t->place == EZ_IN_WEIGHTS) s->data[i] = (uint8_t *)(uintptr_t)(p->weights + t->offset);
   }
+  s->n_outside = 0;
   list_outside(s, EZ_IN_INPUT);
   s->n_from_inputs = s->n_outside;
   list_outside(s, EZ_IN_OUTPUT);
 }
 
-static void plan_steps(ez_session *s, double solo_us) {
+static void plan_steps(ez_session *s) {
   const ez_program *p = s->program;
   for (uint32_t i = 0; i < p->n_steps; i++) {
     const ez_step *step = &p->steps[i];
-    s->steps[i] = (planned_step){.op = ez_op_find(step->op), .threads = ez_step_threads(ez_step_work_us(step, p->tensors, &s->kernels), solo_us, s->threads),
+    s->steps[i] = (planned_step){.op = ez_op_find(step->op), .threads = ez_step_threads(ez_step_work_us(step, p->tensors, &s->kernels), s->solo_us, s->threads),
                                  .run = {.step = step, .tensors = p->tensors, .data = s->data, .kernels = &s->kernels, .pool = s->pool,
                                          .scratch = s->scratch.bytes, .scratch_bytes = p->header->scratch_bytes}};
   }
@@ -113,7 +132,7 @@ static size_t room_for(const ez_session *s, uint32_t i, size_t *total) {
 
 /* Rooms are larger than what comes to lie in them, one behind the other; the rest is never touched and takes no memory. */
 static int prepare_weights(ez_session *s) {
-  const uint32_t n = s->program->header->n_steps;
+  const uint32_t n = s->program->n_steps;
   size_t total = 0, again = 0;
   for (uint32_t i = 0; i < n; i++) room_for(s, i, &total);
   if (!total) return 1;
@@ -140,11 +159,59 @@ static ez_status fill(ez_session *s, const ez_session_options *o, ez_error *erro
   if (!status) status = ez_affinity_resolve(o->affinity, "", &allowed, &s->affinity, error);
   if (status) return status;
   if (!allocate(s, chosen(o->spin_us, h->spin_us, EZ_SPIN_US), o->profile)) return refuse(error, EZ_NO_MEMORY, "arena", "out of memory, or of threads");
+  s->solo_us = chosen(o->solo_us, h->solo_us, EZ_SOLO_US);
   place_tensors(s);
-  plan_steps(s, chosen(o->solo_us, h->solo_us, EZ_SOLO_US));
-  if (!prepare_weights(s)) return refuse(error, EZ_NO_MEMORY, "weights", "out of memory for the kernels' own form of the weights");
+  plan_steps(s);
+  if (!s->resized && !prepare_weights(s)) return refuse(error, EZ_NO_MEMORY, "weights", "out of memory for the kernels' own form of the weights");
   return EZ_OK;
 }
+
+/* --- dynamic shapes ---------------------------------------------------------------------------------------------------------- */
+
+/* Room for the records of any size, and those of the largest in it. */
+static ez_status make_resizable(ez_session *s, const ez_program *program, ez_error *error) {
+  resized *r = s->resized = calloc(1, sizeof *r);
+  if (!r || !ez_records_create(&r->records, &program->shapes) || !ez_dataflow_start(&r->flow, program)) return refuse(error, EZ_NO_MEMORY, "shapes", "out of memory");
+  r->source = program;
+  for (uint32_t i = 0; i < program->shapes.head->n_symbols; i++) r->sizes[i] = program->shapes.symbols[i].high;
+  ez_status status = ez_records_make(&r->records, program, r->sizes, &r->view, error);
+  if (!status) status = ez_verify_records(&r->view, &r->flow, error);
+  s->program = &r->view;
+  r->is_valid = !status;
+  return status;
+}
+
+static void destroy_resized(resized *r) {
+  if (!r) return;
+  ez_records_destroy(&r->records);
+  ez_dataflow_end(&r->flow);
+  free(r);
+}
+
+ez_status ez_session_resize(ez_session *s, const int32_t *sizes, uint32_t n, ez_error *error) {
+  if (!s || (!sizes && n)) return refuse(error, EZ_BAD_ARGUMENT, "sizes", "NULL pointer");
+  resized *r = s->resized;
+  if (n != (r ? r->source->shapes.head->n_symbols : 0)) return refuse(error, EZ_BAD_ARGUMENT, "sizes", "one size is needed for each symbol");
+  if (!r || (r->is_valid && !memcmp(sizes, r->sizes, n * sizeof *sizes))) return EZ_OK;
+  ez_status status = ez_records_make(&r->records, r->source, sizes, &r->view, error);
+  if (status == EZ_BAD_ARGUMENT) return status; /* sizes out of bounds: the present ones stay */
+  s->has_buffers = 0;
+  if (!status) status = ez_verify_records(&r->view, &r->flow, error);
+  if (!status && !ez_carry_fits(&s->carry, &r->view)) status = refuse(error, EZ_BAD_PROGRAM, "states", "a state has another size");
+  r->is_valid = !status;
+  if (status) return status;
+  memcpy(r->sizes, sizes, n * sizeof *sizes);
+  place_tensors(s);
+  plan_steps(s);
+  return EZ_OK;
+}
+
+ez_status ez_session_tensor_info(const ez_session *s, uint32_t index, ez_tensor_info *info) { return is_usable(s) ? ez_program_tensor(s->program, index, info) : EZ_BAD_ARGUMENT; }
+ez_status ez_session_input(const ez_session *s, uint32_t index, ez_tensor_info *info) { return is_usable(s) ? ez_program_input(s->program, index, info) : EZ_BAD_ARGUMENT; }
+ez_status ez_session_output(const ez_session *s, uint32_t index, ez_tensor_info *info) { return is_usable(s) ? ez_program_output(s->program, index, info) : EZ_BAD_ARGUMENT; }
+uint32_t ez_session_steps(const ez_session *s) { return is_usable(s) ? s->program->n_steps : 0; }
+
+/* --- life ------------------------------------------------------------------------------------------------------------------- */
 
 ez_status ez_session_create(const ez_program *program, const ez_session_options *options, ez_session **out, ez_error *error) {
   if (!program || !out) return refuse(error, EZ_BAD_ARGUMENT, "program", "NULL pointer");
@@ -157,7 +224,8 @@ ez_status ez_session_create(const ez_program *program, const ez_session_options 
   if (!s) return refuse(error, EZ_NO_MEMORY, "session", "out of memory");
   s->program = program;
   s->threads = o->threads ? o->threads : 1;
-  const ez_status status = fill(s, o, error);
+  ez_status status = program->shapes.head ? make_resizable(s, program, error) : EZ_OK;
+  if (!status) status = fill(s, o, error);
   if (status) {
     ez_session_destroy(s);
     return status;
@@ -175,6 +243,7 @@ void ez_session_destroy(ez_session *s) {
   free(s->data);
   ez_block_destroy(&s->prepared);
   ez_carry_destroy(&s->carry);
+  destroy_resized(s->resized);
   ez_block_destroy(&s->scratch);
   ez_block_destroy(&s->arena);
   free(s);
@@ -192,7 +261,7 @@ static uint8_t *output_buffer(const ez_session *s, uint32_t index, void *const *
 }
 
 ez_status ez_session_begin(ez_session *s, const void *const *inputs, void *const *outputs) {
-  if (!s || !inputs || !outputs) return EZ_BAD_ARGUMENT;
+  if (!is_usable(s) || !inputs || !outputs) return EZ_BAD_ARGUMENT;
   const ez_program *p = s->program;
   for (uint32_t k = 0; k < p->header->n_inputs; k++)
     if (!inputs[k]) return EZ_BAD_ARGUMENT;
@@ -211,13 +280,13 @@ static void run_step(const ez_session *s, uint32_t i) {
 }
 
 ez_status ez_session_step(ez_session *s, uint32_t i) {
-  if (!s || !s->has_buffers || i >= s->program->n_steps) return EZ_BAD_ARGUMENT;
+  if (!is_usable(s) || !s->has_buffers || i >= s->program->n_steps) return EZ_BAD_ARGUMENT;
   run_step(s, i);
   return EZ_OK;
 }
 
 ez_status ez_session_end(ez_session *s) {
-  if (!s || !s->has_buffers) return EZ_BAD_ARGUMENT;
+  if (!is_usable(s) || !s->has_buffers) return EZ_BAD_ARGUMENT;
   ez_carry_turn(&s->carry, s->program);
   s->has_buffers = 0; /* those of the states have changed places */
   return EZ_OK;
@@ -249,7 +318,7 @@ ez_status ez_session_run(ez_session *s, const void *const *inputs, void *const *
 }
 
 ez_status ez_session_step_info(const ez_session *s, uint32_t i, ez_step_info *info) {
-  if (!s || !info || i >= s->program->n_steps) return EZ_BAD_ARGUMENT;
+  if (!is_usable(s) || !info || i >= s->program->n_steps) return EZ_BAD_ARGUMENT;
   const ez_step *step = &s->program->steps[i];
   *info = (ez_step_info){.name = s->program->strings + step->name_offset, .name_bytes = step->name_bytes, .op = s->steps[i].op->name,
                          .kernel = s->steps[i].op->kernel ? s->steps[i].op->kernel(step, s->program->tensors, &s->kernels) : s->isa,
@@ -273,7 +342,7 @@ static stored_rows rows_of(const ez_session *s, uint32_t index) {
 }
 
 ez_status ez_session_tensor(const ez_session *s, uint32_t index, void *data, size_t bytes) {
-  if (!s || !data || index >= s->program->n_tensors || !s->data[index]) return EZ_BAD_ARGUMENT;
+  if (!is_usable(s) || !data || index >= s->program->n_tensors || !s->data[index]) return EZ_BAD_ARGUMENT;
   const stored_rows r = rows_of(s, index);
   if (bytes != r.rows * r.row_bytes) return EZ_BAD_ARGUMENT;
   for (uint64_t i = 0; i < r.rows; i++) memcpy((uint8_t *)data + i * r.row_bytes, r.first + i * r.distance, r.row_bytes);
@@ -281,7 +350,7 @@ ez_status ez_session_tensor(const ez_session *s, uint32_t index, void *data, siz
 }
 
 ez_status ez_session_step_crc32(const ez_session *s, uint32_t i, uint32_t *crc) {
-  if (!s || !crc || !s->has_buffers || i >= s->program->n_steps) return EZ_BAD_ARGUMENT;
+  if (!is_usable(s) || !crc || !s->has_buffers || i >= s->program->n_steps) return EZ_BAD_ARGUMENT;
   const ez_step *step = &s->program->steps[i];
   *crc = 0;
   for (int o = 0; o < step->n_outputs; o++) {
@@ -292,27 +361,27 @@ ez_status ez_session_step_crc32(const ez_session *s, uint32_t i, uint32_t *crc) 
 }
 
 ez_status ez_session_profile(const ez_session *s, uint64_t *ns, uint32_t n_steps) {
-  if (!s || !s->ns || !ns || n_steps != s->program->n_steps) return EZ_BAD_ARGUMENT;
+  if (!is_usable(s) || !s->ns || !ns || n_steps != s->program->n_steps) return EZ_BAD_ARGUMENT;
   memcpy(ns, s->ns, n_steps * sizeof *ns);
   return EZ_OK;
 }
 
 ez_status ez_session_state_get(const ez_session *s, uint32_t index, void *data, size_t bytes) {
-  const ez_tensor *t = s && data ? ez_carry_tensor(s->program, index) : NULL;
+  const ez_tensor *t = is_usable(s) && data ? ez_carry_tensor(s->program, index) : NULL;
   if (!t || bytes != t->bytes) return EZ_BAD_ARGUMENT;
   memcpy(data, s->carry.states[index].now, bytes);
   return EZ_OK;
 }
 
 ez_status ez_session_state_set(ez_session *s, uint32_t index, const void *data, size_t bytes) {
-  const ez_tensor *t = s && data ? ez_carry_tensor(s->program, index) : NULL;
+  const ez_tensor *t = is_usable(s) && data ? ez_carry_tensor(s->program, index) : NULL;
   if (!t || bytes != t->bytes) return EZ_BAD_ARGUMENT;
   memcpy(s->carry.states[index].now, data, bytes);
   return EZ_OK;
 }
 
 ez_status ez_session_reset(ez_session *s) {
-  if (!s) return EZ_BAD_ARGUMENT;
+  if (!is_usable(s)) return EZ_BAD_ARGUMENT;
   ez_carry_reset(&s->carry, s->program);
   return EZ_OK;
 }

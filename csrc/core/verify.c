@@ -10,6 +10,7 @@
 #include "core/crc32.h"
 #include "core/dataflow.h"
 #include "core/program.h"
+#include "core/shapes.h"
 #include "ops/op.h"
 
 #define MAX_ELEMENTS (1ull << 40)
@@ -40,9 +41,9 @@ static ez_status fail(ez_error *error, ez_status status, int32_t step, int32_t t
     if (status) return status;     \
   } while (0)
 
-static int all_zero(const uint8_t *bytes, uint64_t size) {
+int ez_all_zero(const void *bytes, uint64_t size) {
   uint8_t any = 0;
-  for (uint64_t i = 0; i < size; i++) any |= bytes[i];
+  for (uint64_t i = 0; i < size; i++) any |= ((const uint8_t *)bytes)[i];
   return !any;
 }
 
@@ -65,7 +66,7 @@ static ez_status check_header(const uint8_t *bytes, size_t size, ez_error *error
       h->n_outputs > h->n_tensors || h->n_outputs > MAX_IO || h->n_vectors > MAX_COUNT || h->n_states > MAX_IO)
     BAD(-1, -1, "counts", "out of range");
   if (h->solo_us < -1 || h->solo_us > EZ_MAX_WAIT_US || h->spin_us < -1 || h->spin_us > EZ_MAX_WAIT_US) BAD(-1, -1, "solo_us", "solo_us and spin_us are -1 to a second");
-  if (h->reserved0 || !all_zero((const uint8_t *)h->reserved, sizeof h->reserved)) BAD(-1, -1, "reserved", "is not zero");
+  if (h->reserved0 || !ez_all_zero(h->reserved, sizeof h->reserved)) BAD(-1, -1, "reserved", "is not zero");
   return EZ_OK;
 }
 
@@ -78,13 +79,21 @@ static ez_status check_sections(const uint8_t *bytes, size_t size, ez_error *err
     const uint64_t start = ez_round_64(end);
     if (s->reserved) BAD(-1, -1, names[i], "reserved field is not zero");
     if (s->offset != start || s->offset > size || s->bytes > size - s->offset) BAD(-1, -1, names[i], "section is not where it must be");
-    if (!all_zero(bytes + end, start - end)) BAD(-1, -1, names[i], "gap before the section is not zero");
+    if (!ez_all_zero(bytes + end, start - end)) BAD(-1, -1, names[i], "gap before the section is not zero");
     if (ez_crc32(bytes + s->offset, s->bytes) != s->crc32) BAD(-1, -1, names[i], "section is damaged (CRC-32 differs)");
     end = s->offset + s->bytes;
   }
   if (end != size) BAD(-1, -1, "size", "bytes behind the last section");
+  return EZ_OK;
+}
+
+/* After ez_shapes_open: io holds one list a variant. */
+static ez_status check_counts(const ez_program *p, ez_error *error) {
+  static const char *const names[] = {"steps", "tensors", "io"};
+  const ez_header *h = p->header;
+  const uint64_t variants = p->shapes.head ? p->shapes.head->n_variants : 1;
   const uint64_t wanted[3] = {(uint64_t)h->n_steps * sizeof(ez_step), (uint64_t)h->n_tensors * sizeof(ez_tensor),
-                              ((uint64_t)h->n_inputs + h->n_outputs + 3ull * h->n_states) * 4};
+                              ((uint64_t)p->n_inputs + p->n_outputs + h->n_states) * 4 * variants};
   for (int i = 0; i < 3; i++)
     if (h->sections[i].bytes != wanted[i]) BAD(-1, -1, names[i], "expected %llu bytes, got %llu", (unsigned long long)wanted[i], (unsigned long long)h->sections[i].bytes);
   return EZ_OK;
@@ -111,7 +120,7 @@ static int is_border(const ez_program *p, uint64_t at) {
 
 /* The section is clean text as a whole (proved once: names may share bytes, and a million of them may name all of it), so a name is
  * clean when it begins and ends between characters. */
-static int is_name(const ez_program *p, uint32_t offset, uint32_t bytes) {
+int ez_is_name(const ez_program *p, uint32_t offset, uint32_t bytes) {
   const uint64_t size = p->header->sections[EZ_SECTION_STRINGS].bytes;
   return bytes <= EZ_MAX_NAME && offset <= size && bytes <= size - offset && is_border(p, offset) && is_border(p, (uint64_t)offset + bytes);
 }
@@ -123,7 +132,7 @@ static int same_name(const ez_program *p, const ez_tensor *a, const ez_tensor *b
 static ez_status check_shape(const ez_tensor *t, int32_t i, ez_error *error) {
   if (t->dtype < EZ_DTYPE_F32 || t->dtype > EZ_DTYPE_BOOL) BAD(-1, i, "dtype", "unknown dtype %u", t->dtype);
   if (t->rank > EZ_MAX_RANK) BAD(-1, i, "rank", "expected at most %d, got %u", EZ_MAX_RANK, t->rank);
-  if (t->reserved0 || !all_zero((const uint8_t *)t->reserved1, sizeof t->reserved1)) BAD(-1, i, "reserved", "is not zero");
+  if (t->reserved0 || !ez_all_zero(t->reserved1, sizeof t->reserved1)) BAD(-1, i, "reserved", "is not zero");
   uint64_t rows = 1;
   for (int d = 0; d < EZ_MAX_RANK; d++) {
     if (t->dims[d] < 1 || (d >= t->rank && t->dims[d] != 1)) BAD(-1, i, "dims", "dimension %d is %d", d, t->dims[d]);
@@ -177,12 +186,11 @@ static ez_status check_place(const ez_program *p, int32_t i, ez_error *error) {
 }
 
 static ez_status check_tensors(const ez_program *p, ez_error *error) {
-  if (!is_clean_text((const uint8_t *)p->strings, p->header->sections[EZ_SECTION_STRINGS].bytes)) BAD(-1, -1, "strings", "are not UTF-8 without control characters");
   for (int32_t i = 0; i < (int32_t)p->n_tensors; i++) {
     TRY(check_shape(&p->tensors[i], i, error));
     TRY(check_params(&p->tensors[i], i, error));
     TRY(check_place(p, i, error));
-    if (!is_name(p, p->tensors[i].name_offset, p->tensors[i].name_bytes)) BAD(-1, i, "name", "is not a range of whole UTF-8 characters of the strings, of at most %d bytes", EZ_MAX_NAME);
+    if (!ez_is_name(p, p->tensors[i].name_offset, p->tensors[i].name_bytes)) BAD(-1, i, "name", "is not a range of whole UTF-8 characters of the strings, of at most %d bytes", EZ_MAX_NAME);
   }
   for (uint32_t k = 0; k < p->n_inputs + p->n_outputs; k++) {
     const int is_input = k < p->n_inputs;
@@ -219,7 +227,7 @@ static ez_status check_operands(const ez_program *p, int32_t i, ez_error *error)
   const ez_step *s = &p->steps[i];
   if (s->n_inputs > EZ_MAX_STEP_INPUTS || !s->n_outputs || s->n_outputs > EZ_MAX_STEP_OUTPUTS) BAD(i, -1, "n_inputs", "out of range");
   if (s->reserved) BAD(i, -1, "reserved", "is not zero");
-  if (!is_name(p, s->name_offset, s->name_bytes)) BAD(i, -1, "name", "is not a range of whole UTF-8 characters of the strings, of at most %d bytes", EZ_MAX_NAME);
+  if (!ez_is_name(p, s->name_offset, s->name_bytes)) BAD(i, -1, "name", "is not a range of whole UTF-8 characters of the strings, of at most %d bytes", EZ_MAX_NAME);
   const int64_t n = p->n_tensors;
   for (int k = 0; k < EZ_MAX_STEP_INPUTS; k++)
     if (s->inputs[k] < -1 || s->inputs[k] >= n || (k >= s->n_inputs && s->inputs[k] != -1)) BAD(i, -1, "inputs", "input %d is %d", k, s->inputs[k]);
@@ -238,7 +246,7 @@ static ez_status check_steps(const ez_program *p, ez_dataflow *flow, ez_error *e
     const ez_step *s = &p->steps[i];
     const ez_op *op = ez_op_find(s->op);
     if (!op) BAD(i, -1, "op", "unknown operator %u", s->op);
-    if (!all_zero(s->params + op->params_bytes, sizeof s->params - op->params_bytes)) BAD(i, -1, "params", "unused bytes are not zero");
+    if (!ez_all_zero(s->params + op->params_bytes, sizeof s->params - op->params_bytes)) BAD(i, -1, "params", "unused bytes are not zero");
     TRY(check_operands(p, i, error));
     ez_error ignored;
     ez_check check = {.header = p->header, .tensors = p->tensors, .step = s, .step_index = i, .error = error ? error : &ignored};
@@ -250,18 +258,18 @@ static ez_status check_steps(const ez_program *p, ez_dataflow *flow, ez_error *e
   return ez_dataflow_outputs(flow, p, error);
 }
 
-static ez_status check_flow(const ez_program *p, ez_error *error) {
-  ez_dataflow flow;
-  const ez_status status = ez_dataflow_start(&flow, p) ? check_steps(p, &flow, error) : fail(error, EZ_NO_MEMORY, -1, -1, "steps", "out of memory");
-  ez_dataflow_end(&flow);
-  return status;
+ez_status ez_verify_records(const ez_program *p, ez_dataflow *flow, ez_error *error) {
+  TRY(check_tensors(p, error));
+  TRY(check_states(p, error));
+  ez_dataflow_reset(flow, p);
+  return check_steps(p, flow, error);
 }
 
-static ez_status check_vectors(const ez_program *p, ez_error *error) {
-  const uint64_t bytes = ez_vector_bytes(p, p->header->n_inputs + p->header->n_outputs);
-  if (p->header->n_vectors && bytes > p->header->file_bytes) BAD(-1, -1, "vectors", "leave the file");
-  if (p->header->sections[EZ_SECTION_VECTORS].bytes != bytes * p->header->n_vectors) BAD(-1, -1, "vectors", "section has another size than %u vectors", p->header->n_vectors);
-  return EZ_OK;
+static ez_status check_records(const ez_program *p, ez_error *error) {
+  ez_dataflow flow;
+  const ez_status status = ez_dataflow_start(&flow, p) ? ez_verify_records(p, &flow, error) : fail(error, EZ_NO_MEMORY, -1, -1, "steps", "out of memory");
+  ez_dataflow_end(&flow);
+  return status;
 }
 
 ez_status ez_verify(const void *bytes, size_t size, ez_program *program, ez_error *error) {
@@ -279,10 +287,10 @@ ez_status ez_verify(const void *bytes, size_t size, ez_program *program, ez_erro
   program->weights = base + h->sections[EZ_SECTION_WEIGHTS].offset;
   program->metadata = base + h->sections[EZ_SECTION_METADATA].offset;
   program->vectors = base + h->sections[EZ_SECTION_VECTORS].offset;
-  TRY(check_tensors(program, error));
-  TRY(check_states(program, error));
-  TRY(check_flow(program, error));
-  TRY(check_vectors(program, error));
-  if (h->sections[EZ_SECTION_SHAPES].bytes) BAD(-1, -1, "shapes", "expected an empty section");
+  if (!is_clean_text((const uint8_t *)program->strings, h->sections[EZ_SECTION_STRINGS].bytes)) BAD(-1, -1, "strings", "are not UTF-8 without control characters");
+  TRY(ez_shapes_open(program, error));
+  TRY(check_counts(program, error));
+  TRY(check_records(program, error));
+  TRY(ez_check_vectors(program, error));
   return EZ_OK;
 }

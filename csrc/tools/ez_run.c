@@ -5,6 +5,7 @@
  *   ez_run run    MODEL.ez IN0.bin [IN1.bin ...] --output DIR  raw little-endian tensors; writes OUT_<i>.bin
  *   ez_run bench  MODEL.ez [--threads N] [--warmup N] [--runs N] [--min-time S] [--per-layer]
  *
+ * run and bench of a program with dynamic shapes take --sizes N[,N]: the size of each dynamic dimension (default: the largest).
  * Every verb takes --affinity none|big|all|LIST (default big), --spin-us N and --solo-us N (ez_session_options; -1 is none).
  * EDGEZIP_ISA forces a kernel path. Exit codes: 0 ok, 1 error, 2 usage, 3 a test vector differs. */
 #include <errno.h>
@@ -26,7 +27,7 @@ uint64_t now_ns(void) {
 int usage(const char *why, const char *what) {
   fprintf(stderr, "ez_run: %s%s%s\n", why, *what ? ": " : "", what);
   fprintf(stderr,
-          "usage: ez_run info|verify|run|bench MODEL.ez [IN.bin ...] [--threads N] [--warmup N] [--runs N] [--min-time S] [--per-layer] [--per-step FILE] [--output DIR]\n"
+          "usage: ez_run info|verify|run|bench MODEL.ez [IN.bin ...] [--threads N] [--warmup N] [--runs N] [--min-time S] [--per-layer] [--per-step FILE] [--output DIR] [--sizes N[,N]]\n"
           "       [--affinity none|big|all|LIST] [--spin-us N] [--solo-us N]\n");
   return EXIT_USAGE;
 }
@@ -56,11 +57,16 @@ static const char *dtype_name(int32_t dtype) {
   return dtype >= 1 && dtype <= 6 ? names[dtype] : "unknown";
 }
 
-static void print_tensors(const loaded *l, uint32_t n, ez_status (*info_of)(const ez_program *, uint32_t, ez_tensor_info *)) {
+typedef ez_status info_of(const loaded *l, uint32_t index, ez_tensor_info *info);
+static ez_status input_info(const loaded *l, uint32_t i, ez_tensor_info *info) { return ez_session_input(l->session, i, info); }
+static ez_status output_info(const loaded *l, uint32_t i, ez_tensor_info *info) { return ez_session_output(l->session, i, info); }
+static ez_status state_info(const loaded *l, uint32_t i, ez_tensor_info *info) { return ez_program_state(l->program, i, info); }
+
+static void print_tensors(const loaded *l, uint32_t n, info_of *get) {
   printf("[");
   for (uint32_t i = 0; i < n; i++) {
     ez_tensor_info t;
-    info_of(l->program, i, &t);
+    get(l, i, &t);
     printf("%s{\"name\": ", i ? ", " : "");
     print_string(t.name, t.name_bytes);
     printf(", \"dtype\": \"%s\", \"shape\": [", dtype_name(t.dtype));
@@ -121,12 +127,44 @@ static void unload(loaded *l) {
   ez_program_close(l->program);
 }
 
-void fill_from_vector(loaded *l, uint32_t vector) {
+/* A buffer of another size. */
+static int hold(void **block, size_t *bytes, size_t wanted) {
+  if (wanted > *bytes) {
+    free(*block);
+    *block = calloc(1, wanted);
+  }
+  *bytes = wanted;
+  return *block != NULL;
+}
+
+int resize(loaded *l, const int32_t *sizes, const char *where) {
+  ez_error error;
+  if (ez_session_resize(l->session, sizes, l->info.n_symbols, &error)) return report(&error, where);
+  ez_tensor_info t;
+  int is_there = 1;
+  for (uint32_t i = 0; i < l->info.n_inputs; i++)
+    if (!input_info(l, i, &t)) is_there &= hold(&l->inputs[i], &l->input_bytes[i], t.bytes);
+  for (uint32_t i = 0; i < l->info.n_outputs; i++)
+    if (!output_info(l, i, &t)) is_there &= hold(&l->outputs[i], &l->output_bytes[i], t.bytes);
+  if (!is_there) return complain("out of memory", where);
+  l->info.n_steps = ez_session_steps(l->session);
+  return EXIT_OK;
+}
+
+int fill_from_vector(loaded *l, uint32_t vector) {
+  int32_t sizes[EZ_MAX_SYMBOLS] = {0};
+  if (l->info.n_symbols) {
+    ez_program_vector_sizes(l->program, vector, sizes, l->info.n_symbols);
+    const int code = resize(l, sizes, "test vector");
+    if (code) return code;
+  }
   for (uint32_t i = 0; i < l->info.n_inputs; i++) {
     const void *data;
     size_t bytes;
-    if (!ez_program_vector(l->program, vector, 0, i, &data, &bytes)) memcpy(l->inputs[i], data, bytes);
+    if (ez_program_vector(l->program, vector, 0, i, &data, &bytes) || bytes != l->input_bytes[i]) return complain("a test vector does not fit its sizes", "program");
+    memcpy(l->inputs[i], data, bytes);
   }
+  return EXIT_OK;
 }
 
 int run_once(loaded *l) { return ez_session_run(l->session, (const void *const *)l->inputs, l->outputs) != EZ_OK; }
@@ -140,12 +178,20 @@ static int verb_info(loaded *l) {
   printf(", \"isas\": [");
   for (int32_t i = 0; i < ez_isa_count(); i++)
     printf("%s{\"name\": \"%s\", \"supported\": %s}", i ? ", " : "", ez_isa_name(i), ez_isa_supported(i) ? "true" : "false");
+  printf("], \"dims\": [");
+  for (uint32_t i = 0; i < l->info.n_symbols; i++) {
+    ez_symbol_info s;
+    ez_program_symbol(l->program, i, &s);
+    printf("%s{\"name\": ", i ? ", " : "");
+    print_string(s.name, s.name_bytes);
+    printf(", \"low\": %" PRId32 ", \"high\": %" PRId32 ", \"step\": %" PRId32 "}", s.low, s.high, s.step);
+  }
   printf("], \"inputs\": ");
-  print_tensors(l, l->info.n_inputs, ez_program_input);
+  print_tensors(l, l->info.n_inputs, input_info);
   printf(", \"outputs\": ");
-  print_tensors(l, l->info.n_outputs, ez_program_output);
+  print_tensors(l, l->info.n_outputs, output_info);
   printf(", \"states\": ");
-  print_tensors(l, l->info.n_states, ez_program_state);
+  print_tensors(l, l->info.n_states, state_info);
   printf("}\n");
   return EXIT_OK;
 }
@@ -188,7 +234,7 @@ static int verb_run(const options *o, loaded *l) {
     if (write_file(o->output, i, l->outputs[i], l->output_bytes[i])) return EXIT_ERROR;
   print_common(l, "run");
   printf(", \"run_us\": %.1f, \"outputs\": ", (double)took / 1e3);
-  print_tensors(l, l->info.n_outputs, ez_program_output);
+  print_tensors(l, l->info.n_outputs, output_info);
   printf("}\n");
   return EXIT_OK;
 }
@@ -204,12 +250,28 @@ static int whole(const char *text, int32_t low, int32_t high, int32_t *out) {
   return 1;
 }
 
+/* --sizes N[,N] */
+static int apply_sizes(const options *o, loaded *l) {
+  int32_t sizes[EZ_MAX_SYMBOLS];
+  uint32_t n = 0;
+  for (const char *at = o->sizes; at && n < EZ_MAX_SYMBOLS; n++) {
+    char *end;
+    const long value = strtol(at, &end, 10);
+    if (end == at || value < 1 || value > INT32_MAX || (*end && *end != ',')) return usage("bad flag or value", "--sizes");
+    sizes[n] = (int32_t)value;
+    at = *end ? end + 1 : NULL;
+  }
+  if (n != l->info.n_symbols) return usage("one size is needed for each dynamic dimension", "--sizes");
+  return resize(l, sizes, "--sizes");
+}
+
 static int parse_flag(options *o, const char *flag, const char *value) {
   if (!strcmp(flag, "--threads")) return whole(value, 1, 64, &o->threads);
   if (!strcmp(flag, "--warmup")) return whole(value, 0, MAX_RUNS, &o->warmup);
   if (!strcmp(flag, "--runs")) return whole(value, 1, MAX_RUNS, &o->runs);
   if (!strcmp(flag, "--output")) return o->output = value, 1;
   if (!strcmp(flag, "--per-step")) return o->per_step = value, 1;
+  if (!strcmp(flag, "--sizes")) return o->sizes = value, 1;
   if (!strcmp(flag, "--affinity")) return o->affinity = value, 1;
   if (!strcmp(flag, "--spin-us")) return whole(value, -1, 1000000, &o->spin_us);
   if (!strcmp(flag, "--solo-us")) return whole(value, -1, 1000000, &o->solo_us);
@@ -255,6 +317,7 @@ int main(int argc, char **argv) {
   if (strcmp(o.verb, "info") && strcmp(o.verb, "verify") && strcmp(o.verb, "run") && strcmp(o.verb, "bench")) return usage("unknown verb", o.verb);
   static loaded l;
   int code = load(&o, &l);
+  if (!code && o.sizes) code = apply_sizes(&o, &l);
   if (!code) code = dispatch(&o, &l);
   unload(&l);
   if (fflush(stdout)) return complain("cannot write the result", "stdout");

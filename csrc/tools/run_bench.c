@@ -52,7 +52,7 @@ static void print_layers(const loaded *l, const uint64_t *total, int32_t runs) {
 }
 
 int verb_bench(const options *o, loaded *l) {
-  if (l->info.n_vectors) fill_from_vector(l, 0);
+  if (l->info.n_vectors && !o->sizes && fill_from_vector(l, 0)) return EXIT_ERROR;
   for (int32_t i = 0; i < o->warmup; i++)
     if (run_once(l)) return complain("the runtime refused the run", "bench");
   const int32_t most = o->min_time_s > 0 ? MAX_RUNS : o->runs;

@@ -1,8 +1,8 @@
 /* ez_run verify: the bundled vectors, byte for byte; with --per-step also every step of them against the hashes that the host's reference
  * computed, so that the first step that differs has a name.
  *
- * The file of hashes is text: "edgezip-steps 1 PROGRAM VECTORS STEPS", where PROGRAM is the CRC-32 in the program's header (a file made for another
- * program is refused), then for each vector and each step a line with the CRC-32 of the step's outputs. */
+ * The file of hashes is text: "edgezip-steps 1 PROGRAM VECTORS LINES", where PROGRAM is the CRC-32 in the program's header (a file made for another
+ * program is refused), then for each vector and each step (how many may change with the vector's sizes) a line with the CRC-32 of its outputs. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,7 +13,8 @@
 #define MAX_HASHES (1u << 26)
 
 typedef struct step_hashes {
-  uint32_t *wanted; /* (vectors, steps); NULL without --per-step */
+  uint32_t *wanted; /* of each vector, of each step; NULL without --per-step */
+  uint64_t count, at;
   uint64_t checked;
   int has_difference;
   uint32_t vector, step; /* of the first difference */
@@ -25,14 +26,14 @@ static int stale(const char *path, const char *why) {
 }
 
 static int read_lines(FILE *file, const char *path, const loaded *l, step_hashes *h) {
-  uint32_t program, vectors, steps;
-  if (fscanf(file, "edgezip-steps 1 %8" SCNx32 " %" SCNu32 " %" SCNu32, &program, &vectors, &steps) != 3) return stale(path, "not a file of step hashes");
-  if (program != l->info.crc32 || vectors != l->info.n_vectors || steps != l->info.n_steps) return stale(path, "belongs to another program");
-  const uint64_t count = (uint64_t)vectors * steps;
-  if (count > MAX_HASHES) return stale(path, "has too many steps");
-  h->wanted = malloc((size_t)count * sizeof *h->wanted);
+  uint32_t program, vectors, lines;
+  if (fscanf(file, "edgezip-steps 1 %8" SCNx32 " %" SCNu32 " %" SCNu32, &program, &vectors, &lines) != 3) return stale(path, "not a file of step hashes");
+  if (program != l->info.crc32 || vectors != l->info.n_vectors || (!l->info.n_symbols && lines != (uint64_t)vectors * l->info.n_steps)) return stale(path, "belongs to another program");
+  if (lines > MAX_HASHES) return stale(path, "has too many steps");
+  h->count = lines;
+  h->wanted = malloc((size_t)lines * sizeof *h->wanted);
   if (!h->wanted) return complain("out of memory", path);
-  for (uint64_t i = 0; i < count; i++)
+  for (uint64_t i = 0; i < h->count; i++)
     if (fscanf(file, "%8" SCNx32, &h->wanted[i]) != 1) return stale(path, "is cut short");
   return EXIT_OK;
 }
@@ -53,7 +54,7 @@ static int check_steps(loaded *l, uint32_t vector, step_hashes *h) {
     uint32_t crc;
     if (ez_session_step(l->session, i) || ez_session_step_crc32(l->session, i, &crc)) return 1;
     h->checked++;
-    if (crc == h->wanted[(uint64_t)vector * l->info.n_steps + i]) continue;
+    if (h->at < h->count && crc == h->wanted[h->at++]) continue;
     h->has_difference = 1;
     h->vector = vector;
     h->step = i;
@@ -68,7 +69,8 @@ static uint64_t differing_bytes(const loaded *l, uint32_t vector) {
     const void *data;
     size_t bytes;
     ez_program_vector(l->program, vector, 1, i, &data, &bytes);
-    for (size_t b = 0; b < bytes; b++) differ += ((const uint8_t *)data)[b] != ((const uint8_t *)l->outputs[i])[b];
+    if (bytes != l->output_bytes[i]) differ += bytes; /* of another shape */
+    for (size_t b = 0; b < bytes && bytes == l->output_bytes[i]; b++) differ += ((const uint8_t *)data)[b] != ((const uint8_t *)l->outputs[i])[b];
   }
   return differ;
 }
@@ -91,7 +93,7 @@ static int check_vectors(loaded *l, step_hashes *h) {
   uint64_t wrong = 0;
   ez_session_reset(l->session); /* vectors follow each other from the initial states on; steps do not advance them, the whole run does */
   for (uint32_t v = 0; v < l->info.n_vectors; v++) {
-    fill_from_vector(l, v);
+    if (fill_from_vector(l, v)) return EXIT_ERROR;
     if (h->wanted && !h->has_difference && check_steps(l, v, h)) return complain("the runtime refused the steps", "verify");
     if (run_once(l)) return complain("the runtime refused the run", "verify");
     const uint64_t differ = differing_bytes(l, v);

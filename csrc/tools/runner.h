@@ -12,7 +12,7 @@ enum { EXIT_OK = 0, EXIT_ERROR = 1, EXIT_USAGE = 2, EXIT_GATE = 3 };
 #define MAX_RUNS 1000000
 
 typedef struct options {
-  const char *verb, *model, *output, *affinity, *per_step;
+  const char *verb, *model, *output, *affinity, *per_step, *sizes;
   const char *inputs[MAX_IO];
   int32_t n_inputs, threads, warmup, runs, per_layer, spin_us, solo_us;
   double min_time_s;
@@ -36,7 +36,10 @@ int complain(const char *what, const char *where);
 void print_string(const char *text, size_t size);
 void print_common(const loaded *l, const char *verb);
 
-void fill_from_vector(loaded *l, uint32_t vector);
+/* Dynamic shapes: resize, and what the buffers then hold; non-zero with a message when the runtime refused. */
+int resize(loaded *l, const int32_t *sizes, const char *where);
+/* Also resizes to the vector's sizes. Non-zero with a message. */
+int fill_from_vector(loaded *l, uint32_t vector);
 /* Non-zero when the runtime refused. */
 int run_once(loaded *l);
 

@@ -27,6 +27,10 @@ def command(
     state: Annotated[
         list[str] | None, typer.Option(help="Inputs that the session keeps from run to run: INPUT=OUTPUT,...; repeatable.")
     ] = None,
+    dim: Annotated[
+        list[str] | None,
+        typer.Option(help="Bounds of a dynamic dimension, by name or input.axis: s=1..128, x.3=32..1280:32; at most two."),
+    ] = None,
     emit: Annotated[Literal["ez"], typer.Option(help="What to write: ez.")] = "ez",
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -39,7 +43,7 @@ def command(
         raise UsageError("a program's name ends with .ez", where="-o", got=str(output))
     if not output.parent.is_dir():
         raise MissingFileError("folder does not exist", where=str(output.parent), hint="create it, or choose another -o")
-    program = _compiled(model, target, shape or [], inputs, vectors, state or [])
+    program = _compiled(model, target, shape or [], inputs, vectors, state or [], dim or [])
     program.save(output)
     facts = describe(program, output)
     if json:
@@ -51,16 +55,18 @@ def command(
         _show(facts)
 
 
-def _compiled(model: Path, target: str, shapes: list[str], inputs: Path | None, vectors: int, states: list[str]) -> Program:
+def _compiled(
+    model: Path, target: str, shapes: list[str], inputs: Path | None, vectors: int, states: list[str], dims: list[str]
+) -> Program:
     """Compile, with real samples as test vectors when there are some."""
     from edgezip import compilation
     from edgezip.cli import feeds
-    from edgezip.cli.shapes import parse_shape, parse_states
+    from edgezip.cli.shapes import parse_dims, parse_shape, parse_states
 
-    fixed, state = dict(map(parse_shape, shapes)), parse_states(states)
+    fixed, state, bounds = dict(map(parse_shape, shapes)), parse_states(states), parse_dims(dims)
     if inputs is None:
-        return compilation.compile(str(model), target, shapes=fixed, vectors=vectors, state=state)
-    program = compilation.compile(str(model), target, shapes=fixed, vectors=0, state=state)
+        return compilation.compile(str(model), target, shapes=fixed, vectors=vectors, state=state, dims=bounds)
+    program = compilation.compile(str(model), target, shapes=fixed, vectors=0, state=state, dims=bounds)
     samples = feeds.read_samples(inputs, feeds.wanted_by(program), vectors)
     program.vectors = compilation.make_vectors(program, samples, vectors)
     return program
@@ -80,6 +86,7 @@ def describe(program: Program, path: Path) -> dict[str, Any]:
         "macs": macs,
         "int8_share_of_macs": sum(step.get("macs", 0) for step in steps if step.get("form") == "int8") / macs if macs else None,
         "vectors": len(program.vectors),
+        "dims": program.metadata.get("dims", {}),
         "states": [program.tensors[state.input].name for state in program.states],
         "fallbacks": [{key: step.get(key) for key in ("name", "op", "reason")} for step in floats if "reason" in step],
         "notes": program.metadata["notes"],
@@ -103,6 +110,7 @@ def _show(facts: dict[str, Any]) -> None:
         ("weights", f"{memory['weights_bytes']:,} bytes"),
         ("arena", f"{memory['arena_bytes']:,} bytes, {over:.1%} above the lower bound"),
         ("vectors", f"{facts['vectors']} bundled"),
+        *([("dims", ", ".join(f"{name}={bounds}" for name, bounds in facts["dims"].items()))] if facts["dims"] else []),
         *([("states", ", ".join(facts["states"]) + ", kept from run to run")] if facts["states"] else []),
     ]
     print("\n".join(f"{name:8}  {value}" for name, value in rows))

@@ -1,4 +1,4 @@
-"""``--shape NAME=1x3x224x224`` and ``--state INPUT=OUTPUT,...``."""
+"""``--shape NAME=1x3x224x224``, ``--dim NAME=LOW..HIGH:STEP`` and ``--state INPUT=OUTPUT,...``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,17 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     if not (equals and name and all(part.isascii() and part.isdigit() and len(part) < 11 for part in parts)):
         raise UsageError("cannot read --shape", expected="NAME=1x3x224x224", got=text)
     return name, tuple(int(part) for part in parts)
+
+
+def parse_dims(texts: Iterable[str]) -> dict[str, str]:
+    """``s=1..128`` or ``x.3=32..1280:32`` as name and bounds; the bounds are read where they are used. Raises UsageError."""
+    dims: dict[str, str] = {}
+    for text in texts:
+        name, equals, bounds = text.rpartition("=")
+        if not (equals and name and bounds) or name in dims:
+            raise UsageError("cannot read --dim", expected="NAME=LOW..HIGH or NAME=LOW..HIGH:STEP, each name once", got=text)
+        dims[name] = bounds
+    return dims
 
 
 def parse_states(texts: Iterable[str]) -> dict[str, str]:

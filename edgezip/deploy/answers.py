@@ -61,6 +61,15 @@ class IsaAnswer(_Strict):
     supported: bool
 
 
+class DimAnswer(_Strict):
+    """A dynamic dimension."""
+
+    name: Text
+    low: int = Field(ge=1, le=2**31 - 1)
+    high: int = Field(ge=1, le=2**31 - 1)
+    step: int = Field(ge=1, le=2**31 - 1)
+
+
 class InfoAnswer(Answer):
     """Answer of ``ez_run info``."""
 
@@ -73,6 +82,7 @@ class InfoAnswer(Answer):
     inputs: list[TensorAnswer]
     outputs: list[TensorAnswer]
     states: list[TensorAnswer]
+    dims: list[DimAnswer] = Field(max_length=2)
 
 
 class StepDifference(_Strict):

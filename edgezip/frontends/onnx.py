@@ -60,17 +60,24 @@ def load(
     MissingFileError, InvalidModelError (malformed or hostile), UnsupportedModelError, ShapeError, UsageError.
     """
     where = where or ("model" if isinstance(path, bytes) else str(path))
+    given = _given(shapes)
+    return simplified(checked(path, given, constants or {}, where), where, given, batch, fold_limit_bytes)
+
+
+def checked(
+    path: str | Path | bytes, given: Mapping[str, tuple[int, ...]], constants: Mapping[str, graph.Array], where: str
+) -> onnx.ModelProto:
+    """The file, whole and valid, as it is; what it declares may still be dynamic."""
     proto = parse.read(path, where)
     structure.check(proto, where)
-    frozen.freeze(proto, constants or {}, where)
+    frozen.freeze(proto, constants, where)
     functions.check(proto, where)
     external.load(proto, None if isinstance(path, bytes) else Path(path), where)
     precision.to_float32(proto)
     structure.check_operators(proto, where)
-    given = _given(shapes)
     dimensions.declare_missing(proto, given, where)
     _run_checker(proto, where)
-    return _simplified(versions.raise_old(proto, where), where, given, batch, fold_limit_bytes)
+    return versions.raise_old(proto, where)
 
 
 def _given(shapes: Mapping[str, tuple[int, ...]] | None) -> dict[str, tuple[int, ...]]:
@@ -90,7 +97,10 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-def _simplified(proto: onnx.ModelProto, where: str, given: dict[str, tuple[int, ...]], batch: int, limit: int) -> Model:
+def simplified(
+    proto: onnx.ModelProto, where: str, given: Mapping[str, tuple[int, ...]], batch: int, limit: int, *, check: bool = True
+) -> Model:
+    """The model of a checked file at the given sizes; the file itself is left as it is. ``check``: prove the result valid."""
     try:
         model = graph.from_proto(proto)
     except Exception as error:  # onnx_ir raises a chain of its own classes
@@ -113,7 +123,8 @@ def _simplified(proto: onnx.ModelProto, where: str, given: dict[str, tuple[int, 
     if patterns.run(model):
         _fold_and_infer(model, where, limit)
     dimensions.check_sizes(model, where)
-    _run_checker(graph.to_proto(model), where)
+    if check:
+        _run_checker(graph.to_proto(model), where)
     return model
 
 

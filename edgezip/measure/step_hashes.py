@@ -21,12 +21,13 @@ def write_hashes(program: Program, data: bytes) -> bytes:
     A line a step with the CRC-32 of its outputs, for each vector; the first line names the program by the CRC-32 of its header.
     """
     (digest,) = struct.unpack_from("<I", data, HEADER.itemsize - 4)
-    lines = [f"edgezip-steps 1 {digest:08x} {len(program.vectors)} {len(program.steps)}"]
+    lines: list[str] = []
     session = ReferenceSession(program)  # one for all: states go from vector to vector
     for vector in program.vectors:
         feeds = {program.tensors[index].name: array for index, array in zip(program.inputs, vector, strict=False)}
         lines += [f"{_hash(outputs):08x}" for _, _, outputs in session.steps(feeds)]
-    return ("\n".join(lines) + "\n").encode()
+    head = f"edgezip-steps 1 {digest:08x} {len(program.vectors)} {len(lines)}"
+    return ("\n".join([head, *lines]) + "\n").encode()
 
 
 def _hash(outputs: Mapping[int, Array]) -> int:

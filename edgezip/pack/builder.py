@@ -147,8 +147,8 @@ class Builder:
 
     def finish(self, metadata: dict[str, Any]) -> Program:
         """Drop what nobody reads, plan the arena, and hand over the program."""
-        self._share_in_place()
-        lives = self._lives()
+        self.share_in_place()
+        lives = self.lives()
         used = sorted(lives)
         plan = plan_memory.plan([plan_memory.Buffer(self.buffer_bytes[b], *lives[b]) for b in used])
         offset_of = dict(zip(used, plan.offsets, strict=True))
@@ -203,7 +203,7 @@ class Builder:
             for step, form in zip(self.steps, self.forms, strict=True)
         ]
 
-    def _lives(self) -> dict[int, tuple[int, int]]:
+    def lives(self) -> dict[int, tuple[int, int]]:
         """First and last step that touches each buffer."""
         lives: dict[int, tuple[int, int]] = {}
         for index, step in enumerate(self.steps):
@@ -213,9 +213,9 @@ class Builder:
                     lives[buffer] = (lives.get(buffer, (index, index))[0], index)
         return lives
 
-    def _share_in_place(self) -> None:
+    def share_in_place(self) -> None:
         """Let an elementwise step write over an input that dies there and covers exactly the same bytes."""
-        lives = self._lives()
+        lives = self.lives()
         home = list(range(len(self.buffer_bytes)))  # where each buffer lies now; its own number unless shared
         for index, step in enumerate(self.steps):
             out = self.buffer_of[step.outputs[0]]

@@ -37,14 +37,17 @@ class NumbaSession(ReferenceSession):
             program = read(program)
         if not 1 <= threads <= 64:
             raise UsageError("threads: must be a whole number", expected="1 to 64", got=str(threads))
+        self._products: dict[tuple[Any, ...], Any] = {}
         super().__init__(program)
         self.threads = threads
         self._arena = np.zeros(program.arena_bytes + OVERREAD, np.uint8)
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    def _take(self, program: Program) -> None:
+        super()._take(program)
         for step in self._steps:
             if step.op in _PREPARE:
                 check_convolution(program, step)
-        self._products = {id(step): _PREPARE[step.op](self, step) for step in self._steps if step.op in _PREPARE}
 
     @property
     def isa(self) -> str:
@@ -69,12 +72,12 @@ class NumbaSession(ReferenceSession):
         """(passed, total) of the bundled test vectors, compared byte for byte, from the initial states on; then all is reset."""
         self.reset()
         passed, inputs = 0, len(self.inputs)
-        for vector in self.program.vectors:
+        for vector in self._source.vectors:
             got = self.run({info.name: array for info, array in zip(self.inputs, vector[:inputs], strict=True)})
             wanted = zip(self.outputs, vector[inputs:], strict=True)
             passed += all(got[info.name].tobytes() == array.tobytes() for info, array in wanted)
         self.reset()
-        return passed, len(self.program.vectors)
+        return passed, len(self._source.vectors)
 
     def _execute(self, step: Step) -> None:
         if step.op in _RUN:
@@ -94,7 +97,12 @@ class NumbaSession(ReferenceSession):
 
     def prepared(self, step: Step) -> Any:
         """What ``_PREPARE`` made of the step's weights."""
-        return self._products[id(step)]
+        x, p = self.tensor(step.inputs[0]), step.params
+        weights = tuple(self.tensor(i).offset for i in step.inputs[1:4] if i >= 0)
+        key = (step.op, weights, x.dtype, x.dims[3], p["groups"], p["kernel_h"], p["kernel_w"], p["dilation_w"])
+        if key not in self._products:
+            self._products[key] = _PREPARE[step.op](self, step)
+        return self._products[key]
 
     def close(self) -> None:
         """Ends the threads; closing twice is harmless."""

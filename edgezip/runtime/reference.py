@@ -6,12 +6,13 @@ It reads the packed weights of the file (so packing is checked too) and honours 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from edgezip.dynamic import sizes_of
 from edgezip.errors import ProgramError, ShapeError
 from edgezip.kernels import reference as ref
 from edgezip.program import (
@@ -43,15 +44,28 @@ class ReferenceSession:
     """Runs ``program`` in NumPy; same answers, bit for bit, as every C session."""
 
     def __init__(self, program: Program) -> None:
-        check_tensors(program)
-        self.program = program
-        self._steps = [replace(step, params={**_zeros(step.op), **step.params}) for step in program.steps]
+        self._source = program
+        self._axes = program.axes()
+        self.sizes = tuple(known.symbol.high for known in self._axes)
+        self._take(program.at(self.sizes))
         self._arena = np.zeros(program.arena_bytes, np.uint8)
         self._weights = np.frombuffer(program.weights, np.uint8)
         self._inputs: list[Array] = []
         self._outputs: list[Array] = []
         self._states: list[Array] = []
         self.reset()
+
+    def _take(self, program: Program) -> None:
+        """Makes a program of static shapes the one that runs."""
+        check_tensors(program)
+        self.program = program
+        self._steps = [replace(step, params={**_zeros(step.op), **step.params}) for step in program.steps]
+
+    def resize(self, sizes: Sequence[int]) -> None:
+        """The sizes of the dynamic dimensions from now on; raises UsageError. ``run`` does it by itself from what it is fed."""
+        if tuple(sizes) != self.sizes:
+            self._take(self._source.at(sizes))
+            self.sizes = tuple(sizes)
 
     @property
     def state(self) -> CarriedState:
@@ -91,6 +105,8 @@ class ReferenceSession:
         _RUN[step.op](self, step)
 
     def _bind(self, feeds: Mapping[str, Array]) -> None:
+        if self._axes:
+            self.resize(sizes_of(self._axes, {name: np.shape(array) for name, array in feeds.items()}))
         tensors = self.program.tensors
         self._inputs = []
         for index in self.program.inputs:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from edgezip.dynamic import Symbol, SymbolAxis, sizes_of
 from edgezip.errors import MissingFileError, ProgramError, RuntimeUnavailableError, ShapeError, UsageError
 from edgezip.program import DType, Program
 from edgezip.runtime.carried import CarriedState, StateInfo
@@ -86,11 +88,45 @@ class Session:
         self._session = out[0]
         info = self._ffi.new("ez_program_info *")
         self._lib.ez_program_get_info(self._program, info)
-        self.arena_bytes, self.scratch_bytes, self.n_steps = int(info.arena_bytes), int(info.scratch_bytes), int(info.n_steps)
+        self.arena_bytes, self.scratch_bytes = int(info.arena_bytes), int(info.scratch_bytes)
         self.act_sign, self._n_vectors = int(info.act_sign), int(info.n_vectors)
-        self.inputs = [self._tensor(self._lib.ez_program_input, i) for i in range(info.n_inputs)]
-        self.outputs = [self._tensor(self._lib.ez_program_output, i) for i in range(info.n_outputs)]
+        self._n_inputs, self._n_outputs = int(info.n_inputs), int(info.n_outputs)
+        self._describe()
+        self._axes = [self._axis(i) for i in range(info.n_symbols)]
+        self.sizes: tuple[int, ...] = tuple(known.symbol.high for known in self._axes)
         self._states = [self._tensor(self._lib.ez_program_state, i) for i in range(info.n_states)]
+
+    def _describe(self) -> None:
+        """Steps, inputs and outputs as the present sizes have them."""
+        self.n_steps = int(self._lib.ez_session_steps(self._session))
+        self.inputs = [self._tensor(self._lib.ez_session_input, i, self._session) for i in range(self._n_inputs)]
+        self.outputs = [self._tensor(self._lib.ez_session_output, i, self._session) for i in range(self._n_outputs)]
+
+    def _axis(self, index: int) -> SymbolAxis:
+        info = self._ffi.new("ez_symbol_info *")
+        self._lib.ez_program_symbol(self._program, index, info)
+        symbol = Symbol(self._text(info.name, info.name_bytes), int(info.low), int(info.high), int(info.step))
+        return SymbolAxis(symbol, self.inputs[info.input].name, int(info.axis))
+
+    def resize(self, sizes: Sequence[int]) -> None:
+        """The sizes of the dynamic dimensions from now on, in the order of ``dims``; nothing is allocated in the runtime.
+
+        ``run`` does it by itself from what it is fed. Raises UsageError (out of bounds) and ProgramError (a damaged file).
+        """
+        if tuple(sizes) == self.sizes:
+            return
+        error = self._ffi.new("ez_error *")
+        if self._lib.ez_session_resize(self._handle(), list(sizes), len(sizes), error):
+            if error.status != BAD_ARGUMENT:
+                self.sizes = ()  # none is in force
+            self._raise(error)
+        self.sizes = tuple(sizes)
+        self._describe()
+
+    def _fit(self, arrays: Mapping[str, Array]) -> None:
+        """Resize to what is fed."""
+        if self._axes:
+            self.resize(sizes_of(self._axes, {name: np.shape(array) for name, array in arrays.items()}))
 
     def _open(self, program: Program | bytes | str | os.PathLike[str]) -> None:
         error, out = self._ffi.new("ez_error *"), self._ffi.new("ez_program **")
@@ -125,6 +161,7 @@ class Session:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """One inference: feeds and results by name, in declared dtype and shape. Raises ShapeError when a feed does not fit."""
+        self._fit(feeds)
         results = {info.name: np.empty(info.shape, info.dtype.numpy) for info in self.outputs}
         inputs = [self._fitting(feeds, info, "input") for info in self.inputs]
         self._call(self._views(inputs), self._views(results.values()))
@@ -149,15 +186,18 @@ class Session:
             if array is not feeds[info.name]:
                 raise ShapeError("input must be a C-contiguous and aligned array to be bound", where=info.name)
         views = self._views([*inputs, *results])  # they keep the arrays where they are
-        pointers = self._ffi.new("void *[]", views)
+        pointers, sizes = self._ffi.new("void *[]", views), self.sizes
 
         def bound(_keep: list[Any] = views) -> None:
+            if sizes != self.sizes:
+                self.resize(sizes)
             self._call(pointers, pointers + len(inputs))
 
         return bound
 
     def _apart(self, feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> tuple[list[Array], list[Array]]:
         """Inputs and outputs in order, of which no output shares memory with another array."""
+        self._fit(feeds)
         inputs = [self._fitting(feeds, info, "input") for info in self.inputs]
         results = [self._fitting(outputs, info, "output") for info in self.outputs]
         for i, (info, result) in enumerate(zip(self.outputs, results, strict=True)):
@@ -196,6 +236,7 @@ class Session:
 
         Exhausted, it has advanced the states as ``run`` does; given up before, the next run starts from the same states.
         """
+        self._fit(feeds)
         inputs = [self._fitting(feeds, info, "input") for info in self.inputs]
         results = [np.empty(info.shape, info.dtype.numpy) for info in self.outputs]
         self._lib.ez_session_begin(self._handle(), self._views(inputs), self._views(results))
@@ -208,7 +249,7 @@ class Session:
         self._lib.ez_session_end(self._handle())
 
     def _stored(self, index: int) -> Array:
-        info = self._tensor(self._lib.ez_program_tensor, index)
+        info = self._tensor(self._lib.ez_session_tensor_info, index, self._session)
         data = np.empty(info.shape, np.uint8 if info.dtype is DType.S8 else info.dtype.numpy)
         if self._lib.ez_session_tensor(
             self._handle(), index, self._ffi.from_buffer("char[]", data.reshape(-1).view(np.uint8)), data.nbytes
@@ -221,6 +262,7 @@ class Session:
         self.reset()
         passed = 0
         for vector in range(self._n_vectors):
+            self._resize_to_vector(vector)
             feeds = {info.name: self._vector(vector, 0, i, info) for i, info in enumerate(self.inputs)}
             results = self.run(feeds)
             wanted = [self._vector(vector, 1, i, info) for i, info in enumerate(self.outputs)]
@@ -228,10 +270,17 @@ class Session:
         self.reset()
         return passed, self._n_vectors
 
+    def _resize_to_vector(self, vector: int) -> None:
+        sizes = self._ffi.new("int32_t[]", max(len(self._axes), 1))
+        self._lib.ez_program_vector_sizes(self._program, vector, sizes, len(self._axes))
+        self.resize([int(sizes[i]) for i in range(len(self._axes))])
+
     def _vector(self, vector: int, is_output: int, index: int, info: TensorInfo) -> Array:
         data, size = self._ffi.new("const void **"), self._ffi.new("size_t *")
         self._lib.ez_program_vector(self._program, vector, is_output, index, data, size)
         raw = bytes(self._ffi.buffer(data[0], size[0]))
+        if len(raw) != math.prod(info.shape) * info.dtype.numpy.itemsize:
+            raise ProgramError("a test vector does not fit its sizes", where=self._where, hint="compile the model again")
         return np.frombuffer(raw, info.dtype.numpy).reshape(info.shape)
 
     # --- facts ----------------------------------------------------------------------------------------------------------
@@ -273,9 +322,9 @@ class Session:
 
     # --- inside -----------------------------------------------------------------------------------------------------------
 
-    def _tensor(self, getter: Any, index: int) -> TensorInfo:
+    def _tensor(self, getter: Any, index: int, owner: Any = None) -> TensorInfo:
         info = self._ffi.new("ez_tensor_info *")
-        getter(self._program, index, info)
+        getter(owner or self._program, index, info)
         shape = tuple(int(info.dims[i]) for i in range(info.rank))
         return TensorInfo(
             self._text(info.name, info.name_bytes), DType(info.dtype), shape, float(info.scale), int(info.zero_point)

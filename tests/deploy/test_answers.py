@@ -22,7 +22,7 @@ TENSOR = {"name": "x", "dtype": "float32", "shape": [1, 3], "bytes": 12}
 LATENCY = {"p50": 2.0, "p90": 3.0, "p99": 4.0, "min": 1.0, "mean": 2.5, "stdev": 0.5, "n": 20}
 LAYER = {"name": "c", "op": "conv", "kernel": "neon", "threads": 1, "us": 1.0}
 INFO = {"numerics": "EZN1", "layout": "k8n16", "act_sign": 0, "steps": 3, "vectors": 2}
-EDGES = {"isas": [{"name": "neon", "supported": True}], "inputs": [TENSOR], "outputs": [TENSOR], "states": [TENSOR]}
+EDGES = {"isas": [{"name": "neon", "supported": True}], "inputs": [TENSOR], "outputs": [TENSOR], "states": [TENSOR], "dims": []}
 GOOD: dict[str, tuple[Any, dict[str, Any]]] = {
     "verify": (VerifyAnswer, {"vectors": 2, "passed": 2, "mismatched_bytes": 0}),
     "bench": (BenchAnswer, {"warmup": 1, "latency_us": LATENCY, "peak_memory_bytes": 1, "layers": [LAYER]}),

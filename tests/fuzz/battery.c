@@ -71,7 +71,8 @@ static void mutate_once(uint8_t *bytes, size_t size) {
   memcpy(&header, bytes, sizeof header);
   for (uint32_t n = 1 + next(4); n; n--) {
     static const int favoured[] = {EZ_SECTION_STEPS, EZ_SECTION_STEPS, EZ_SECTION_STEPS, EZ_SECTION_TENSORS, EZ_SECTION_TENSORS, EZ_SECTION_IO, EZ_SECTION_WEIGHTS, EZ_SECTION_STRINGS};
-    const ez_section *s = &header.sections[favoured[next(8)]];
+    const int is_dynamic = header.sections[EZ_SECTION_SHAPES].bytes && next(2);
+    const ez_section *s = &header.sections[is_dynamic ? EZ_SECTION_SHAPES : favoured[next(8)]];
     const size_t start = next(12) ? (size_t)s->offset : 0, length = start ? (size_t)s->bytes : sizeof header;
     const size_t at = start + next((uint32_t)(length / 4)) * 4;
     if (next(8) == 0 && at + 8 <= size) memcpy(bytes + at, bytes + start + next((uint32_t)(length / 4)) * 4, 4);
@@ -117,7 +118,15 @@ static void allocations(const uint8_t *bytes, size_t size) {
   void *volatile one = malloc(1); /* proves that the hooks count */
   free(one);
   const long counted = heap_calls;
-  for (int i = 0; i < 20; i++) ez_session_run(session, inputs, outputs);
+  for (int i = 0; i < 20; i++) {
+    int32_t sizes[EZ_MAX_SYMBOLS];
+    for (uint32_t k = 0; k < info.n_symbols; k++) {
+      ez_symbol_info symbol;
+      ez_program_symbol(program, k, &symbol);
+      sizes[k] = symbol.low + (symbol.high - symbol.low) / symbol.step * (i % 3) / 2 * symbol.step;
+    }
+    if (ez_session_resize(session, sizes, info.n_symbols, &error) || ez_session_run(session, inputs, outputs)) exit(2);
+  }
   printf("hooks %ld runs 20 heap_calls %ld\n", counted, heap_calls - counted);
   for (uint32_t i = 0; i < info.n_inputs; i++) free((void *)(uintptr_t)inputs[i]);
   for (uint32_t i = 0; i < info.n_outputs; i++) free(outputs[i]);

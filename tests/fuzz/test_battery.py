@@ -7,10 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from dynamic_graphs import dynamic_graph
 from small_program import small_program
 from state_program import state_program
 
-from edgezip.program import Layout
+from edgezip.compilation import compile
+from edgezip.program import Layout, Program
 
 MUTATIONS = int(os.environ.get("EDGEZIP_FUZZ_MUTATIONS", "6000"))  # of each format
 FORMATS = [(Layout.K4N16, 0x80), (Layout.K4N16, 0), (Layout.K8N16, 0)]
@@ -60,11 +62,39 @@ def test_mutations_of_a_program_with_states_never_crash(battery: Path, tmp_path:
     assert counts["refused"] > MUTATIONS // 8
 
 
-@pytest.mark.parametrize("carries", [False, True], ids=["plain", "states"])
-def test_a_run_allocates_nothing(battery: Path, tmp_path: Path, carries: bool) -> None:
-    path = tmp_path / "state.ez" if carries else saved(tmp_path, Layout.K4N16, 0x80)
-    if carries:
+def dynamic_program(kind: str, seed: int, vectors: int) -> Program:
+    """Two symbols, several variants."""
+    return compile(
+        dynamic_graph(kind, seed), "x86-64", dims={"n": (1, 2), "w" if kind == "image" else "s": (8, 12)}, vectors=vectors
+    )
+
+
+@pytest.mark.parametrize(("kind", "seed"), [("image", 1), ("sequence", 13)])
+def test_mutations_of_a_program_with_dynamic_shapes_never_crash(battery: Path, tmp_path: Path, kind: str, seed: int) -> None:
+    dynamic_program(kind, seed, 0).save(tmp_path / "dynamic.ez")
+    counts = run(battery, "mutate", tmp_path / "dynamic.ez", 6, MUTATIONS // 6)
+    assert counts["silent"] == 0
+    assert counts["ran"] > MUTATIONS // 100
+    assert counts["refused"] > MUTATIONS // 24
+
+
+def test_every_flipped_bit_of_a_program_with_dynamic_shapes_is_refused(battery: Path, tmp_path: Path) -> None:
+    program = dynamic_program("sequence", 13, 3)
+    program.metadata = {}
+    program.save(tmp_path / "dynamic.ez")
+    counts = run(battery, "damage", tmp_path / "dynamic.ez")
+    assert counts["whole"] == 1
+    assert counts["prefixes_refused"] == counts["prefixes"]
+    assert counts["flips_refused"] == counts["flips"]
+
+
+@pytest.mark.parametrize("kind", ["plain", "states", "dynamic"])
+def test_a_run_allocates_nothing(battery: Path, tmp_path: Path, kind: str) -> None:
+    path = saved(tmp_path, Layout.K4N16, 0x80)
+    if kind == "states":
         state_program().save(path)
+    if kind == "dynamic":  # resized before each run
+        dynamic_program("image", 1, 0).save(path)
     counts = run(battery, "allocations", path)
     assert counts["hooks"] == 2
     assert counts["heap_calls"] == 0

@@ -253,7 +253,7 @@ CONTRADICTIONS: list[tuple[str | None, int, str, Any, str]] = [
     ("tensors", tensor("CONV.w"), "offset", 32, "offset"), ("tensors", tensor("CONV.w"), "offset", 2**40, "offset"),
     ("tensors", tensor("scores"), "offset", 2, "offset"), ("tensors", tensor("scores"), "name_offset", 2**31, "name"),
     ("tensors", tensor("scores"), "name_bytes", 2**31, "name"), ("io", 0, "index", 2**31, "io"), ("io", 0, "index", 1, "io"),
-    ("io", 1, "index", 2, "io"), ("steps", 0, "op", 0, "op"), ("steps", 0, "op", 999, "op"),
+    ("io", 1, "index", 2, "io"), ("steps", 0, "op", 0, "op"), ("steps", 0, "op", 9999, "op"),
     ("steps", 0, "reserved", 1, "reserved"),
     ("steps", 0, "n_inputs", 9, "n_inputs"), ("steps", 0, "n_outputs", 0, "n_inputs"), ("steps", 0, "name_bytes", 2**20, "name"),
     ("steps", 0, "inputs", (9999, *[-1] * 7), "inputs"), ("steps", 0, "inputs", (-2, *[-1] * 7), "inputs"),

@@ -55,6 +55,14 @@ typedef struct ez_tensor_info {
   uint64_t bytes;
 } ez_tensor_info;
 
+/* A dynamic dimension: low, low + step, ..., high. Dimension `axis` of graph input `input` shows its size. */
+typedef struct ez_symbol_info {
+  const char *name; /* not zero-terminated */
+  uint32_t name_bytes;
+  int32_t low, high, step;
+  int32_t input, axis;
+} ez_symbol_info;
+
 typedef struct ez_step_info {
   const char *name; /* the ONNX node that the step came from; not zero-terminated */
   uint32_t name_bytes;
@@ -71,6 +79,7 @@ typedef struct ez_program_info {
   uint32_t layout;   /* EZ_LAYOUT_* of the packed weights */
   uint32_t act_sign; /* 0 or 0x80: stored activation byte = logical byte XOR act_sign */
   uint32_t n_steps, n_tensors, n_inputs, n_outputs, n_vectors, n_states; /* inputs and outputs: without those of states */
+  uint32_t n_symbols; /* dynamic dimensions; what is said of tensors and steps holds for the largest size */
   uint32_t crc32;    /* of the header, which holds those of all sections: another file has another */
   uint64_t file_bytes, arena_bytes, scratch_bytes;
 } ez_program_info;
@@ -110,10 +119,22 @@ ez_status ez_program_tensor(const ez_program *program, uint32_t index, ez_tensor
 const char *ez_program_metadata(const ez_program *program, size_t *bytes);
 /* Bundled test vector `vector`: pointers to the bytes of input or output `index`, in declared dtype and shape. */
 ez_status ez_program_vector(const ez_program *program, uint32_t vector, int32_t is_output, uint32_t index, const void **data, size_t *bytes);
+ez_status ez_program_symbol(const ez_program *program, uint32_t index, ez_symbol_info *info);
+/* The size of each symbol that a bundled test vector is for; `n` is n_symbols. */
+ez_status ez_program_vector_sizes(const ez_program *program, uint32_t vector, int32_t *sizes, uint32_t n);
 
 ez_status ez_session_create(const ez_program *program, const ez_session_options *options, ez_session **out, ez_error *error);
 void ez_session_destroy(ez_session *session);
-/* One inference. inputs[i] and outputs[i] point to buffers of ez_tensor_info.bytes, aligned as the dtype needs. An output shares no
+/* Choose the sizes of the dynamic dimensions, one for each symbol; a session starts with the largest. Nothing is allocated: the arena is
+ * planned for every size. The records of the new size are verified as those of a file are; after an error the session runs nothing until
+ * a resize succeeds. */
+ez_status ez_session_resize(ez_session *session, const int32_t *sizes, uint32_t n, ez_error *error);
+/* Of the present size. */
+ez_status ez_session_input(const ez_session *session, uint32_t index, ez_tensor_info *info);
+ez_status ez_session_output(const ez_session *session, uint32_t index, ez_tensor_info *info);
+ez_status ez_session_tensor_info(const ez_session *session, uint32_t index, ez_tensor_info *info);
+uint32_t ez_session_steps(const ez_session *session);
+/* One inference. inputs[i] and outputs[i] point to buffers of ez_tensor_info.bytes (of the present size), aligned as the dtype needs. An output shares no
  * byte with an input or with another output. */
 ez_status ez_session_run(ez_session *session, const void *const *inputs, void *const *outputs);
 

@@ -10,7 +10,10 @@
  * initial value of each state (a constant) or EZ_ZEROS. A state is a graph input that the session owns: what the run left in the paired
  * graph output is there in the next run. Both have the same dtype, dims, scale and zero point. Counting from 0, the graph input or output
  * of state k is number n_inputs + k or n_outputs + k.
- * vectors: for each vector, for each input then each output: the bytes of the tensor, padded with zeros to 64.
+ * vectors: for each vector, for each input then each output: the bytes of the tensor, padded with zeros to 64. In a program with dynamic
+ * shapes each vector begins with i32 sizes[EZ_MAX_SYMBOLS] and, for each of those arrays, u64 bytes, padded with zeros to 64.
+ * shapes: empty, or what makes the records of any size (see ez_shapes_head). The program's steps and tensors are then those of all variants
+ * one after another, and io holds one list a variant.
  * Names are ranges of the strings section (UTF-8, no terminator).
  */
 #ifndef EDGEZIP_EZ_FORMAT_H
@@ -31,6 +34,8 @@
 #define EZ_MAX_STEP_INPUTS 8
 #define EZ_MAX_STEP_OUTPUTS 4
 #define EZ_ZEROS 0xffffffffu /* a state that starts as zeros (s8: as its zero point) */
+
+#define EZ_MAX_SYMBOLS 2
 
 enum { EZ_SECTION_STEPS, EZ_SECTION_TENSORS, EZ_SECTION_IO, EZ_SECTION_STRINGS, EZ_SECTION_WEIGHTS, EZ_SECTION_METADATA,
        EZ_SECTION_VECTORS, EZ_SECTION_SHAPES, EZ_SECTION_COUNT };
@@ -96,6 +101,55 @@ typedef struct ez_step { /* 320 bytes */
   int32_t outputs[EZ_MAX_STEP_OUTPUTS];
   uint8_t params[256]; /* one of the structs below, rest zero */
 } ez_step;
+
+/* Section shapes: head | symbols | boxes | variants | derived | patches | terms, all 8-byte aligned, without gaps.
+ *
+ * A symbol is a dimension that is chosen when the session is resized: low, low + step, ..., high. A box (a range of each symbol; an absent
+ * symbol is 0..0) says which variant serves it. A variant is a program of its own with its records as the largest size of its boxes has them;
+ * patches turn them into those of another size: a field becomes the sum of coefficient * product of quantities. Quantities are the symbols
+ * and then the derived ones, floor((multiply * source + add) / divide) of an earlier quantity. Bytes of tensors follow from their dims. */
+typedef struct ez_shapes_head {
+  uint32_t n_symbols, n_boxes, n_variants, n_derived, n_patches, n_terms;
+  uint32_t reserved[2];
+} ez_shapes_head;
+
+typedef struct ez_symbol {
+  uint32_t name_offset, name_bytes;
+  int32_t low, high, step;
+  uint16_t input, axis; /* the dimension of a graph input that shows its size */
+} ez_symbol;
+
+typedef struct ez_box {
+  int32_t low[EZ_MAX_SYMBOLS], high[EZ_MAX_SYMBOLS];
+  uint32_t variant, reserved;
+} ez_box;
+
+typedef struct ez_variant {
+  uint32_t n_steps, n_tensors, n_patches; /* variants, steps, tensors and patches stand in the same order */
+  uint32_t reserved;
+} ez_variant;
+
+typedef struct ez_derived {
+  int32_t source; /* number of an earlier quantity */
+  int32_t divide; /* at least 1 */
+  int64_t multiply, add;
+} ez_derived;
+
+enum { EZ_PATCH_TENSOR = 1, EZ_PATCH_STEP = 2 };
+typedef struct ez_patch {
+  uint16_t kind;  /* EZ_PATCH_*: dims, row_stride or offset of a tensor; an integer of a step's params */
+  uint16_t field; /* byte of the record */
+  uint16_t bytes; /* 4 or 8 */
+  uint16_t n_terms; /* patches and terms stand in the same order */
+  uint32_t index; /* of the record in its variant */
+  uint32_t reserved;
+} ez_patch;
+
+typedef struct ez_term {
+  int64_t coefficient;
+  int32_t factors[3]; /* numbers of quantities, -1 = none */
+  uint32_t reserved;
+} ez_term;
 
 enum {
   EZ_OP_CONV = 1,      /* x, w, bias, [mult], [residual], [table] -> y      NHWC; also Gemm and MatMul with constant weights */
