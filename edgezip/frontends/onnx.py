@@ -21,6 +21,7 @@ from edgezip.frontends import (
     fold,
     frozen,
     functions,
+    outside,
     parse,
     patterns,
     precision,
@@ -74,6 +75,7 @@ def checked(
     functions.check(proto, where)
     external.load(proto, None if isinstance(path, bytes) else Path(path), where)
     precision.to_float32(proto)
+    outside.rewrite(proto)
     structure.check_operators(proto, where)
     dimensions.declare_missing(proto, given, where)
     _run_checker(proto, where)

@@ -131,7 +131,8 @@ def _residual(builder: Builder, index: int, step: Step) -> bool:
 def _fits(builder: Builder, step: Step, own: int, other: int) -> bool:
     a, b = builder.tensors[step.inputs[own]], builder.tensors[step.inputs[other]]
     contiguous = b.row_stride == (b.dims[-1] if b.dims else 1)
-    return contiguous and elements(a.dims) == elements(b.dims) and b.place is not Place.OUTPUT
+    # a view of a constant would not know where the constant lies in the end
+    return contiguous and elements(a.dims) == elements(b.dims) and b.place not in (Place.OUTPUT, Place.WEIGHTS)
 
 
 RULES: tuple[Callable[[Builder, int, Step], bool], ...] = (_clip, _function, _scaled, _residual)

@@ -120,3 +120,10 @@ def test_a_transposed_row_is_made_pixel_by_pixel_of_its_input(behind: str) -> No
     model = build(nodes, {"w": weights(4, 5, 2, 2)}, {"x": (2, 4, 7, 9)})
     program, _ = run_everywhere(model, feeds_for(model))
     assert ops_of(program).count(Op.CONV) == (2 if behind == "Relu" else 4)
+
+
+def test_a_sum_with_a_constant_of_all_its_elements_keeps_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tf2onnx writes the first step of an unrolled LSTM so: its state times weights is a constant row."""
+    constants = {"w": weights(5, 16), "r": weights(1, 16)}
+    model = build([node("MatMul", ["x", "w"], "c"), node("Add", ["c", "r"])], constants, {"x": (1, 5)})
+    both(model, monkeypatch)

@@ -32,18 +32,20 @@ if TYPE_CHECKING:
 def load(path: str | Path, *, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Model:
     """The checked and simplified model of a .tflite file: float32, float16 weights, or fully quantised int8.
 
-    Activations stay NHWC at the graph's inputs and outputs, as in the file. Shapes are those of the file; ``shapes`` may only
-    repeat them. Raises MissingFileError, InvalidModelError, UnsupportedModelError (all operators it cannot take, at once),
-    ShapeError, RuntimeUnavailableError (no schema package).
+    Activations stay NHWC at the graph's inputs and outputs, as in the file. Unknown dimensions become 1, or what ``shapes`` says;
+    the others are those of the file. Raises MissingFileError, InvalidModelError, UnsupportedModelError (all operators it cannot
+    take, at once), ShapeError, RuntimeUnavailableError (no schema package).
     """
     graph = schema.read(path)
     for name, wanted in (shapes or {}).items():
-        known = {graph.tensors[i].name: graph.tensors[i].shape for i in graph.inputs}
-        if known.get(name) != tuple(wanted):
+        given = next((graph.tensors[i] for i in graph.inputs if graph.tensors[i].name == name), None)
+        if given is None or not given.takes(tuple(wanted)):
+            known = {graph.tensors[i].name: graph.tensors[i].signature for i in graph.inputs}
             raise ShapeError(
-                "a .tflite file fixes its shapes", where=f"{path}, input {name}", expected=str(known), got=str(tuple(wanted)),
-                hint="convert the model again with that shape",
+                "the file fixes that shape", where=f"{path}, input {name}", expected=str(known), got=str(tuple(wanted)),
+                hint="only dimensions of -1 can be chosen; convert the model again for another size",
             )  # fmt: skip
+        given.shape = tuple(wanted)
     return onnx.load(to_onnx(graph), where=str(path))
 
 
@@ -70,5 +72,5 @@ def to_onnx(graph: schema.Subgraph) -> bytes:
     emitter = Emitter(graph)
     with schema.damage(graph.where):  # options are read only now
         for op in graph.operators:
-            CONVERTERS[op.name](emitter, op)
+            emitter.convert(op)
         return emitter.model()

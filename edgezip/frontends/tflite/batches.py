@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from edgezip.frontends.tflite.emitter import Emitter, converts
 from edgezip.frontends.tflite.movement import ints
@@ -43,16 +44,15 @@ def space_to_batch(e: Emitter, op: Operator) -> None:
     inner = [2 * i + 2 for i in range(n)]
     outer = [2 * i + 1 for i in range(n)]
     y = _turned(e, x, split, [*inner, 0, *outer, *range(2 * n + 1, len(split))])
-    e.give(op, e.node("Reshape", [y, ints(e, e.shape_of(op))]))
+    whole = [batch * prod(blocks), *(size // block for size, block in zip(sizes, blocks, strict=True)), *dims[n:]]
+    e.give(op, e.node("Reshape", [y, ints(e, whole)]))
 
 
 @converts("BATCH_TO_SPACE_ND")
 def batch_to_space(e: Emitter, op: Operator) -> None:
     """Inputs: x (batch, space..., rest...), block sizes, crops."""
     blocks, (batch, *dims) = _blocks(e, op), e.tensor(op, 0).shape
-    n, count = len(blocks), 1
-    for block in blocks:
-        count *= block
+    n, count = len(blocks), prod(blocks)
     crops = _pairs(e, op, 2, n)
     if batch % count:
         raise e.fail(op, f"a batch of {batch} for blocks {blocks}")

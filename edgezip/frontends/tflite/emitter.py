@@ -15,6 +15,7 @@ from onnx import helper, numpy_helper
 from edgezip import graph
 from edgezip.errors import InvalidModelError, UnsupportedModelError
 from edgezip.frontends.tflite.schema import Array, Operator, Subgraph, Tensor
+from edgezip.frontends.tflite.settle import Settler
 
 OPSET = 20  # the first with Gelu
 TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
@@ -57,6 +58,7 @@ class Emitter:
         self._op: Operator | None = None
         self._handles: dict[int, str] = {}  # resource tensor -> name of its variable
         self._variables: dict[int | str, Variable] = {}  # by tensor, or by the name behind a handle
+        self._settler = Settler(self)
 
     def _unique_names(self) -> list[str]:
         seen: set[str] = set()
@@ -249,7 +251,7 @@ class Emitter:
 
     def give_constant(self, op: Operator, array: Array) -> None:
         """The output of ``op`` is known now."""
-        self._constants[op.outputs[0]] = array
+        self.give_value(op.outputs[0], array)
 
     def shape_of(self, op: Operator, position: int = 0) -> tuple[int, ...]:
         """The declared shape of an output."""
@@ -279,6 +281,28 @@ class Emitter:
         """NCHW -> NHWC."""
         return str(self.node("Transpose", [name], perm=TO_NHWC))
 
+    # --- for who looks at what an operator made ----------------------------------------------------------------------------
+
+    def convert(self, op: Operator) -> None:
+        """Adds the nodes of one operator; shape arithmetic is computed instead, and true shapes are written back."""
+        before = len(self._nodes)
+        CONVERTERS[op.name](self, op)
+        if self._settler.settle(op, self._nodes[before:]):
+            del self._nodes[before:]
+
+    def known(self, index: int) -> Array | None:
+        """The elements of a tensor that is constant."""
+        return self._constants.get(index)
+
+    def give_value(self, index: int, array: Array) -> None:
+        """A tensor is known now, and has that shape."""
+        self._constants[index] = array
+        self.graph.tensors[index].shape = array.shape
+
+    def constants(self) -> list[onnx.TensorProto]:
+        """The initializers so far."""
+        return self._initializers
+
     # --- errors ------------------------------------------------------------------------------------------------------------
 
     def place(self, op: Operator) -> str:
@@ -305,15 +329,16 @@ class Emitter:
         body = helper.make_graph(
             self._nodes,
             "tflite",
-            [*(self._info(i) for i in self.graph.inputs), *inputs],
-            [*(self._info(i) for i in self.graph.outputs), *outputs],
+            [*(self.info(i) for i in self.graph.inputs), *inputs],
+            [*(self.info(i) for i in self.graph.outputs), *outputs],
             self._initializers,
         )
         model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="edgezip", ir_version=10)
         helper.set_model_props(model, metadata)
         return bytes(model.SerializeToString())
 
-    def _info(self, index: int) -> onnx.ValueInfoProto:
+    def info(self, index: int) -> onnx.ValueInfoProto:
+        """Name, type and shape of a tensor's stored form."""
         tensor = self.graph.tensors[index]
         kind = helper.np_dtype_to_tensor_dtype(tensor.dtype)
         return helper.make_tensor_value_info(self._names[index], kind, list(tensor.shape))

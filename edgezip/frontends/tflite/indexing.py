@@ -10,6 +10,8 @@ from edgezip.frontends.tflite.emitter import Emitter, converts
 from edgezip.frontends.tflite.movement import axis_of, ints
 from edgezip.frontends.tflite.schema import Operator
 
+MOST_NUMBERS = 1 << 20  # of a range
+
 
 def _cast(e: Emitter, op: Operator, name: str, position: int = 0) -> str:
     """From int64, which ONNX's operators give, to the type that the file declares."""
@@ -95,24 +97,24 @@ def rank(e: Emitter, op: Operator) -> None:
 @converts("ZEROS_LIKE")
 def zeros_like(e: Emitter, op: Operator) -> None:
     """Known at once: the quantised zero of an int8 tensor."""
-    e.give_constant(
-        op, np.zeros(e.shape_of(op), np.float32 if e.is_quantised(op.outputs[0]) else e.graph.tensors[op.outputs[0]].dtype)
-    )
+    e.shape_of(op)
+    kind = np.dtype(np.float32) if e.is_quantised(op.outputs[0]) else e.graph.tensors[op.outputs[0]].dtype
+    e.give_constant(op, np.zeros(e.tensor(op, 0).shape, kind))
 
 
 @converts("FILL")
 def fill(e: Emitter, op: Operator) -> None:
-    """Inputs: shape (which the output declares), value."""
-    e.give(op, e.node("Expand", [e.value(op, 1), ints(e, e.shape_of(op))]))
+    """Inputs: shape, value; the declared shape where it is not known."""
+    e.give(op, e.node("Expand", [e.value(op, 1), ints(e, e.integers(op, 0) if e.is_constant(op, 0) else e.shape_of(op))]))
 
 
 @converts("RANGE")
 def range_(e: Emitter, op: Operator) -> None:
     """Of constants: start, limit, step."""
     start, limit, step = (e.constant(op, position).reshape(-1)[0] for position in range(3))
-    declared = e.shape_of(op)
-    if step == 0 or len(np.arange(start, limit, step)) != np.prod(declared):
-        raise e.fail(op, f"range {start} to {limit} by {step} of shape {declared}")
+    if step == 0 or not abs((limit - start) / step) < MOST_NUMBERS:
+        raise e.fail(op, f"range {start} to {limit} by {step}")
+    e.shape_of(op)
     e.give_constant(op, np.arange(start, limit, step).astype(e.graph.tensors[op.outputs[0]].dtype))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,32 @@ def axis_of(e: Emitter, op: Operator, axis: int, rank: int) -> int:
     return axis % rank
 
 
-def _reshaped(e: Emitter, op: Operator, name: str, position: int = 0) -> str:
-    return str(e.node("Reshape", [name, ints(e, e.shape_of(op, position))], allowzero=1))
-
-
-@converts("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
+@converts("RESHAPE")
 def reshape(e: Emitter, op: Operator) -> None:
-    """To the declared shape of the output."""
-    e.give(op, _reshaped(e, op, e.value(op, 0)))
+    """To the shape of the second input where it is known, else to the declared one."""
+    size, declared = prod(e.tensor(op, 0).shape), list(e.shape_of(op))
+    wanted = e.integers(op, 1) if e.is_constant(op, 1) else declared
+    if wanted.count(-1) == 1 and 0 not in wanted:
+        wanted[wanted.index(-1)] = size // max(-prod(wanted), 1)
+    if min(wanted, default=1) < 0 or prod(wanted) != size:
+        raise e.fail(op, f"{size} elements in shape {wanted}")
+    e.give(op, e.node("Reshape", [e.value(op, 0), ints(e, wanted)], allowzero=1))
+
+
+@converts("SQUEEZE")
+def squeeze(e: Emitter, op: Operator) -> None:
+    """Without the named dimensions of 1, or without all."""
+    shape, o = e.tensor(op, 0).shape, op.options
+    named = o.SqueezeDimsAsNumpy() if o is not None and o.SqueezeDimsLength() else ()
+    axes = [axis_of(e, op, int(axis), len(shape)) for axis in named] or [axis for axis, dim in enumerate(shape) if dim == 1]
+    e.give(op, e.node("Squeeze", [e.value(op, 0), ints(e, axes)]) if axes else e.value(op, 0))
+
+
+@converts("EXPAND_DIMS")
+def expand_dims(e: Emitter, op: Operator) -> None:
+    """Inputs: x, the place of the new dimension."""
+    axis = axis_of(e, op, e.integers(op, 1)[0], len(e.tensor(op, 0).shape) + 1)
+    e.give(op, e.node("Unsqueeze", [e.value(op, 0), ints(e, [axis])]))
 
 
 @converts("TRANSPOSE")
@@ -54,13 +73,12 @@ def concatenation(e: Emitter, op: Operator) -> None:
 @converts("PACK")
 def pack(e: Emitter, op: Operator) -> None:
     """Joined along a new axis."""
-    axis, shape = axis_of(e, op, e.options(op, "PackOptions").Axis(), len(e.shape_of(op))), list(e.shape_of(op))
-    shape[axis] = 1
-    parts = [e.node("Reshape", [e.value(op, i), ints(e, shape)]) for i in range(len(op.inputs))]
+    axis = axis_of(e, op, e.options(op, "PackOptions").Axis(), len(e.tensor(op, 0).shape) + 1)
+    parts = [e.node("Unsqueeze", [e.value(op, i), ints(e, [axis])]) for i in range(len(op.inputs))]
     e.give(op, e.node("Concat", parts, axis=axis))
 
 
-def _split(e: Emitter, op: Operator, value: str, axis: int, sizes: list[int]) -> None:
+def _split(e: Emitter, op: Operator, value: str, axis: int, sizes: list[int], drop: bool = False) -> None:
     if len(sizes) != len(op.outputs) or min(sizes, default=0) < 0:
         raise e.fail(op, f"{len(op.outputs)} outputs for parts {sizes}")
     if len(sizes) == 1:
@@ -68,7 +86,7 @@ def _split(e: Emitter, op: Operator, value: str, axis: int, sizes: list[int]) ->
     else:
         parts = e.node("Split", [value, ints(e, sizes)], outputs=len(sizes), axis=axis)
     for position, part in enumerate(parts):
-        e.give(op, _reshaped(e, op, part, position), position)
+        e.give(op, e.node("Squeeze", [part, ints(e, [axis])]) if drop else part, position)
 
 
 @converts("SPLIT")
@@ -97,7 +115,7 @@ def unpack(e: Emitter, op: Operator) -> None:
     """One part for each index of an axis, without the axis."""
     shape = e.tensor(op, 0).shape
     axis = axis_of(e, op, e.options(op, "UnpackOptions").Axis(), len(shape))
-    _split(e, op, e.value(op, 0), axis, [1] * shape[axis])
+    _split(e, op, e.value(op, 0), axis, [1] * shape[axis], drop=True)
 
 
 @converts("SLICE")
@@ -119,18 +137,24 @@ def strided_slice(e: Emitter, op: Operator) -> None:
         raise e.fail(op, f"begin, end and strides {columns} of a tensor of shape {shape}")
     entries = list(zip(*columns, strict=True))
     chosen: list[tuple[int, int, int, int]] = []  # begin, end, axis, stride
-    axis, far = 0, 1 << 31
+    dropped, fresh = [], []  # axes of x that go, places of the result that are new
+    axis, place, far = 0, 0, 1 << 31
     for number, (first, last, stride) in enumerate(entries):
         bit = 1 << number
         if o.EllipsisMask() & bit:  # stands for every axis that no other entry names
             named = sum(not o.NewAxisMask() & (1 << later) for later in range(number + 1, len(entries)))
-            axis = max(len(shape) - named, axis)
+            covered = max(len(shape) - named - axis, 0)
+            axis, place = axis + covered, place + covered
             continue
         if o.NewAxisMask() & bit:
-            continue  # the declared shape has it
+            fresh.append(place)
+            place += 1
+            continue
         if o.ShrinkAxisMask() & bit:
             last, stride = first + 1 or far, 1
+            dropped.append(axis)
         else:
+            place += 1
             first = (0 if stride > 0 else far) if o.BeginMask() & bit else first
             last = (far if stride > 0 else -far) if o.EndMask() & bit else last
         chosen.append((first, last, axis, stride))
@@ -140,7 +164,11 @@ def strided_slice(e: Emitter, op: Operator) -> None:
     y = e.value(op, 0)
     if chosen:
         y = e.node("Slice", [y, *(ints(e, column) for column in zip(*chosen, strict=True))])
-    e.give(op, _reshaped(e, op, y))
+    if dropped:
+        y = e.node("Squeeze", [y, ints(e, dropped)])
+    if fresh:
+        y = e.node("Unsqueeze", [y, ints(e, fresh)])
+    e.give(op, y)
 
 
 @converts("PAD", "PADV2", "MIRROR_PAD")
@@ -211,8 +239,8 @@ def tile(e: Emitter, op: Operator) -> None:
 
 @converts("BROADCAST_TO")
 def broadcast_to(e: Emitter, op: Operator) -> None:
-    """To the declared shape of the output."""
-    e.give(op, e.node("Expand", [e.value(op, 0), ints(e, e.shape_of(op))]))
+    """Inputs: x, the shape; the declared one where it is not known."""
+    e.give(op, e.node("Expand", [e.value(op, 0), ints(e, e.integers(op, 1) if e.is_constant(op, 1) else e.shape_of(op))]))
 
 
 @converts("SHAPE")

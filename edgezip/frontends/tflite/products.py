@@ -111,7 +111,7 @@ def transpose_conv(e: Emitter, op: Operator) -> None:
     o = e.options(op, "TransposeConvOptions")
     x, _, size = _image(e, op, 2)
     _, kh, kw, _ = (*e.tensor(op, 1).shape, 0, 0, 0, 0)[:4]
-    stride, out = (o.StrideH(), o.StrideW()), e.shape_of(op)[1:3]
+    stride, out = (o.StrideH(), o.StrideW()), (e.integers(op, 0) if e.is_constant(op, 0) else e.shape_of(op))[1:3]
     if min(*stride, kh, kw) < 1 or len(out) != 2:
         raise e.fail(op, f"stride {stride}, kernel {(kh, kw)}, output {e.shape_of(op)}")
     more = [(n - 1) * s + k - wanted for n, s, k, wanted in zip(size, stride, (kh, kw), out, strict=True)]
@@ -138,7 +138,9 @@ def fully_connected(e: Emitter, op: Operator) -> None:
     if e.tensor(op, 1).scale.size and not e.tensor(op, 0).scale.size:
         e.annotate(y, *graph.DYNAMIC_ROWS)
     y = fused(e, op, y, o.FusedActivationFunction())
-    e.give(op, e.node("Reshape", [y, e.initializer(np.array(e.shape_of(op), np.int64), "shape")]))
+    outputs, lead = e.tensor(op, 1).shape[0], e.tensor(op, 0).shape[:-1]
+    shape = [*lead, outputs] if o.KeepNumDims() and e.tensor(op, 0).shape[-1:] == (k,) else [-1, outputs]
+    e.give(op, e.node("Reshape", [y, e.initializer(np.array(shape, np.int64), "shape")]))
 
 
 @converts("BATCH_MATMUL")

@@ -43,6 +43,12 @@ class Tensor:
     zero_point: Array
     axis: int
     is_variable: bool = False
+    signature: tuple[int, ...] = ()  # the shape with -1 where the file does not fix it
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether the tensor may have that shape."""
+        pairs = zip(self.signature, shape, strict=False)
+        return len(shape) == len(self.signature) and all(new > 0 and old in (-1, new) for old, new in pairs)
 
 
 @dataclass(slots=True)
@@ -66,6 +72,11 @@ class Subgraph:
     outputs: tuple[int, ...]
     where: str
     initial: dict[str, Array] = field(default_factory=dict)  # what its variables start with, by their names
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether an input has an unknown dimension: shapes behind it are declared as if it were 1."""
+        return any(-1 in self.tensors[i].signature for i in self.inputs)
 
 
 def read(path: str | Path) -> Subgraph:
@@ -180,7 +191,11 @@ class _Reader:
             data = densify(self.raw(t.Buffer(), place).view(dtype), shape, sparsity, self.count)
         is_float_here = kind == "INT16" and bool(t.IsVariable())  # the cell state of an int8 LSTM
         scale, zero_point, axis = self.quantisation(None if is_float_here else t.Quantization(), shape, kind, place)
-        return Tensor(name, shape, dtype, data, scale, zero_point, axis, bool(t.IsVariable()))
+        declared = tuple(int(t.ShapeSignature(i)) for i in range(self.count(t.ShapeSignatureLength, f"{place}: signature")))
+        signature = declared if len(declared) == rank else shape
+        if any(dim not in (-1, size) for dim, size in zip(signature, shape, strict=True)):
+            raise self.fail(f"signature {signature} of a tensor of shape {shape}", place)
+        return Tensor(name, shape, dtype, data, scale, zero_point, axis, bool(t.IsVariable()), signature)
 
     def dtype(self, kind: str, place: str) -> np.dtype[Any]:
         if kind not in DTYPES:
