@@ -56,7 +56,7 @@ def kernels(lines: list[str]) -> dict[tuple[str, str], list[int]]:
 
 
 PRODUCTS = {"gemm_s8", "depthwise_s8", "gemm_f32", "depthwise_f32"}
-ROWS = {"add_s8", "table_s8"}
+ROWS = {"add_s8", "table_s8", "finish_f32"}
 OWN_KERNELS = {"portable": PRODUCTS, "neon": PRODUCTS, "dotprod": {"gemm_s8", "depthwise_s8"}}
 OWN_KERNELS |= {"i8mm": {"gemm_s8", "depthwise_s8"}}
 OWN_KERNELS |= {"avxvnni": {"gemm_s8", "depthwise_s8"}, "avx512vbmi": set(), "amx": {"gemm_s8"}}

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/dispatch.h"
+#include "core/float_functions.h"
 #include "core/numerics.h"
 
 static uint64_t state = 88172645463325252ull;
@@ -514,6 +515,56 @@ static size_t check_add_s8(const ez_isa *isa, int32_t layout, uint32_t sign, cas
   return release_rows(&r);
 }
 
+static float function_of(int32_t act, float v, float alpha, float beta) {
+  switch (act) {
+    case EZ_UNARY_CLIP: return ez_clamp(v, alpha, beta);
+    case EZ_UNARY_SIGMOID: return ez_sigmoidf(v);
+    case EZ_UNARY_TANH: return ez_tanhf(v);
+    case EZ_UNARY_GELU: return ez_geluf(v);
+    case EZ_UNARY_SILU: return ez_siluf(v);
+    case EZ_UNARY_HARD_SIGMOID: return ez_hard_sigmoidf(v, alpha, beta);
+    case EZ_UNARY_HARD_SWISH: return ez_hard_swishf(v);
+    case EZ_UNARY_LEAKY_RELU: return ez_leaky_reluf(v, alpha);
+    case EZ_UNARY_ELU: return ez_eluf(v, alpha);
+    case EZ_UNARY_SOFTPLUS: return ez_softplusf(v);
+    default: return v;
+  }
+}
+
+/* Rows of float results at any distance from each other; the residual's lie at another. */
+static size_t check_finish_f32(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
+  (void)isa, (void)layout, (void)sign;
+  static const int32_t widths[] = {1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 130};
+  static const int32_t acts[] = {0, EZ_UNARY_CLIP, EZ_UNARY_SIGMOID, EZ_UNARY_TANH, EZ_UNARY_GELU, EZ_UNARY_SILU, EZ_UNARY_SILU, EZ_UNARY_HARD_SIGMOID,
+                                 EZ_UNARY_HARD_SWISH, EZ_UNARY_HARD_SWISH, EZ_UNARY_LEAKY_RELU, EZ_UNARY_ELU, EZ_UNARY_SOFTPLUS};
+  product p = {.mode = mode, .rows = draw_in(1, 5), .columns = PICK(widths)};
+  const size_t residual_stride = (size_t)p.columns + (draw() % 2 ? 0 : 3);
+  p.y_stride = (size_t)p.columns + (draw() % 2 ? 0 : 5);
+  p.y = guard(((size_t)(p.rows - 1) * p.y_stride + (size_t)p.columns) * 4, 0);
+  region residual = guard(((size_t)(p.rows - 1) * residual_stride + (size_t)p.columns) * 4, 0);
+  fill_floats(&residual, mode);
+  const int has_sum = draw() % 2;
+  ez_finish_f32_args args = {
+      .y = (float *)(void *)p.y.at, .residual = has_sum ? (const float *)(const void *)residual.at : NULL, .rows = (size_t)p.rows,
+      .columns = (size_t)p.columns, .y_stride = p.y_stride, .residual_stride = residual_stride, .act = PICK(acts), .alpha = 0.3f, .beta = 0.6f,
+      .factor = draw() % 2 ? 1.0f : -0.7f, .shift = draw() % 2 ? -0.0f : 0.25f, .lo = draw() % 2 ? -INFINITY : -0.5f, .hi = draw() % 2 ? INFINITY : 1.5f,
+  };
+  float *want = malloc((size_t)p.rows * (size_t)p.columns * 4);
+  for (int32_t r = 0; r < p.rows; r++)
+    for (int32_t c = 0; c < p.columns; c++) {
+      float *at = args.y + (size_t)r * p.y_stride + c;
+      *at = (float)draw_in(-9000, 9000) * (mode == MODE_LARGE ? 1.0f : 1e-3f);
+      const float v = function_of(args.act, *at, args.alpha, args.beta) * args.factor + args.shift;
+      want[r * p.columns + c] = has_sum ? ez_clamp(v + args.residual[(size_t)r * residual_stride + (size_t)c], args.lo, args.hi) : v;
+    }
+  if (plant != PLANT_NONE) p.y.at[p.y.bytes - 1] ^= 0x80; /* the last one's sign */
+  rows_under_test->finish_f32(&args);
+  const size_t wrong = differences(&p, (const uint8_t *)want, 4);
+  free(want);
+  release(p.y), release(residual);
+  return wrong;
+}
+
 /* --- the table of kernels --------------------------------------------------------------------------------------------------- */
 
 typedef size_t (*checker)(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode);
@@ -543,6 +594,7 @@ static int run_table(const ez_isa *isa, int32_t cases) {
     rows_under_test = by_hand ? isa->rows : isa->compiled_rows;
     if (!rows_under_test) continue;
     if (rows_under_test->table_s8) bad |= run_kernel(isa, "table_s8", check_table_s8, cases, 0, 0);
+    if (rows_under_test->finish_f32) bad |= run_kernel(isa, "finish_f32", check_finish_f32, cases, 0, 0);
     for (uint32_t sign = 0; sign <= 0x80; sign += 0x80)
       if (rows_under_test->add_s8) bad |= run_kernel(isa, "add_s8", check_add_s8, cases, 0, sign);
   }
