@@ -228,7 +228,8 @@ static void move_picture(const job *j, const uint8_t *x, uint8_t *y, const int64
   c->rows->quantize_planes(planes, y, (size_t)sizes[0], c->y_sign, c->scale, c->zy, c->lo, c->hi);
 }
 
-/* The last two axes: the one before the last is contiguous in x, the last in y. The narrower of the two element types is turned. */
+/* The last two axes: the one before the last is contiguous in x, the last in y. The narrower of the two element types is turned; where
+ * nothing is converted, straight from x to y. */
 static void move_turned(const job *j, const uint8_t *x, uint8_t *y, const int64_t *sizes) {
   const int32_t last = j->w.rank - 1;
   const int64_t x_step = j->w.x[last], y_step = j->w.y[last - 1], xb = j->x_bytes, yb = j->y_bytes;
@@ -242,7 +243,9 @@ static void move_turned(const job *j, const uint8_t *x, uint8_t *y, const int64_
       const int64_t rows = sizes[1] - r < tall ? sizes[1] - r : tall;
       const uint8_t *from = x + (r * x_step + c) * xb;
       uint8_t *to = y + (c * y_step + r) * yb;
-      if (yb <= xb) {
+      if (!ez_converts(&j->converter)) {
+        turn(j, yb, from, x_step, to, y_step, rows, columns);
+      } else if (yb <= xb) {
         for (int64_t i = 0; i < rows; i++) ez_convert_run(&j->converter, from + i * x_step * xb, buffer + i * wide * yb, (size_t)columns);
         turn(j, yb, buffer, wide, to, y_step, rows, columns);
       } else {
