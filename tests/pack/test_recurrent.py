@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from pack_graphs import run_everywhere
 from recurrent_graphs import Net
 
+from edgezip import compilation, compression
 from edgezip.errors import InvalidModelError, UnsupportedModelError
 from edgezip.frontends.onnx import load
+from edgezip.recipe import Recipe
+from edgezip.runtime.session import Session
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CASES: dict[str, Net] = {}
@@ -114,3 +118,67 @@ def test_other_activations_are_refused_by_name(function: str) -> None:
 def test_contradictory_attributes_are_refused(attributes: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidModelError, match=field):
         load(Net("LSTM", attributes=attributes).model())
+
+
+def streaming_model(frames: int) -> bytes:
+    """What a voice detector does with each frame: STFT as a convolution, magnitude, convolution, LSTM, probability."""
+    rng = np.random.default_rng(1)
+    constants = {
+        "basis": rng.normal(0, 0.3, (18, 1, 16)), "two": np.float32(2), "k": rng.normal(0, 0.3, (12, 9, 3)),
+        "W": rng.normal(0, 0.3, (1, 40, 12)), "R": rng.normal(0, 0.3, (1, 40, 10)), "B": rng.normal(0, 0.3, (1, 80)),
+        "last": rng.normal(0, 0.5, (10, 1)),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Pad", ["x", "pads"], ["p"], mode="reflect"), helper.make_node("Unsqueeze", ["p", "one"], ["u"]),
+        helper.make_node("Conv", ["u", "basis"], ["c"], strides=[8]),
+        helper.make_node("Split", ["c"], ["re", "im"], axis=1, num_outputs=2),
+        helper.make_node("Pow", ["re", "two"], ["a"]), helper.make_node("Pow", ["im", "two"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["s"]), helper.make_node("Sqrt", ["s"], ["m"]),
+        helper.make_node("Conv", ["m", "k"], ["e"], pads=[1, 1]), helper.make_node("Relu", ["e"], ["r"]),
+        helper.make_node("ReduceMean", ["r", "two_axis"], ["v"], keepdims=1),
+        helper.make_node("Transpose", ["v"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("LSTM", ["t", "W", "R", "B", "", "h", "c0"], ["y", "hn", "cn"], hidden_size=10),
+        helper.make_node("Squeeze", ["y", "ones"], ["z"]), helper.make_node("MatMul", ["z", "last"], ["q"]),
+        helper.make_node("Sigmoid", ["q"], ["speech"]),
+    ]  # fmt: skip
+    tensors = [numpy_helper.from_array(np.asarray(array, np.float32), name) for name, array in constants.items()]
+    axes = {"pads": [0, 4, 0, 4], "one": [1], "two_axis": [2], "ones": [1, 2]}
+    tensors += [numpy_helper.from_array(np.array(values, np.int64), name) for name, values in axes.items()]
+    state = (1, 1, 10)
+    inputs = {"x": (frames, 32), "h": state, "c0": state}
+    graph = helper.make_graph(
+        nodes, "stream", [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in inputs.items()],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("speech", "hn", "cn")], tensors,
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    return bytes(made.SerializeToString())
+
+
+@pytest.mark.parametrize("form", ["float", "int8"])
+def test_frame_by_frame_with_the_state_kept_is_all_frames_at_once(form: str) -> None:
+    frames, x = 9, np.random.default_rng(2).normal(0, 1, (9, 32)).astype(np.float32)
+    zero = np.zeros((1, 1, 10), np.float32)
+    feeds = [{"x": x[i : i + 1], "h": zero, "c0": zero} for i in range(frames)]
+    one: Any = load(streaming_model(1))
+    if form == "int8":
+        one = compression.compress(one, Recipe.int8(), calibration=feeds).model
+        single, state, seen = Session(compilation.compile(one, "host", vectors=0)), {"h": zero, "c0": zero}, []
+        for feed in feeds:  # a longer model would have other ranges: the caller carries the state instead
+            got = single.run({**feed, **state})
+            state = {"h": got["hn"], "c0": got["cn"]}
+            seen.append(got["speech"])
+        expected = np.concatenate(seen).reshape(-1)
+    else:
+        whole = Session(compilation.compile(load(streaming_model(frames)), "host", vectors=0))
+        expected = whole.run({"x": x, "h": zero, "c0": zero})["speech"].reshape(-1)
+        assert_close({"s": expected}, {"s": _reference(streaming_model(frames), {"x": x, "h": zero, "c0": zero})})
+    stream = Session(compilation.compile(one, "host", vectors=2, state={"h": "hn", "c0": "cn"}))
+    assert stream.verify_vectors() == (2, 2)
+    stream.reset()
+    spoken = [stream.run({"x": x[i : i + 1]})["speech"].reshape(-1) for i in range(frames)]
+    np.testing.assert_array_equal(np.concatenate(spoken), expected)
+
+
+def _reference(data: bytes, feeds: dict[str, Array]) -> Array:
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(["speech"], feeds)[0]).reshape(-1)
