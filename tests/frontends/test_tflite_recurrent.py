@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from test_tflite import mutated
 from tflite_writer import Writer
 
 import edgezip
 from edgezip import graph
-from edgezip.errors import InvalidModelError, UnsupportedModelError
+from edgezip.errors import EdgeZipError, InvalidModelError, UnsupportedModelError
+from edgezip.frontends import onnx, tflite
+from edgezip.frontends.tflite import schema
 from edgezip.program import Op
 
 Array = np.ndarray[Any, Any]
@@ -210,3 +213,26 @@ def test_state_that_is_no_variable_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.tflite").write_bytes(data)
     with pytest.raises(InvalidModelError, match="no variable"):
         edgezip.load(tmp_path / "m.tflite")
+
+
+HOSTILE = ("lstm", "variable with a first value", "svdf rank 2, no bias")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HOSTILE)
+def test_1500_mutations_give_a_model_or_a_typed_error(name: str) -> None:
+    rng, data, refused = np.random.default_rng(7), FLOAT[name], 0
+    for _ in range(1500):
+        try:
+            onnx.load(tflite.to_onnx(schema.parse(mutated(data, rng))))
+        except EdgeZipError:
+            refused += 1
+    assert 300 < refused < 1500
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_every_truncation_is_refused(name: str) -> None:
+    data = FLOAT[name]
+    for length in range(0, len(data) - 8, 3):
+        with pytest.raises(EdgeZipError):
+            tflite.to_onnx(schema.parse(data[:length]))
