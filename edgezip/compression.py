@@ -127,7 +127,7 @@ def compress(
     recipe = recipe or Recipe.int8()
     if recipe.quantize is None and not recipe.passes:
         raise UsageError("the recipe has no passes", hint="use --int8, or a recipe with passes or a quantize section")
-    samples = None if calibration is None else _sample_set(model, calibration, mean, std)
+    samples = None if calibration is None else sample_set(model, calibration, mean, std)
     tell = progress or (lambda stage, count: None)
     changed, reports = pipeline.run_passes(
         model,
@@ -158,7 +158,8 @@ def _target(target: Target | str | None) -> Target | None:
     return load_target(target)
 
 
-def _sample_set(model: Model, calibration: Calibration, mean: float, std: float) -> SampleSet:
+def sample_set(model: Model, calibration: Calibration, mean: float = 0.0, std: float = 1.0) -> SampleSet:
+    """Samples of a folder, a file or the caller, each proved to fit the inputs of ``model`` when it is read."""
     from edgezip.passes.sample_set import SampleSet
 
     held = calibration if isinstance(calibration, (str, os.PathLike)) else list(calibration)

@@ -23,6 +23,7 @@ from edgezip.errors import EdgeZipError, UsageError
 VERBS = {
     "inspect": "operators, shapes, parameters, MACs and bytes of a model",
     "compress": "compression passes; writes a valid ONNX model and a per-layer report",
+    "sensitivity": "which layers the answer hangs on most",
     "compile": "packs a model for a target into a program (.ez)",
     "run": "one inference",
     "verify": "answers against a reference; --bitexact: every ISA path, byte for byte",

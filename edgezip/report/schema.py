@@ -19,6 +19,7 @@ PROMISED = {
     ),
     "verify": ("bitexact", "top1_agreement", "cosine", "sqnr_db", "max_abs_error", "layers"),
     "run": ("outputs",),
+    "sensitivity": ("form", "samples", "rank_agreement", "stable", "layers"),
     "compress": ("layers", "bytes_before", "bytes_after"),
 }  # fmt: skip
 
