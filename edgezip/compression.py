@@ -139,10 +139,6 @@ def compress(
     )
     if recipe.quantize is None:
         return _unquantised(model, changed, reports, samples)
-    if samples is None:
-        raise UsageError(
-            "int8 needs calibration data", where="quantize", hint="give a folder or .npz with some tens of typical inputs"
-        )
     if reports:
         changed = onnx.load(graph.to_bytes(changed))  # folds tables of shared weights into the integers they stand for
     made = _quantize(changed, recipe.quantize, samples, tell)
@@ -198,24 +194,29 @@ def _feeds(model: Model, calibration: Calibration, limit: int, mean: float, std:
     return data.checked(calibration, inputs, limit)
 
 
-def _quantize(model: Model, options: Int8, samples: SampleSet, progress: Progress) -> Compressed:
+def _quantize(model: Model, options: Int8, samples: SampleSet | None, progress: Progress) -> Compressed:
     from edgezip.passes.calibrate import calibrate
     from edgezip.passes.correct_bias import correct_bias
     from edgezip.passes.place_qdq import place
     from edgezip.passes.quantize_recurrent import quantize_recurrent
+    from edgezip.passes.quantize_rows import quantize_rows
     from edgezip.passes.quantize_static import quantize_static
 
     _check_quantisable(model, options)
-    placement = place(model, options.keep)
-    if not placement.points and not placement.recurrent:
+    placement = place(model, options.keep, dynamic=options.activations == "dynamic")
+    if not placement.points and not placement.recurrent and not placement.by_row:
         raise UsageError(
             "nothing in this model can run in int8",
             hint="see `edgezip inspect MODEL`; is everything in --keep? compile or deploy it as it is, in float",
         )
+    if samples is None and (placement.points or options.activations == "static"):
+        raise UsageError(
+            "int8 needs calibration data", where="quantize", hint="give a folder or .npz with some tens of typical inputs"
+        )
     probe: list[Mapping[str, Array]] = []
 
     def watched() -> Iterable[Mapping[str, Array]]:
-        for feed in islice(samples(), options.num_samples or None):
+        for feed in islice(samples() if samples is not None else (), options.num_samples or None):
             if _has_room(probe, feed):
                 probe.append(feed)
             yield feed
@@ -227,12 +228,13 @@ def _quantize(model: Model, options: Int8, samples: SampleSet, progress: Progres
         seen[0] = done
         progress("calibrate", done)
 
-    histograms = calibrate(model, sorted(wanted), watched(), count)
+    histograms = calibrate(model, sorted(wanted), watched(), count) if samples is not None else {}
     means = {name: h.channel_mean for name, h in histograms.items() if h.channel_mean is not None}
 
     def variant(method: str, corrected: bool) -> Model:
         small = quantize_static(model, placement, ranges(model, placement, histograms, method))
         quantize_recurrent(small, {node.name or "" for node in placement.recurrent})
+        quantize_rows(small, {node.name or "" for node in placement.by_row})
         return correct_bias(small, model, means) if corrected else small
 
     progress("quantize", 0)
@@ -281,6 +283,8 @@ def _best(
 
     if options.method != "auto":
         return variant(options.method, options.correct_bias), options.method
+    if not probe:
+        return variant(AUTO_METHODS[0], False), "rows quantised at run time"
     outputs = {v.name or "": v.name or "" for v in graph.output_values(model)}
     exact = list(graph.run_many(model, iter(probe)))
     best: tuple[float, Model, str] | None = None
@@ -340,9 +344,9 @@ def _report(
         name: other for name, other in pairs.items() if other in there and name not in {v.name for v in graph.input_values(model)}
     }
     pairs |= {name: name for name in outputs}
-    sqnr = measure_sqnr(model, small, pairs, probe)
-    report = CompressionReport(samples=samples, output_sqnr_db={name: sqnr[name] for name in sorted(outputs)})
-    quantised = {node.name for node in [*placement.products, *placement.recurrent]}
+    sqnr = measure_sqnr(model, small, pairs, probe) if probe else {}
+    report = CompressionReport(samples=samples, output_sqnr_db={name: sqnr[name] for name in sorted(outputs) if name in sqnr})
+    quantised = {node.name for node in [*placement.products, *placement.recurrent, *placement.by_row]}
     in_int8 = int8_nodes(model, placement)
     for node in graph.nodes(model):
         weights = [h for v in node.inputs if (h := graph.constant(v)) is not None and h.dtype == np.float32]

@@ -18,6 +18,7 @@ class Int8(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: Literal["auto", "minmax", "percentile", "mse", "entropy"] = "auto"  # auto: the one of best output SQNR
+    activations: Literal["static", "dynamic"] = "static"  # dynamic: rows of Gemm and MatMul get their scales at run time
     keep: tuple[str, ...] = ()  # names of nodes, operators, or patterns of them, that stay in float
     correct_bias: bool = True
     num_samples: int = Field(default=0, ge=0)  # 0: all
@@ -139,9 +140,23 @@ class Recipe(BaseModel):
     quantize: Int8 | None = None
 
     @classmethod
-    def int8(cls, method: str = "auto", *, keep: tuple[str, ...] = (), correct_bias: bool = True, num_samples: int = 0) -> Self:
+    def int8(
+        cls,
+        method: str = "auto",
+        *,
+        keep: tuple[str, ...] = (),
+        correct_bias: bool = True,
+        num_samples: int = 0,
+        activations: str = "static",
+    ) -> Self:
         """Post-training int8. Raises UsageError on an unknown method."""
-        values = {"method": method, "keep": keep, "correct_bias": correct_bias, "num_samples": num_samples}
+        values = {
+            "method": method,
+            "keep": keep,
+            "correct_bias": correct_bias,
+            "num_samples": num_samples,
+            "activations": activations,
+        }
         return cls._checked({"quantize": values}, "recipe")
 
     @classmethod

@@ -12,12 +12,15 @@ sys.path.insert(0, str(Path(__file__).parent / "passes"))
 import small_nets as models
 
 from edgezip import graph
+from edgezip.compilation import compile as compile_model
 from edgezip.compression import compress, ranges
 from edgezip.errors import UsageError
 from edgezip.passes.calibrate import calibrate
 from edgezip.passes.measure_sqnr import measure_sqnr
 from edgezip.passes.place_qdq import place
+from edgezip.program import Op
 from edgezip.recipe import Recipe
+from edgezip.runtime.session import Session
 
 
 def outputs_of(model, feeds, optimize=False):
@@ -127,3 +130,26 @@ def test_parts_of_a_table_are_reported_as_int8() -> None:
     kept = {row.name: row.form for row in compress(model, Recipe.int8(keep=("Gemm",)), calibration=feeds).report.layers}
     assert kept["y_node"] == "float32"
     assert kept["c_node"] == "int8"
+
+
+def test_rows_quantised_at_run_time_need_no_calibration() -> None:
+    rng = np.random.default_rng(3)
+    shapes = {"w": (24, 16), "b": (16,), "v": (16, 10)}
+    model = models.load(
+        [models.node("MatMul", ["x", "w"], "m"), models.node("Add", ["m", "b"], "n"), models.node("Tanh", ["n"], "g"),
+         models.node("MatMul", ["g", "v"], "y")],
+        {name: rng.uniform(-0.5, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}, (1, 5, 24),
+    )  # fmt: skip
+    made = compress(model, Recipe.int8(activations="dynamic")).model
+    marked = [n.op_type for n in graph.nodes(made) if graph.get_metadata(n, graph.DYNAMIC_ROWS[0])]
+    assert marked == ["MatMul", "MatMul"]
+    assert not any(n.op_type == "QuantizeLinear" for n in graph.nodes(made))
+    program = compile_model(made, vectors=0)
+    assert [step.op for step in program.steps].count(Op.LINEAR) == 2
+    feeds = {"x": rng.standard_normal((1, 5, 24)).astype(np.float32)}
+    assert db(graph.run(model, feeds)["y"], Session(program).run(feeds)["y"]) > 35
+
+
+def test_static_int8_without_calibration_is_refused() -> None:
+    with pytest.raises(UsageError, match="needs calibration"):
+        compress(models.conv_net(), Recipe.int8())

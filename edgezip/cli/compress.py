@@ -26,6 +26,9 @@ def command(
     method: Annotated[
         str, typer.Option(help="how ranges are found: auto (best output SQNR), minmax, percentile, mse, entropy")
     ] = "auto",
+    activations: Annotated[
+        str, typer.Option(help="static: ranges from --calib; dynamic: rows of Gemm and MatMul get theirs at run time")
+    ] = "static",
     num_samples: Annotated[int, typer.Option(help="calibration samples to use; 0: all", min=0)] = 0,
     keep: Annotated[list[str] | None, typer.Option(help="node, operator or pattern that stays in float; repeatable")] = None,
     prune: Annotated[
@@ -50,9 +53,11 @@ def command(
     if not model.exists():
         raise MissingFileError("no such model", where=str(model))
     flags = steps_of(prune_channels, prune, factorize, codebook, int4, tuple(keep or ()), data_free=calib is None)
-    if recipe is not None and (flags or int8 or keep or num_samples or method != "auto"):
+    if recipe is not None and (flags or int8 or keep or num_samples or method != "auto" or activations != "static"):
         raise UsageError(
-            "a recipe says it all", where="--recipe", hint="leave out the flags of passes, --method, --num-samples, --keep"
+            "a recipe says it all",
+            where="--recipe",
+            hint="leave out the flags of passes, --method, --activations, --num-samples, --keep",
         )
     check_output(output, model)
     from edgezip.program import write_atomically
@@ -61,9 +66,14 @@ def command(
     chosen = (
         Recipe.load(recipe)
         if recipe
-        else Recipe.of(flags, Recipe.int8(method, keep=tuple(keep or ()), num_samples=num_samples) if int8 or not flags else None)
+        else Recipe.of(
+            flags,
+            Recipe.int8(method, keep=tuple(keep or ()), num_samples=num_samples, activations=activations)
+            if int8 or not flags
+            else None,
+        )
     )
-    if calib is None and chosen.quantize is not None:
+    if calib is None and chosen.quantize is not None and chosen.quantize.activations == "static":
         raise UsageError(
             "int8 needs calibration data", where="--calib", hint="name a folder or .npz with some tens of typical inputs"
         )

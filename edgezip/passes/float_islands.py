@@ -54,16 +54,12 @@ def float_islands(model: Model, quantisable: dict[str, bool], elementwise: set[s
     def is_float(node: Node) -> bool:
         return node.name in kept or not quantisable[node.name or ""]
 
-    for node in reversed(graph.nodes(model)):
+    candidates = [n for n in graph.nodes(model) if n.op_type in elementwise and not is_float(n)]
+    for node in reversed(candidates):
         users = _users(node)
-        if node.op_type not in elementwise or is_float(node) or not users or not all(is_float(user) for user in users):
-            continue
-        if _made_in_float(node, is_float) or all(user.name in kept for user in users):
+        if users and all(user.name in kept for user in users):
             kept[node.name or ""] = ISLAND_REASON
-    for node in graph.nodes(model):  # forwards: the ends of the graph, whose users are nobody
-        outputs_only = all(is_float(user) for user in _users(node))
-        if node.op_type in elementwise and not is_float(node) and outputs_only and _made_in_float(node, is_float):
-            kept[node.name or ""] = ISLAND_REASON
+    kept.update(dict.fromkeys(_islands([n for n in candidates if not is_float(n)], is_float), ISLAND_REASON))
     return {name: reason for name, reason in kept.items() if quantisable.get(name)}
 
 
@@ -99,7 +95,23 @@ def _keep_scores(softmax: Node, kept: dict[str, str]) -> None:
         chain.append(node)
 
 
-def _made_in_float(node: Node, is_float: Callable[[Node], bool]) -> bool:
-    """Whether no operand comes from an int8 operator, nor from the outside, where a picture may be int8 from the start."""
-    makers = [_maker(v) for v in node.inputs if v is not None and graph.constant(v) is None]
-    return bool(makers) and all(maker is not None and is_float(maker) for maker in makers)
+def _islands(candidates: list[Node], is_float: Callable[[Node], bool]) -> set[str]:
+    """Names of the candidates that only float nodes and each other feed and read.
+
+    What the outside feeds may be int8 from the start, as a picture is: it is no island.
+    """
+    left = {n.name or "": n for n in candidates}
+
+    def is_inside(node: Node | None) -> bool:
+        return node is not None and (is_float(node) or node.name in left)
+
+    while True:
+        ashore = [name for name, node in left.items() if not all(map(is_inside, [*_users(node), *_makers(node)]))]
+        if not ashore:
+            return set(left)
+        for name in ashore:
+            del left[name]
+
+
+def _makers(node: Node) -> list[Node | None]:
+    return [_maker(v) for v in node.inputs if v is not None and graph.constant(v) is None]

@@ -93,7 +93,8 @@ class Placement:
     """``points``: values that are quantised, with the uses that read them (None: all). ``same_as``: value -> value whose
     parameters it takes. ``fillers``: value and number that a Pad puts beside it, which its range must hold. ``products``: nodes
     whose weights become int8. ``recurrent``: nodes whose weights do too, their activations at
-    run time. ``symmetric``: points whose zero point is 0. ``kept``: node -> why it stays in float."""
+    run time. ``symmetric``: points whose zero point is 0. ``by_row``: products whose rows are
+    quantised at run time. ``kept``: node -> why it stays in float."""
 
     points: dict[str, list[Use] | None] = field(default_factory=dict)
     same_as: dict[str, str] = field(default_factory=dict)
@@ -101,6 +102,7 @@ class Placement:
     products: list[Node] = field(default_factory=list)
     recurrent: list[Node] = field(default_factory=list)
     symmetric: set[str] = field(default_factory=set)
+    by_row: list[Node] = field(default_factory=list)
     kept: dict[str, str] = field(default_factory=dict)
 
 
@@ -109,10 +111,12 @@ def matches(node: Node, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(text, pattern) for pattern in patterns for text in (node.name or "", node.op_type))
 
 
-def place(model: Model, keep: tuple[str, ...] = ()) -> Placement:
-    """Decide for every value of ``model``."""
+def place(model: Model, keep: tuple[str, ...] = (), *, dynamic: bool = False) -> Placement:
+    """Decide for every value of ``model``; with ``dynamic`` no Gemm or MatMul has int8 activations in the file."""
     found = Placement()
     quantisable = {n.name or "": _is_quantisable(n, keep, found) for n in graph.nodes(model)}
+    if dynamic:
+        _leave_rows_to_run_time(model, quantisable, found)
     islands = float_islands(model, quantisable, ELEMENTWISE | {"Softmax"})
     islands |= dict.fromkeys(nodes_under_roots(model), "a power spectrum on its way to its root: runs in float")
     for name, reason in islands.items():
@@ -301,6 +305,17 @@ def _decide(node: Node, value: Value, quantisable: dict[str, bool], roots: dict[
             found.points[name] = None if graph.is_graph_output(value) or len(outside) == len(users) else outside
         return
     found.points[name] = None
+
+
+def _leave_rows_to_run_time(model: Model, quantisable: dict[str, bool], found: Placement) -> None:
+    for node in graph.nodes(model):
+        if node.op_type not in ("Gemm", "MatMul") or not quantisable[node.name or ""]:
+            continue
+        quantisable[node.name or ""] = False
+        if multiplies_activations(node):
+            found.kept[node.name or ""] = "a product of two activations stays in float beside rows quantised at run time"
+        else:
+            found.by_row.append(node)
 
 
 def _gives_floats(node: Node) -> bool:
