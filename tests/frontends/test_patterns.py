@@ -158,3 +158,10 @@ def test_a_skip_that_would_not_get_cheaper_stays(name: str) -> None:
         node("Sub", ["s", "p" if len(name) < 20 else "x"]),
     ]
     assert operators(front.load(proto(nodes).SerializeToString())) == [n.op_type for n in nodes]
+
+
+def test_x_divided_by_one_and_its_exponential_is_x_times_the_sigmoid() -> None:
+    source = proto([*ONE_AND_EXP, node("Div", ["x", "d"])])
+    loaded = front.load(source.SerializeToString())
+    assert operators(loaded) == ["Sigmoid", "Mul"]
+    assert difference(source, loaded) < 2e-5

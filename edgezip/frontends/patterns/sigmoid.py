@@ -1,9 +1,10 @@
-"""``1 / (1 + exp(-x))``."""
+"""``1 / (1 + exp(-x))``, and with any other numerator: that times the sigmoid (SiLU where the numerator is x)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgezip import graph
 from edgezip.frontends.patterns.match import is_close, made_by, replace, same_type, scalar_of, with_scalar
 
 if TYPE_CHECKING:
@@ -13,11 +14,15 @@ LAST = frozenset({"Div", "Reciprocal"})
 
 
 def rewrite(model: Model, node: Node) -> bool:
-    """One divided by the sum, or its reciprocal."""
-    if node.op_type == "Div" and not is_close(scalar_of(node.inputs[0]), 1):
-        return False
+    """A number or tensor divided by the sum, or its reciprocal."""
     x = _exponent(node.inputs[-1])
-    return x is not None and same_type(x, node.outputs[0]) and replace(model, node, "Sigmoid", [x])
+    if x is None or not same_type(x, node.outputs[0]):
+        return False
+    above = node.inputs[0]
+    if node.op_type == "Reciprocal" or is_close(scalar_of(above), 1):
+        return replace(model, node, "Sigmoid", [x])
+    gate = graph.new_node(model, "Sigmoid", [x], f"{node.name}_sigmoid", before=node, like=node.outputs[0])
+    return replace(model, node, "Mul", [above, gate])
 
 
 def _exponent(denominator: Value | None) -> Value | None:
