@@ -60,8 +60,17 @@ def pack_gemm_f32(weights: Array, groups: int = 1) -> Array:
     outputs, taps, channels = weights.shape
     per_group = outputs // groups
     padded = np.zeros((groups, _round_up(per_group, PANEL), taps * channels), np.float32)
-    padded[:, :per_group] = weights.reshape(groups, per_group, taps * channels)
+    padded[:, :per_group] = without_denormals(weights).reshape(groups, per_group, taps * channels)
     return np.ascontiguousarray(padded.reshape(groups, -1, PANEL, taps * channels).transpose(0, 1, 3, 2)).reshape(-1)
+
+
+def without_denormals(weights: Array) -> Array:
+    """float32 weights with 0 for those below the smallest normal number, 1.2e-38.
+
+    Training leaves them in layers that it shut off; each costs a multiplication some 150 cycles on x86 (a squeeze-excite layer of
+    a text recogniser, 57,600 weights of which 12,970 are denormal: 180 -> 12 us; Sapphire Rapids VM, 2026-11-24).
+    """
+    return np.where(np.abs(weights) < np.finfo(np.float32).tiny, np.float32(0), weights)
 
 
 def pack_depthwise_s8(weights: Array, layout: Layout, kernel: tuple[int, int]) -> Array:
@@ -81,7 +90,7 @@ def pack_depthwise_s8(weights: Array, layout: Layout, kernel: tuple[int, int]) -
 
 def pack_depthwise_f32(weights: Array) -> Array:
     """float32 (C, taps) -> (C/16, taps, 16)."""
-    return np.ascontiguousarray(_by_tap(weights)).reshape(-1)
+    return np.ascontiguousarray(_by_tap(without_denormals(weights))).reshape(-1)
 
 
 def _by_tap(weights: Array) -> Array:

@@ -146,3 +146,10 @@ def test_merged_groups_compute_the_same_sums(groups: int, per_group: int, merged
     assert count == merged
     assert wide.shape[2] * count == groups * channels
     np.testing.assert_array_equal(sums(wide, count), sums(weights, groups))
+
+
+def test_denormal_float_weights_are_packed_as_zero() -> None:
+    weights = np.array([1e-39, -1e-45, 1.2e-38, -2.0, 0.0], np.float32).reshape(5, 1, 1)
+    want = np.array([0, 0, 1.2e-38, -2.0, 0], np.float32)
+    np.testing.assert_array_equal(layouts.pack_gemm_f32(weights)[:5], want)
+    np.testing.assert_array_equal(layouts.pack_depthwise_f32(weights[:, 0])[:5], want)
