@@ -25,6 +25,7 @@ class Writer:
         self.signatures: list[tuple[str, int]] = []  # key, graph
         self.tensors: list[dict[str, Any]] = []
         self.operators: list[tuple[str, list[int], list[int], str, dict[str, Any]]] = []
+        self.intermediates: dict[int, list[int]] = {}  # operator -> its inner tensors
         self.inputs: list[int] = []
         self.outputs: list[int] = []
 
@@ -65,7 +66,7 @@ class Writer:
 
     def _graph(self, b: Any, names: list[str], first_buffer: int) -> int:
         tensors = [self._tensor(b, t, i + first_buffer) for i, t in enumerate(self.tensors)]
-        operators = [self._operator(b, op, names.index(op[0])) for op in self.operators]
+        operators = [self._operator(b, op, names.index(op[0]), self.intermediates.get(i)) for i, op in enumerate(self.operators)]
         vectors = {
             "Tensors": _offsets(b, tensors), "Inputs": _ints(b, self.inputs), "Outputs": _ints(b, self.outputs),
             "Operators": _offsets(b, operators),
@@ -115,9 +116,12 @@ class Writer:
         tflite.OperatorCodeAddBuiltinCode(b, code)
         return int(tflite.OperatorCodeEnd(b))
 
-    def _operator(self, b: Any, op: tuple[str, list[int], list[int], str, dict[str, Any]], code: int) -> int:
+    def _operator(
+        self, b: Any, op: tuple[str, list[int], list[int], str, dict[str, Any]], code: int, inner: list[int] | None
+    ) -> int:
         _, inputs, outputs, options, fields = op
         ins, outs = _ints(b, inputs), _ints(b, outputs)
+        intermediates = None if inner is None else _ints(b, inner)
         table = None
         fields = {name: _stored(b, value) for name, value in fields.items()}
         if options:
@@ -129,6 +133,8 @@ class Writer:
         tflite.OperatorAddOpcodeIndex(b, code)
         tflite.OperatorAddInputs(b, ins)
         tflite.OperatorAddOutputs(b, outs)
+        if intermediates is not None:
+            tflite.OperatorAddIntermediates(b, intermediates)
         second = "" if hasattr(tflite.BuiltinOptions, options) else "2"  # the union where the first has no more room
         if table is not None:
             kind = getattr(getattr(tflite, f"BuiltinOptions{second}"), options)

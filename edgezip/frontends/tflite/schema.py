@@ -161,19 +161,25 @@ class _Reader:
     def subgraph(self, number: int) -> Subgraph:
         """Graph ``number`` as the file has it."""
         g = self.model.Subgraphs(self.index(number, self.count(self.model.SubgraphsLength, "subgraphs"), "subgraph"))
-        tensors = [self.tensor(g.Tensors(i), i) for i in range(self.count(g.TensorsLength, "tensors"))]
+        inner = self.intermediates(g)
+        tensors = [self.tensor(g.Tensors(i), i, i in inner) for i in range(self.count(g.TensorsLength, "tensors"))]
         n = len(tensors)
         inputs = tuple(self.index(g.Inputs(i), n, "input") for i in range(self.count(g.InputsLength, "inputs")))
         outputs = tuple(self.index(g.Outputs(i), n, "output") for i in range(self.count(g.OutputsLength, "outputs")))
         operators = [self.operator(g.Operators(i), i, n) for i in range(self.count(g.OperatorsLength, "operators"))]
         return Subgraph(tensors, operators, inputs, outputs, self.where)
 
+    def intermediates(self, g: Any) -> set[int]:
+        """Tensors inside of operators, which nobody reads: the int16 gates of an int8 LSTM are no obstacle."""
+        operators = [g.Operators(i) for i in range(self.count(g.OperatorsLength, "operators"))]
+        return {int(op.Intermediates(k)) for op in operators for k in range(self.count(op.IntermediatesLength, "intermediates"))}
+
     def index(self, value: int, size: int, what: str) -> int:
         if not 0 <= value < size:
             raise self.fail(f"{what} {value} does not exist; there are {size}")
         return int(value)
 
-    def tensor(self, t: Any, index: int) -> Tensor:
+    def tensor(self, t: Any, index: int, is_inner: bool) -> Tensor:
         name = (t.Name() or b"").decode(errors="replace") or f"tensor_{index}"
         place = f"tensor {index} ({name})"
         rank = self.count(t.ShapeLength, f"{place}: shape")
@@ -189,7 +195,7 @@ class _Reader:
             data = self.buffer(t.Buffer(), kind, dtype, shape, place)
         else:
             data = densify(self.raw(t.Buffer(), place).view(dtype), shape, sparsity, self.count)
-        is_float_here = kind == "INT16" and bool(t.IsVariable())  # the cell state of an int8 LSTM
+        is_float_here = kind == "INT16" and (is_inner or bool(t.IsVariable()))  # gates and cell state of an int8 LSTM
         scale, zero_point, axis = self.quantisation(None if is_float_here else t.Quantization(), shape, kind, place)
         declared = tuple(int(t.ShapeSignature(i)) for i in range(self.count(t.ShapeSignatureLength, f"{place}: signature")))
         signature = declared if len(declared) == rank else shape
