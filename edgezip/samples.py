@@ -24,11 +24,17 @@ SUFFIXES = (".npy", ".npz")
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """An input as the model declares it."""
+    """An input as the model declares it; the sizes of ``free`` axes are whatever a sample has (the session checks bounds)."""
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    free: frozenset[int] = frozenset()
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether a sample may have this shape."""
+        pairs = enumerate(zip(shape, self.shape, strict=False))
+        return len(shape) == len(self.shape) and all(axis in self.free or have == want for axis, (have, want) in pairs)
 
 
 def read_arrays(path: Path, inputs: Sequence[Input]) -> Iterator[dict[str, Array]]:
@@ -45,7 +51,7 @@ def read_arrays(path: Path, inputs: Sequence[Input]) -> Iterator[dict[str, Array
 def fitting(array: Array, item: Input, where: str) -> Array:
     """``array`` with the input's dtype, contiguous. Raises ShapeError when its shape or type is another."""
     place = f"{where}, input '{item.name}'"
-    if array.shape != item.shape:
+    if not item.takes(array.shape):
         raise ShapeError("sample does not fit", where=place, expected=str(item.shape), got=str(array.shape))
     if not _may_become(array, item.dtype):
         raise ShapeError(
@@ -92,13 +98,13 @@ def _by_name(held: Mapping[str, Array], inputs: Sequence[Input], where: str) -> 
 
 def _split(array: Array, item: Input, where: str) -> list[Array]:
     """Samples of the array, each of the declared shape."""
-    if array.shape == item.shape:
+    if item.takes(array.shape):
         return [array]
     if item.shape[:1] == (1,):
-        if array.shape == item.shape[1:]:
+        if item.takes((1, *array.shape)):
             return [array[None]]
-        if array.shape[1:] == item.shape[1:]:
+        if array.ndim and item.takes((1, *array.shape[1:])):
             return [array[i : i + 1] for i in range(len(array))]
-    if array.ndim and array.shape[1:] == item.shape:
+    if array.ndim and item.takes(array.shape[1:]):
         return list(array)
     raise ShapeError("samples do not fit", where=f"{where}, input '{item.name}'", expected=str(item.shape), got=str(array.shape))

@@ -54,6 +54,7 @@ def command(
     keep_float: Annotated[bool, typer.Option("--float", help="do not compress: run in float32")] = False,
     method: Annotated[str, typer.Option(help="calibration: auto, minmax, percentile, mse, entropy")] = "auto",
     shape: Annotated[list[str] | None, typer.Option(help="fix an input: NAME=1x3x224x224; repeatable")] = None,
+    dim: Annotated[list[str] | None, typer.Option(help="bounds of a dynamic dimension: NAME=LOW..HIGH:STEP; repeatable")] = None,
     state: Annotated[list[str] | None, typer.Option(help="inputs kept from run to run: INPUT=OUTPUT,...; repeatable")] = None,
     mean: Annotated[float, typer.Option(help="pictures: (pixel - mean) / std")] = 0.0,
     std: Annotated[float, typer.Option(help="pictures: (pixel - mean) / std")] = 1.0,
@@ -82,7 +83,7 @@ def command(
             _rollback(transport, folder, called, as_json)
             return
         assert model is not None
-        prepared = prepare(model, chosen, calib, keep_float, method, shape or [], mean, std, state or [])
+        prepared = prepare(model, chosen, calib, keep_float, method, shape or [], mean, std, state or [], dim or [])
         if dry_run:
             _dry(model, prepared, chosen, as_json)
             return
@@ -174,6 +175,7 @@ def prepare(
     mean: float,
     std: float,
     states: list[str],
+    dims: list[str],
 ) -> Prepared:
     """Load, compress when the model is float, compile with test vectors; one line a stage."""
     from edgezip import compilation, frontends
@@ -185,6 +187,8 @@ def prepare(
         program = read(model)
         check_packing(model, program, target.name)
         return Prepared(program)
+    if dims:
+        return _prepare_dynamic(model, target, keep_float, shapes, states, dims)
     start = time.monotonic()
     loaded = frontends.load(model, shapes=dict(map(parse_shape, shapes)))
     stage_line("load", time.monotonic() - start, str(model))
@@ -196,6 +200,24 @@ def prepare(
     memory = program.metadata["memory"]
     stage_line("compile", time.monotonic() - start, f"{len(program.steps)} steps, arena {memory['arena_bytes']:,} bytes")
     return Prepared(program, agreement)
+
+
+def _prepare_dynamic(
+    model: Path, target: Target, keep_float: bool, shapes: list[str], states: list[str], dims: list[str]
+) -> Prepared:
+    """The program of every size; the model's form stays as it is, because compression fixes the shapes."""
+    from edgezip import compilation
+    from edgezip.cli.shapes import parse_dims, parse_shape, parse_states
+
+    if not keep_float:
+        raise UsageError("compression fixes the shapes of a model", where="--dim", hint="add --float: run it in the form it has")
+    start = time.monotonic()
+    program = compilation.compile(
+        str(model), target, shapes=dict(map(parse_shape, shapes)), state=parse_states(states), dims=parse_dims(dims)
+    )
+    memory = program.metadata["memory"]
+    stage_line("compile", time.monotonic() - start, f"{len(program.steps)} steps, arena {memory['arena_bytes']:,} bytes")
+    return Prepared(program)
 
 
 def _is_quantised(model: Any) -> bool:

@@ -15,8 +15,14 @@ from edgezip.samples import SUFFIXES, Array, Input, read_arrays
 
 def wanted_by(program: Program) -> list[Input]:
     """The inputs of a program, in its order."""
-    tensors = [program.tensors[index] for index in program.inputs]
-    return [Input(tensor.name, tensor.dtype.numpy, tensor.dims) for tensor in tensors]
+    least = program.at([symbol.low for symbol in program.shapes.symbols]) if program.shapes else program
+    pairs = [(program.tensors[i], least.tensors[j]) for i, j in zip(program.inputs, least.inputs, strict=True)]
+    return [Input(most.name, most.dtype.numpy, most.dims, _differing(most.dims, own.dims)) for most, own in pairs]
+
+
+def _differing(most: tuple[int, ...], least: tuple[int, ...]) -> frozenset[int]:
+    """The axes that change with the size of a dynamic dimension."""
+    return frozenset(axis for axis, (a, b) in enumerate(zip(most, least, strict=True)) if a != b)
 
 
 def read_samples(source: Path, inputs: Sequence[Input], limit: int = 0) -> list[dict[str, Array]]:
@@ -78,7 +84,12 @@ def _one(path: Path, wanted: Input) -> Array:
 def _raw(path: Path, wanted: Input) -> Array:
     if not path.is_file():
         raise MissingFileError("no such input file", where=str(path))
-    data, size = path.read_bytes(), math.prod(wanted.shape) * wanted.dtype.itemsize
+    data, shape = path.read_bytes(), wanted.shape
+    if len(wanted.free) == 1:  # the bytes say its size
+        (axis,) = wanted.free
+        each = math.prod(d for i, d in enumerate(shape) if i != axis) * wanted.dtype.itemsize
+        shape = (*shape[:axis], max(len(data) // each, 1), *shape[axis + 1 :])
+    size = math.prod(shape) * wanted.dtype.itemsize
     if len(data) != size:
         raise ShapeError("raw input has another size", where=str(path), expected=f"{size} bytes", got=f"{len(data)} bytes")
-    return np.frombuffer(data, wanted.dtype).reshape(wanted.shape)
+    return np.frombuffer(data, wanted.dtype).reshape(shape)

@@ -33,6 +33,7 @@ def describe(path: Path) -> dict[str, Any]:
         "vectors": len(program.vectors),
         "inputs": [_tensor(program.tensors[index]) for index in program.inputs],
         "outputs": [_tensor(program.tensors[index]) for index in program.outputs],
+        "dims": metadata.get("dims", {}),
         "states": [_tensor(program.tensors[state.input]) for state in program.states],
         "steps": _steps(program),
         "notes": metadata.get("notes", []),
@@ -99,6 +100,9 @@ def show(path: Path, facts: dict[str, Any]) -> None:
     ]
     for kind in ("inputs", "outputs", *(["states"] if facts["states"] else [])):
         lines.append(f"{kind}: " + ", ".join(f"{printable(t['name'])} {t['dtype']} {_dims(t['shape'])}" for t in facts[kind]))
+    if facts["dims"]:
+        dims = ", ".join(f"{printable(str(name))}={printable(str(bounds))}" for name, bounds in facts["dims"].items())
+        lines.append(f"dynamic dimensions: {dims}; shown at the largest sizes")
     lines += [f"note: {printable(note)}" for note in facts["notes"]]
     print("\n" + "\n".join(lines))
 

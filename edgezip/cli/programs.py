@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from edgezip import compilation, frontends
 from edgezip.cli import context, feeds
 from edgezip.cli.shapes import parse_shape
-from edgezip.errors import MissingFileError, UsageError
+from edgezip.dynamic import sizes_of
+from edgezip.errors import MissingFileError, ShapeError, UsageError
 from edgezip.frontends import foreign
 from edgezip.program import Program, read
 from edgezip.samples import Array
@@ -43,9 +44,8 @@ def open_program(
     if path.suffix == ".ez":
         if not path.is_file():
             raise MissingFileError("no such program", where=str(path), hint="check the path")
-        if shapes:
-            raise UsageError("a program's shapes are fixed", where="--shape", hint="compile the model again")
-        return _opened(path, read(path), target)
+        opened = _opened(path, read(path), target)
+        return _at_size(opened, dict(map(parse_shape, shapes))) if shapes else opened
     if path.suffix.lower() not in frontends.SUFFIXES:
         raise foreign.refusal(path)
     if not path.exists():
@@ -57,6 +57,22 @@ def open_program(
     fixed = dict(map(parse_shape, shapes))
     program = compilation.compile(str(path), target or "host", shapes=fixed)
     return Opened(path, program, program.to_bytes(), target or "host")
+
+
+def _at_size(opened: Opened, shapes: dict[str, tuple[int, ...]]) -> Opened:
+    """The program of one size of its dynamic dimensions, with the bundled vectors of that size."""
+    program = opened.program
+    if program.shapes is None:
+        raise UsageError("a program's shapes are fixed", where="--shape", hint="compile the model again, with --dim")
+    sized = program.at(sizes_of(program.axes(), shapes))
+    known = {sized.tensors[index].name: sized.tensors[index].dims for index in sized.inputs}
+    for name, shape in shapes.items():
+        if known.get(name) != shape:
+            expected = str(known.get(name, ", ".join(known)))
+            raise ShapeError("the program cannot have this shape", where=f"--shape {name}", expected=expected, got=str(shape))
+    dims = list(known.values())
+    sized.vectors = [v for v in program.vectors if [array.shape for array in v[: len(dims)]] == dims]
+    return Opened(opened.path, sized, sized.to_bytes(), opened.target)
 
 
 def _opened(path: Path, program: Program, target: str | None) -> Opened:

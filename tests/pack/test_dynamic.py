@@ -11,6 +11,7 @@ import pytest
 from dynamic_graphs import dynamic_graph, shape_at
 from onnx import TensorProto, helper, numpy_helper
 
+from edgezip.cli.main import main
 from edgezip.compilation import compile
 from edgezip.dynamic import STEP_PATCH, Shapes, Symbol, Term, value_of
 from edgezip.errors import ProgramError, ShapeError, UnsupportedModelError, UsageError
@@ -248,3 +249,25 @@ def test_a_rounding_that_samples_leave_open_is_asked_for() -> None:
 def test_bounds_are_read_and_rounded_to_the_step() -> None:
     assert symbol_of("s", "1..128") == Symbol("s", 1, 128, 1)
     assert symbol_of("s", "32..1290:32") == Symbol("s", 32, 1280, 32)
+
+
+def test_the_command_line_runs_any_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, out = tmp_path / "m.onnx", tmp_path / "m.ez"
+    model.write_bytes(dynamic_graph("sequence", 1))
+    assert main(["compile", str(model), "-o", str(out), "--dim", "s=8..20"]) == 0
+    assert "dims      s=8..20" in capsys.readouterr().out
+    assert main(["inspect", str(out)]) == 0
+    assert "dynamic dimensions: s=8..20" in capsys.readouterr().out
+    np.save(tmp_path / "x.npy", np.zeros((1, 11, 5), np.float32))
+    (tmp_path / "x.bin").write_bytes(np.zeros((1, 11, 5), np.float32).tobytes())
+    for file in ("x.npy", "x.bin"):
+        assert main(["run", str(out), "--input", f"x={tmp_path / file}"]) == 0
+        assert "[1, " in capsys.readouterr().out
+    assert main(["verify", str(out), "--bitexact"]) == 0
+    assert main(["bench", str(out), "--min-time", "0", "--runs", "2", "--per-layer"]) == 0
+    assert main(["bench", str(out), "--min-time", "0", "--runs", "2", "--per-layer", "--shape", "x=1x9x5"]) == 0
+    assert main(["bench", str(out), "--min-time", "0", "--runs", "2", "--shape", "x=1x21x5"]) != 0
+    assert "8..20" in capsys.readouterr().err
+    np.save(tmp_path / "x.npy", np.zeros((1, 21, 5), np.float32))
+    assert main(["run", str(out), "--input", f"x={tmp_path / 'x.npy'}"]) != 0
+    assert "axis 1 (s)" in capsys.readouterr().err
