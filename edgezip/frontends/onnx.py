@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgezip import graph
 from edgezip.errors import InvalidModelError
@@ -100,13 +100,25 @@ def _first_line(error: Exception) -> str:
 
 
 def simplified(
-    proto: onnx.ModelProto, where: str, given: Mapping[str, tuple[int, ...]], batch: int, limit: int, *, check: bool = True
+    proto: onnx.ModelProto,
+    where: str,
+    given: Mapping[str, tuple[int, ...]],
+    batch: int,
+    limit: int,
+    *,
+    check: bool = True,
+    weights: Mapping[str, Any] | None = None,
 ) -> Model:
-    """The model of a checked file at the given sizes; the file itself is left as it is. ``check``: prove the result valid."""
+    """The model of a checked file at the given sizes; the file itself is left as it is.
+
+    ``check``: prove the result valid. ``weights``: initializers by name that the file has only the types of (``resizable.py``).
+    """
     try:
         model = graph.from_proto(proto)
     except Exception as error:  # onnx_ir raises a chain of its own classes
         raise InvalidModelError(f"cannot build the graph: {_first_line(error)}", where=where) from error
+    for value in graph.initializers(model) if weights else ():
+        value.const_value = weights.get(str(value.name), value.const_value) if weights else None
     model.ir_version = max(model.ir_version, IR_VERSION)
     functions.inline(model, where)
     structure.check_domains(model, where)

@@ -13,8 +13,11 @@ from edgezip.errors import ShapeError, UnsupportedModelError, UsageError
 from edgezip.frontends import fold, onnx
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from edgezip.graph import Model
 
+LARGE_BYTES = 4096
 Bounds = str | tuple[int, ...]
 _BOUNDS = re.compile(r"([0-9]{1,9})\.\.([0-9]{1,9})(?::([0-9]{1,9}))?")
 
@@ -56,6 +59,7 @@ class Resizable:
         self._where = "model" if isinstance(path, bytes) else str(path)
         self._path, self._fixed, self._batch = path, dict(shapes or {}), batch
         self._proto = onnx.checked(path, self._fixed, {}, self._where) if _is_onnx(path) else None
+        self._weights = _taken_out(self._proto) if self._proto is not None else {}
         declared = self._declared()
         self.shown_by: list[tuple[str, int]] = []  # input and axis of each symbol
         if len(dims) > MAX_SYMBOLS:
@@ -117,7 +121,24 @@ class Resizable:
             assert not isinstance(self._path, bytes)
             return frontends.load(self._path, shapes=shapes)
         check, self._seen = not self._seen, True
-        return onnx.simplified(self._proto, self._where, shapes, self._batch, fold.LIMIT_BYTES, check=check)
+        return onnx.simplified(
+            self._proto, self._where, shapes, self._batch, fold.LIMIT_BYTES, check=check, weights=self._weights
+        )
+
+
+def _taken_out(proto: ModelProto) -> dict[str, Any]:
+    """The large initializers as arrays that all sizes share, nobody writes; in the file only their types and dims remain."""
+    import onnx_ir
+    from onnx import numpy_helper
+
+    held = {}
+    for tensor in proto.graph.initializer:
+        if len(tensor.raw_data) > LARGE_BYTES:
+            array = numpy_helper.to_array(tensor)
+            array.setflags(write=False)
+            held[tensor.name] = onnx_ir.tensor(array, name=tensor.name)
+            tensor.ClearField("raw_data")
+    return held
 
 
 def _is_onnx(path: str | Path | bytes) -> bool:

@@ -29,7 +29,8 @@ from edgezip.program import ALIGN, OVERREAD, Place, Program, Tensor
 Array = np.ndarray[Any, Any]
 Sizes = tuple[int, ...]
 ALL_BELOW = 20  # so few sizes of a symbol are all lowered
-HELD_OUT, ROUNDS = 4, 8
+ENOUGH = 12  # samples of a range
+HELD_OUT, ROUNDS = 3, 8
 MOST_BOXES = 16
 MOST_EVALUATED = 200_000  # sizes at which the extent of every buffer is computed
 
@@ -147,7 +148,9 @@ def _boxes(samples: _Samples) -> list[tuple[Sizes, Sizes]]:
     found = [(tuple(low for low, _ in box), tuple(high for _, high in box)) for box in product(*ranges)]
     for low, high in found:
         samples.take(list(product(*zip(low, high, strict=True))))
-        for axis, symbol in enumerate(samples.symbols):  # the samples on one line were on the other's bound
+        if sum(all(a <= x <= b for a, x, b in zip(low, sizes, high, strict=True)) for sizes in samples.held) >= ENOUGH:
+            continue
+        for axis, symbol in enumerate(samples.symbols):  # the first samples lay at the other symbol's bound
             line = chosen_sizes(replace(symbol, low=low[axis], high=high[axis]))
             samples.take([(*high[:axis], size, *high[axis + 1 :]) for size in line])
     return found
