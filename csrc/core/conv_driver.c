@@ -7,6 +7,7 @@
 #include "core/conv_spans.h"
 #include "core/numerics.h"
 #include "core/pool.h"
+#include "core/winograd_driver.h"
 
 #include <string.h>
 
@@ -168,6 +169,11 @@ static void cut_outputs(conv_job *job, int32_t items, int32_t threads, int32_t g
 
 void ez_conv_run(const ez_run *run) {
   const ez_step *step = run->step;
+  const uint64_t for_tiles = ez_winograd_scratch_bytes(step, run->tensors, run->kernels);
+  if (for_tiles && for_tiles <= run->scratch_bytes) {
+    ez_winograd_run(run);
+    return;
+  }
   const ez_tensor *x = &run->tensors[step->inputs[0]];
   conv_job job = {.grid = ez_conv_grid_of(run), .run = run};
   const ez_conv_grid *grid = &job.grid;

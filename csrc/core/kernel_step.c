@@ -6,6 +6,7 @@
 #include "core/dispatch.h"
 #include "core/pool.h"
 #include "core/prepare.h"
+#include "core/winograd_driver.h"
 #include "edgezip/ez_kernels.h"
 #include "ops/op.h"
 
@@ -58,6 +59,8 @@ ez_status ez_kernel_step(const char *isa, uint32_t layout, uint32_t act_sign, in
   ez_status status = ez_kernels_resolve(isa, layout, act_sign, &kernels, &name, error);
   if (!status) status = check_step(op, &header, s, tensors, error, &scratch_bytes);
   if (status) return status;
+  const uint64_t for_tiles = ez_winograd_scratch_bytes(s, tensors, &kernels);
+  if (for_tiles > scratch_bytes) scratch_bytes = for_tiles;
   ez_pool *pool = ez_pool_create(threads, EZ_SPIN_US, NULL);
   uint8_t *scratch = aligned_alloc(64, (size_t)(scratch_bytes ? scratch_bytes : 64) * (size_t)(threads > 0 ? threads : 1));
   const size_t room = ez_prepared_room(s, tensors, &kernels);

@@ -1,6 +1,7 @@
 #include "core/prepare.h"
 
 #include "core/conv_spans.h"
+#include "core/winograd_driver.h"
 
 static size_t up64(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -20,6 +21,7 @@ static product product_of(const ez_step *step, const ez_tensor *tensors, uint32_
 
 size_t ez_prepared_room(const ez_step *step, const ez_tensor *tensors, const ez_kernels *kernels) {
   if (step->op != EZ_OP_CONV || tensors[step->inputs[0]].dtype != EZ_DTYPE_S8 || !kernels->gemm_s8->prepared_room) return 0;
+  if (ez_winograd_serves(step, tensors, kernels)) return 0;
   const ez_conv_params *p = (const ez_conv_params *)(const void *)step->params;
   const double pixels = (double)p->out_h * p->out_w * tensors[step->outputs[0]].dims[0];
   const product product = product_of(step, tensors, kernels->layout);

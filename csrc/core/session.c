@@ -16,6 +16,7 @@
 #include "core/prepare.h"
 #include "core/program.h"
 #include "core/shapes.h"
+#include "core/winograd_driver.h"
 #include "core/work.h"
 
 /* A step ready to go. */
@@ -43,6 +44,7 @@ typedef struct resized {
 struct ez_session {
   const ez_program *program; /* the records in force: of a dynamic one, resized->view */
   resized *resized;          /* NULL with static shapes */
+  size_t scratch_bytes; /* of a thread */
   ez_block arena, scratch, prepared; /* the last: weights in the kernels' own form */
   ez_carry carry;
   uint8_t **data; /* one pointer a tensor; those of graph inputs and outputs change with every run */
@@ -78,7 +80,7 @@ static uint64_t now_ns(void) {
 
 static int allocate(ez_session *s, int32_t spin_us, int profile) {
   const ez_header *h = s->program->header;
-  if (!ez_block_create(&s->arena, h->arena_bytes) || !ez_block_create(&s->scratch, h->scratch_bytes * (size_t)s->threads)) return 0;
+  if (!ez_block_create(&s->arena, h->arena_bytes) || !ez_block_create(&s->scratch, s->scratch_bytes * (size_t)s->threads)) return 0;
   if (!ez_carry_create(&s->carry, s->program)) return 0;
   const uint32_t n_tensors = s->resized ? s->program->shapes.most_tensors : s->program->n_tensors, n_steps = s->resized ? s->program->shapes.most_steps : s->program->n_steps;
   s->data = calloc(n_tensors, sizeof *s->data);
@@ -115,7 +117,7 @@ static void plan_steps(ez_session *s) {
     const ez_step *step = &p->steps[i];
     s->steps[i] = (planned_step){.op = ez_op_find(step->op), .threads = ez_step_threads(ez_step_work_us(step, p->tensors, &s->kernels), s->solo_us, s->threads),
                                  .run = {.step = step, .tensors = p->tensors, .data = s->data, .kernels = &s->kernels, .pool = s->pool,
-                                         .scratch = s->scratch.bytes, .scratch_bytes = p->header->scratch_bytes}};
+                                         .scratch = s->scratch.bytes, .scratch_bytes = s->scratch_bytes}};
   }
 }
 
@@ -146,6 +148,17 @@ static int prepare_weights(ez_session *s) {
   return 1;
 }
 
+/* What the program states, or more where the chosen kernels want it; not where sizes, and with them the need, may change. */
+static size_t scratch_of_a_thread(const ez_session *s) {
+  const ez_program *p = s->program;
+  uint64_t most = p->header->scratch_bytes;
+  for (uint32_t i = 0; i < p->n_steps && !s->resized; i++) {
+    const uint64_t bytes = ez_winograd_scratch_bytes(&p->steps[i], p->tensors, &s->kernels);
+    most = bytes > most ? bytes : most;
+  }
+  return (size_t)most;
+}
+
 /* 0 leaves the choice to the next: option, program, default. A negative number means none. */
 static int32_t chosen(int32_t option, int32_t program, int32_t usual) {
   const int32_t stated = option ? option : program ? program : usual;
@@ -158,6 +171,7 @@ static ez_status fill(ez_session *s, const ez_session_options *o, ez_error *erro
   const ez_cpu_set allowed = ez_cpus_allowed();
   if (!status) status = ez_affinity_resolve(o->affinity, "", &allowed, &s->affinity, error);
   if (status) return status;
+  s->scratch_bytes = scratch_of_a_thread(s);
   if (!allocate(s, chosen(o->spin_us, h->spin_us, EZ_SPIN_US), o->profile)) return refuse(error, EZ_NO_MEMORY, "arena", "out of memory, or of threads");
   s->solo_us = chosen(o->solo_us, h->solo_us, EZ_SOLO_US);
   place_tensors(s);

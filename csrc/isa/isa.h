@@ -59,6 +59,22 @@ typedef struct ez_gemm_f32_args {
   float lo, hi;
 } ez_gemm_f32_args;
 
+/* 3x3 convolution of stride 1 by tiles of 2x2 outputs (Winograd, F(2x2, 3x3): 16 products where there were 36), exact: see
+ * isa/avx2/winograd_s8.c. channels are a multiple of 4, at most EZ_WINOGRAD_CHANNELS. */
+#define EZ_WINOGRAD_CHANNELS 1024
+typedef struct ez_winograd_s8_args {
+  const uint8_t *const *a; /* (tiles, 4, 4) input pixels that a tile sees, `channels` stored bytes each, readable 64 bytes past the end */
+  uint8_t *const *y;       /* (tiles, 2, 2) where its outputs go, or NULL for one that there is not */
+  int32_t tiles, channels;
+  int32_t columns; /* outputs; bias and mult are padded to 16 */
+  const int8_t *w; /* K4N16 panels of rows of taps: (kernel row, kernel column, channel) */
+  size_t panel_bytes;
+  const int32_t *bias;
+  const float *mult;
+  int32_t lo, hi, zero_point, small_mult;
+  uint8_t *scratch; /* winograd_scratch(tiles, channels) bytes, on 64 */
+} ez_winograd_s8_args;
+
 /* Depthwise: `pixels` output pixels of each of `lines` output rows, all channels. In one line:
  * acc[p][c] = bias[c] + sum over ky, kx of in(ky, column + p * stride + kx * dilation)[c] * w(c, ky, kx), where in(ky, ix) lies at
  * rows[ky] + ix * steps[ky] for 0 <= ix < in_w, and is `outside` elsewhere (isa/depthwise.h). */
@@ -150,6 +166,8 @@ typedef struct ez_isa {
    * of at most `rows` rows), and what they took. `out` lies on 64 bytes; taps and channels as in ez_gemm_s8_args. */
   size_t (*prepared_room)(int32_t panels, int32_t taps, int32_t channels, int32_t rows);
   size_t (*prepare_gemm_s8)(const int8_t *w, size_t panel_bytes, int32_t panels, int32_t taps, int32_t channels, uint8_t *out);
+  void (*winograd_s8)(const ez_winograd_s8_args *args); /* where it beats gemm_s8 */
+  size_t (*winograd_scratch)(int32_t tiles, int32_t channels);
   int32_t gemm_f32_rows, gemm_f32_panels;
   void (*gemm_f32)(const ez_gemm_f32_args *args);
   void (*depthwise_s8)(const ez_depthwise_s8_args *args);

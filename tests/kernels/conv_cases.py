@@ -75,12 +75,14 @@ class _Memory:
         return len(self.tensors) - 1
 
 
-def _geometry(rng: np.random.Generator, depthwise: bool, channels: int, plain: bool) -> dict[str, Any]:
+def _geometry(rng: np.random.Generator, depthwise: bool, channels: int, plain: int) -> dict[str, Any]:
+    """``plain``, if not 0, is the size of a square kernel that has nothing else."""
     pick = lambda *values: int(rng.choice(values))  # noqa: E731
     p: dict[str, Any] = {f"{name}_{axis}": 1 for name in ("kernel", "stride", "dilation", "out_step") for axis in "hw"}
     p |= {"pad_top": 0, "pad_left": 0, "out_offset_h": 0, "out_offset_w": 0}
     if plain:
-        return p | {"groups": 1}
+        pads = {pad: pick(*range(plain)) for pad in ("pad_top", "pad_left")}
+        return p | {"groups": 1, "kernel_h": plain, "kernel_w": plain} | pads
     if depthwise or rng.random() < 0.7:
         for axis, pad in (("h", "pad_top"), ("w", "pad_left")):
             p[f"kernel_{axis}"] = pick(1, 2, 3, 3, 5, 7)
@@ -93,11 +95,12 @@ def _geometry(rng: np.random.Generator, depthwise: bool, channels: int, plain: b
 
 @dataclass(frozen=True)
 class ConvSizes:
-    """A 1x1 convolution of a given size, where a random one would be too small."""
+    """A convolution of given size and square kernel, where a random one would be too small. Larger kernels draw their padding."""
 
     channels: int
     outputs: int
     grid: tuple[int, int]
+    kernel: int = 1
 
 
 def conv_program(
@@ -108,7 +111,7 @@ def conv_program(
     depthwise, step = op is Op.DEPTHWISE, 4 if layout is Layout.K4N16 else 8
     channels = pick(1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 31, 33, 48, 64, 66, 80)
     channels = sizes.channels if sizes else channels
-    p = _geometry(rng, depthwise, channels, sizes is not None)
+    p = _geometry(rng, depthwise, channels, sizes.kernel if sizes else 0)
     groups = p["groups"]
     outputs = channels if depthwise else groups * pick(1, 2, 3, 7, 8, 15, 16, 17, 24, 33, 47, 64, 65, 96)
     outputs = sizes.outputs if sizes else outputs if outputs < 700 else groups

@@ -51,6 +51,20 @@ def test_blocks_of_more_rows_for_large_weights(quantised: bool) -> None:
             np.testing.assert_array_equal(by_kernels(program, arena, isa, threads=threads), want, isa)
 
 
+def test_kernels_of_three_by_three_go_by_tiles_of_any_image() -> None:
+    """Winograd where an ISA has it: odd sizes, any padding, channels and outputs that fill no register, tables and residuals."""
+    rng = np.random.default_rng(33)
+    for _ in range(40):
+        channels, outputs = int(rng.choice([16, 20, 32, 36, 64, 100])), int(rng.choice([1, 7, 16, 17, 33, 64]))
+        sizes = ConvSizes(channels, outputs, (int(rng.integers(6, 21)), int(rng.integers(6, 21))), kernel=3)
+        program = conv_program(rng, Op.CONV, Layout.K4N16, 0x80, True, sizes)
+        arena = random_arena(rng, program)
+        want = by_reference(program, arena)
+        for isa in native.supported_isas():
+            for threads in (1, 3):
+                np.testing.assert_array_equal(by_kernels(program, arena, isa, threads=threads), want, isa)
+
+
 @pytest.mark.parametrize("rows", [1, 13, 14, 15, 29, 64, 65])
 @pytest.mark.parametrize("channels", [160, 1153])
 def test_long_float_sums_of_any_number_of_rows(channels: int, rows: int) -> None:

@@ -10,9 +10,10 @@
 #include "isa/avx2/few_rows.h"
 #include "isa/avx2/pairs.h"
 #include "isa/avx2/requant.h"
+#include "isa/avx2/wide.h"
 
 #define GROUP 30         /* rows that are brought at a time */
-#define BLOCK 6          /* rows of one register block */
+#define BLOCK EZ_WIDE_ROWS
 #define PAIRED_STEPS 128 /* of 4 k, in a chunk */
 #define WIDE_STEPS 64
 #define MOST_PANELS 4
@@ -51,11 +52,10 @@ static void shuffle_rows(scratch *s, const ez_gemm_s8_args *g, const panel_chunk
 }
 
 static void widen_row(const uint8_t *from, int32_t steps, uint8_t *to) {
-  const __m256i low = _mm256_set1_epi16(0xff);
   for (int32_t b = 0; b < 4 * steps; b += 32) {
     const __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(from + b));
-    _mm256_storeu_si256((__m256i *)(void *)(to + b), _mm256_and_si256(x, low));
-    _mm256_storeu_si256((__m256i *)(void *)(to + ODD + b), _mm256_srli_epi16(x, 8));
+    _mm256_storeu_si256((__m256i *)(void *)(to + b), ez_even_words(x));
+    _mm256_storeu_si256((__m256i *)(void *)(to + ODD + b), ez_odd_words(x));
   }
 }
 
@@ -83,23 +83,11 @@ static void widen_weights(const int8_t *weights, int32_t steps, __m256i (*wide)[
   const __m256i *w = (const __m256i *)(const void *)weights;
   for (int32_t k = 0; k < steps; k++, w += 2) {
     const __m256i b0 = _mm256_loadu_si256(w), b1 = _mm256_loadu_si256(w + 1);
-    wide[k][0] = _mm256_srai_epi16(_mm256_slli_epi16(b0, 8), 8);
-    wide[k][1] = _mm256_srai_epi16(_mm256_slli_epi16(b1, 8), 8);
-    wide[k][2] = _mm256_srai_epi16(b0, 8);
-    wide[k][3] = _mm256_srai_epi16(b1, 8);
+    wide[k][0] = ez_even_weights(b0);
+    wide[k][1] = ez_even_weights(b1);
+    wide[k][2] = ez_odd_weights(b0);
+    wide[k][3] = ez_odd_weights(b1);
   }
-}
-
-EZ_INLINE __m256i four_bytes(const uint8_t *at) {
-  int32_t four;
-  memcpy(&four, at, 4);
-  return _mm256_set1_epi32(four);
-}
-
-/* Else gcc 12 adds the products of successive steps to each other first, or gives the epilogue's constants registers that the loop needs. */
-EZ_INLINE void keep(__m256i acc[BLOCK][2], const int R) {
-#pragma GCC unroll 6
-  for (int r = 0; r < R; r++) __asm__("" : "+x"(acc[r][0]), "+x"(acc[r][1]));
 }
 
 /* Half of the columns at a time: both halves' weights and 12 sums do not fit 16 registers. */
@@ -112,24 +100,8 @@ EZ_INLINE void add_paired(__m256i acc[BLOCK][2], const panel_chunk *c, const uin
       const __m256i b = _mm256_loadu_si256((const __m256i *)(const void *)(w + 32 * half));
 #pragma GCC unroll 6
       for (int r = 0; r < R; r++)
-        acc[r][half] = _mm256_add_epi32(acc[r][half], _mm256_madd_epi16(_mm256_maddubs_epi16(four_bytes(x + r * PITCH), b), ones));
-      keep(acc, R);
-    }
-  }
-}
-
-EZ_INLINE void add_wide(__m256i acc[BLOCK][2], const panel_chunk *c, const uint8_t *x, const int R) {
-  for (int32_t k = 0; k < c->steps; k++, x += 4) {
-#pragma GCC unroll 2
-    for (int half = 0; half < 2; half++) {
-      const __m256i b0 = c->wide[k][2 * half], b1 = c->wide[k][2 * half + 1];
-#pragma GCC unroll 6
-      for (int r = 0; r < R; r++) {
-        const __m256i two = four_bytes(x + half * ODD + r * PITCH);
-        acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(two, b0));
-        acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(two, b1));
-      }
-      keep(acc, R);
+        acc[r][half] = _mm256_add_epi32(acc[r][half], _mm256_madd_epi16(_mm256_maddubs_epi16(ez_four_bytes(x + r * PITCH), b), ones));
+      ez_keep(acc, R);
     }
   }
 }
@@ -143,7 +115,7 @@ EZ_INLINE void begin(const ez_gemm_s8_args *g, const scratch *s, const panel_chu
 }
 
 EZ_INLINE void end(const ez_gemm_s8_args *g, scratch *s, const panel_chunk *c, int32_t at, __m256i acc[BLOCK][2], const int R) {
-  keep(acc, R);
+  ez_keep(acc, R);
   if (!c->is_last) {
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++)
@@ -173,7 +145,7 @@ EZ_INLINE void end(const ez_gemm_s8_args *g, scratch *s, const panel_chunk *c, i
   static __attribute__((noinline)) void wide_##R(const ez_gemm_s8_args *g, scratch *s, const panel_chunk *c, int32_t row, int32_t at) {        \
     __m256i acc[BLOCK][2];                                                                                                                     \
     begin(g, s, c, at, acc, R);                                                                                                                \
-    add_wide(acc, c, s->rows[row], R);                                                                                                         \
+    ez_add_wide(acc, c->wide, c->steps, s->rows[row], PITCH, ODD, R);                                                                                  \
     end(g, s, c, at, acc, R);                                                                                                                  \
   }
 INSTANCE(1) INSTANCE(2) INSTANCE(3) INSTANCE(4) INSTANCE(5) INSTANCE(6)

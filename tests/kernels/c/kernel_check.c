@@ -210,6 +210,21 @@ static region prepare(const product *p, const ez_isa *isa, size_t panel_bytes) {
   return prepared;
 }
 
+/* In panels, each tap padded to a step; returns the bytes of a panel. */
+static size_t pack_weights(product *p) {
+  const size_t step = p->step, padded = (size_t)up(p->channels, (int32_t)step), panel_bytes = (size_t)p->taps * padded * 16;
+  p->w = guard(panel_bytes * (size_t)(p->padded / 16), 64);
+  memset(p->w.at, 0, p->w.bytes);
+  for (int32_t n = 0; n < p->columns; n++)
+    for (int32_t t = 0; t < p->taps; t++)
+      for (int32_t c = 0; c < p->channels; c++) {
+        const size_t k = (size_t)t * padded + (size_t)c;
+        p->w.at[(size_t)(n / 16) * panel_bytes + k / step * 16 * step + (size_t)(n % 16) * step + k % step] =
+            (uint8_t)p->weights[((size_t)n * (size_t)p->taps + (size_t)t) * (size_t)p->channels + (size_t)c];
+      }
+  return panel_bytes;
+}
+
 static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
   static const int32_t rows[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 24, 25, 31, 96}, taps[] = {1, 1, 2, 3, 9};
   static const int32_t columns[] = {1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 96, 113, 128};
@@ -220,19 +235,10 @@ static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, ca
   draw_product_s8(&p, 0, layout);
   const int is_float = draw() % 3 == 0;
   if (is_float) draw_float_result(&p);
-  const size_t a_stride = (size_t)p.rows + draw() % 3, step = p.step, padded = (size_t)up(p.channels, (int32_t)step);
+  const size_t a_stride = (size_t)p.rows + draw() % 3;
   const int even = draw() % 3 == 0;
   draw_activations(&p, even ? p.rows : draw_in(1, 12), even, p.channels, 1, a_stride, a_stride * (size_t)(p.taps - 1) + (size_t)p.rows, 1);
-  const size_t panel_bytes = (size_t)p.taps * padded * 16;
-  p.w = guard(panel_bytes * (size_t)(p.padded / 16), 64);
-  memset(p.w.at, 0, p.w.bytes);
-  for (int32_t n = 0; n < p.columns; n++)
-    for (int32_t t = 0; t < p.taps; t++)
-      for (int32_t c = 0; c < p.channels; c++) {
-        const size_t k = (size_t)t * padded + (size_t)c;
-        p.w.at[(size_t)(n / 16) * panel_bytes + k / step * 16 * step + (size_t)(n % 16) * step + k % step] =
-            (uint8_t)p.weights[((size_t)n * (size_t)p.taps + (size_t)t) * (size_t)p.channels + (size_t)c];
-      }
+  const size_t panel_bytes = pack_weights(&p);
   const uint8_t *const *a = (const uint8_t *const *)(const void *)p.pointers.at;
   uint8_t *want = malloc((size_t)p.rows * (size_t)p.columns * 4);
   oracle_s8(&p, a, 1, a_stride, 0, sign, want);
@@ -251,6 +257,40 @@ static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, ca
   const size_t wrong = differences(&p, want, is_float ? 4 : 1);
   free(want);
   if (prepared.at) release(prepared);
+  release_product(&p);
+  return wrong;
+}
+
+/* Tiles of 2 x 2 outputs of a 3 x 3 kernel, each of 16 pixels from anywhere; some outputs do not exist. */
+static size_t check_winograd_s8(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
+  static const int32_t some_tiles[] = {1, 2, 5, 6, 7, 13, 23, 24, 25, 49}, columns[] = {1, 7, 15, 16, 17, 32, 33, 64};
+  static const int32_t channels[] = {4, 8, 16, 20, 28, 32, 36, 64, 68, 100};
+  const int32_t tiles = PICK(some_tiles);
+  product p = {.mode = mode, .rows = 4 * tiles, .taps = 9, .columns = PICK(columns), .channels = PICK(channels)};
+  draw_product_s8(&p, 0, layout);
+  p.rows = tiles, p.taps = 16;
+  draw_activations(&p, draw_in(1, 40), 0, p.channels, 16, 1, 16 * (size_t)tiles, 1);
+  p.rows = 4 * tiles, p.taps = 9;
+  const size_t panel_bytes = pack_weights(&p);
+  const uint8_t *const *a = (const uint8_t *const *)(const void *)p.pointers.at, **seen = malloc((size_t)p.rows * 9 * sizeof *seen);
+  region y = guard((size_t)p.rows * sizeof(void *), 0), scratch = guard((isa->winograd_scratch(tiles, p.channels) + 63) / 64 * 64, 0);
+  uint8_t *want = malloc((size_t)p.rows * (size_t)p.columns), **to = (uint8_t **)(void *)y.at;
+  for (int32_t r = 0; r < p.rows; r++)
+    for (int32_t t = 0; t < 9; t++) seen[9 * r + t] = a[r / 4 * 16 + (r % 4 / 2 + t / 3) * 4 + r % 2 + t % 3];
+  oracle_s8(&p, seen, 9, 1, 0, sign, want);
+  for (int32_t r = 0; r < p.rows; r++) {
+    to[r] = draw() % 8 ? p.y.at + (size_t)r * p.y_stride : NULL;
+    if (!to[r]) memset(want + (size_t)r * (size_t)p.columns, 0xa5, (size_t)p.columns);
+  }
+  plant_fault(&p, 0);
+  const ez_winograd_s8_args args = {.a = a, .y = to, .tiles = tiles, .channels = p.channels, .columns = p.columns, .w = (const int8_t *)p.w.at,
+                                    .panel_bytes = panel_bytes, .bias = (const int32_t *)(const void *)p.bias.at,
+                                    .mult = (const float *)(const void *)p.mult.at, .lo = p.lo, .hi = p.hi, .zero_point = p.zero_point,
+                                    .small_mult = draw() % 2 && mults_are_small(&p), .scratch = scratch.at};
+  isa->winograd_s8(&args);
+  const size_t wrong = differences(&p, want, 1);
+  free(want), free(seen);
+  release(y), release(scratch);
   release_product(&p);
   return wrong;
 }
@@ -586,6 +626,7 @@ static int run_table(const ez_isa *isa, int32_t cases) {
     for (int32_t sign = 0; sign < 2; sign++) {
       if (!(isa->layouts >> layout & 1u) || !(isa->act_signs >> sign & 1u)) continue;
       if (isa->gemm_s8) bad |= run_kernel(isa, "gemm_s8", check_gemm_s8, cases, layout, sign ? 0x80 : 0);
+      if (isa->winograd_s8) bad |= run_kernel(isa, "winograd_s8", check_winograd_s8, cases / 4, layout, sign ? 0x80 : 0);
       if (isa->depthwise_s8) bad |= run_kernel(isa, "depthwise_s8", check_depthwise_s8, cases, layout, sign ? 0x80 : 0);
     }
   if (isa->gemm_f32) bad |= run_kernel(isa, "gemm_f32", check_gemm_f32, cases, 0, 0);
