@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from edgezip.graph import Model, Node, Value
 
 LAST = frozenset({"Add"})
-MUCH_SMALLER = 8  # elements of x for one of the gate: the sum with 1 must cost nothing
 
 
 def rewrite(model: Model, node: Node) -> bool:
@@ -29,8 +28,10 @@ def rewrite(model: Model, node: Node) -> bool:
 
 
 def _is_gate(gate: Value, x: Value) -> bool:
-    small = int(np.prod(graph.shape(gate))) * MUCH_SMALLER <= int(np.prod(graph.shape(x)))
-    return small and graph.constant(gate) is None
+    """One number for a channel, which the sum with 1 costs nothing of; whatever the size of x."""
+    dims = graph.shape(gate)
+    for_channels = len(dims) == len(graph.shape(x)) >= 3 and (set(dims[2:]) == {1} or set(dims[1:-1]) == {1})
+    return for_channels and graph.constant(gate) is None
 
 
 def _replace(model: Model, node: Node, x: Value, gate: Value) -> bool:
