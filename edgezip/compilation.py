@@ -6,13 +6,10 @@ that every device can prove that it computes the same bits.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgezip.errors import UsageError
 from edgezip.program import DType, Program
 
 if TYPE_CHECKING:
@@ -50,13 +47,10 @@ def compile(
     from edgezip.compression import Compressed
 
     if dims:
-        if not isinstance(model, (str, os.PathLike, bytes)):
-            raise UsageError(
-                "dynamic dimensions need the model's file", where="dims", got=type(model).__name__, hint="give its path"
-            )
         from edgezip.frontends.resizable import Resizable
 
-        source = Resizable(model if isinstance(model, bytes) else Path(model), dims, shapes)
+        named = frontends.open_dimensions(model, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes)
+        source = Resizable(named, dims, shapes)
         program = pack.compile_dynamic(source.at, source.symbols, source.shown_by, target, state=state, initial=initial)
         program.vectors = make_vectors(program, samples, vectors)
         return program

@@ -60,7 +60,8 @@ def command(
             raise UsageError("a peer runs on this machine only", where="--compare", hint="leave out --host and --emulate")
         results = _on_device(opened, counts, plan, host, per_layer, affinity)
     else:
-        results = _here(opened, inputs, counts, plan, shown, _peer(compare, against or model), power, per_layer, affinity)
+        rivals = _peer(compare, against or model, shape or ())
+        results = _here(opened, inputs, counts, plan, shown, rivals, power, per_layer, affinity)
     body = {"target": opened.target, **results[0], **_predict(opened, results), "by_threads": results}
     if limit is not None:
         answer = verdict.judge(limit, body, before)
@@ -99,7 +100,7 @@ def _numbers(flag: str, text: str, low: float, high: float) -> list[float]:
     return values
 
 
-def _peer(name: str | None, path: Path) -> Callable[[int], dict[str, Any]]:
+def _peer(name: str | None, path: Path, shapes: Sequence[str]) -> Callable[[int], dict[str, Any]]:
     """From a thread count to the rivals to run beside; none when no peer was asked for."""
     if name is None:
         return lambda threads: {}
@@ -109,9 +110,11 @@ def _peer(name: str | None, path: Path) -> Callable[[int], dict[str, Any]]:
         raise UsageError("which model shall the peer run?", where="--compare", hint="give --against MODEL.onnx")
 
     def load(threads: int) -> dict[str, Any]:
+        from edgezip.cli import programs
         from edgezip.measure.onnx_reference import OnnxSession
 
-        session = OnnxSession(path, threads)
+        with programs.as_onnx(path, shapes) as file:
+            session = OnnxSession(file, threads)
         return {f"onnxruntime {session.version}, {path.name}": session.run}
 
     return load

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from edgezip import compilation, frontends
@@ -73,6 +75,20 @@ def _at_size(opened: Opened, shapes: dict[str, tuple[int, ...]]) -> Opened:
     dims = list(known.values())
     sized.vectors = [v for v in program.vectors if [array.shape for array in v[: len(dims)]] == dims]
     return Opened(opened.path, sized, sized.to_bytes(), opened.target)
+
+
+@contextmanager
+def as_onnx(path: Path, shapes: Sequence[str] = ()) -> Iterator[Path]:
+    """The model as a file for ONNX Runtime: itself, or for a while what the front end makes of another format."""
+    if path.suffix.lower() == ".onnx" or path.suffix.lower() not in frontends.SUFFIXES:
+        yield path
+        return
+    from edgezip import graph
+
+    with TemporaryDirectory() as folder:
+        converted = Path(folder) / f"{path.stem}.onnx"
+        graph.save(frontends.load(path, shapes=dict(map(parse_shape, shapes))), converted)
+        yield converted
 
 
 def _opened(path: Path, program: Program, target: str | None) -> Opened:

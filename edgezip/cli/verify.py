@@ -10,6 +10,8 @@ import typer
 from edgezip.errors import GateError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgezip.cli.programs import Opened
     from edgezip.measure.places import Place
 
@@ -43,14 +45,14 @@ def command(
         raise UsageError("no such metric", where="--metric", expected=", ".join(METRICS), got=metric)
     opened = programs.open_program(model, target, host=host, emulate=emulate, shapes=shape or ())
     samples = programs.sample_feeds(opened.program, inputs, num_samples)
-    reference = against or (model if model.suffix == ".onnx" else None)
+    reference = against or (model if model.suffix != ".ez" else None)
     body: dict[str, Any] = {"target": opened.target, "samples": len(samples), "bitexact": None, **NO_AGREEMENT, "layers": []}
     with programs.open_place(opened, host=host, emulate=emulate) as place:
         body |= {"place": place.name, "isa": place.isa}
         if bitexact or emulate or host:
             body |= _check_bits(opened, samples, place, everywhere=bitexact)
         if reference is not None:
-            body |= _compare(opened, samples, place, reference, per_layer)
+            body |= _compare(opened, samples, place, reference, per_layer, shape or ())
     if reference is None and body["bitexact"] is None:
         raise UsageError("nothing to compare with", where=str(model), hint="give --against MODEL.onnx, or --bitexact, or both")
     if json:
@@ -73,7 +75,16 @@ def _check_bits(opened: Opened, samples: list[Any], place: Place, everywhere: bo
     return {"bitexact": exact, "paths": [{**asdict(check), "is_exact": check.is_exact} for check in checks]}
 
 
-def _compare(opened: Opened, samples: list[Any], place: Place, reference: Path, per_layer: bool) -> dict[str, Any]:
+def _compare(
+    opened: Opened, samples: list[Any], place: Place, reference: Path, per_layer: bool, shapes: Sequence[str]
+) -> dict[str, Any]:
+    from edgezip.cli import programs
+
+    with programs.as_onnx(reference, shapes) as file:
+        return {"against": str(reference), **_compared(opened, samples, place, file, per_layer)}
+
+
+def _compared(opened: Opened, samples: list[Any], place: Place, reference: Path, per_layer: bool) -> dict[str, Any]:
     from edgezip.measure import layers
     from edgezip.measure.agreement import Agreement
     from edgezip.measure.onnx_reference import OnnxSession
@@ -87,7 +98,7 @@ def _compare(opened: Opened, samples: list[Any], place: Place, reference: Path, 
             raise UsageError("outputs have other names", where=str(reference), expected=", ".join(got), got=", ".join(expected))
         for name, array in got.items():
             agreement.add(expected[name], array)
-    found: dict[str, Any] = {"against": str(reference), **agreement.as_dict()}
+    found: dict[str, Any] = agreement.as_dict()
     if per_layer:
         found["layers"] = layers.compare_layers(opened.program, reference, samples)
     return found

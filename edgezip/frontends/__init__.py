@@ -50,6 +50,24 @@ def opened(source: Any, **how: Any) -> Model:
     return source if is_loaded else load(source, **how)
 
 
+def open_dimensions(source: Any, *, example_inputs: Any = None, dynamic_shapes: Any = None) -> Path | bytes:
+    """What can be read in many sizes: the path of a model file, or ONNX bytes of a torch module with open dimensions.
+
+    Raises UsageError for a loaded model, whose sizes are fixed, and what ``load_torch`` raises.
+    """
+    is_path = isinstance(source, (str, os.PathLike))
+    if is_of_torch(source) or (is_path and Path(source).suffix.lower() == ".pt2"):
+        from edgezip.frontends import torch
+
+        return torch.to_onnx(source, example_inputs, dynamic_shapes=dynamic_shapes)
+    if is_path:
+        return Path(source)
+    if isinstance(source, bytes):
+        return source
+    hint = "give its path, or the torch module with dynamic_shapes"
+    raise UsageError("dynamic dimensions need the model's file", where="dims", got=type(source).__name__, hint=hint)
+
+
 def is_of_torch(source: Any) -> bool:
     """Whether it is a module or an exported program of torch, which is not imported for the answer."""
     return any(base.__module__.split(".")[0] == "torch" for base in type(source).__mro__)

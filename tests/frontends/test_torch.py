@@ -28,8 +28,6 @@ from torch_nets import CASES, IMAGE, Residual, trained  # noqa: E402
 
 Array = np.ndarray[Any, Any]
 logging.getLogger("torch.__trace").propagate = False  # pytest would keep megabytes of it
-# what the runtime has kernels for; the others are compared in ONNX Runtime, which shows that the front end is right
-RUNS = ("residual", "mobile", "detector", "segmenter")
 
 
 def by_torch(module: nn.Module, inputs: Any) -> list[Array]:
@@ -56,14 +54,10 @@ def test_the_model_answers_as_torch_does(name: str) -> None:
     make, inputs = CASES[name]
     module = trained(make)
     model = edgezip.load(module, example_inputs=inputs)
-    feeds, wanted = feeds_of(model, inputs), by_torch(module, inputs)
-    names = [str(value.name) for value in graph.output_values(model)]
-    for got, want in zip(graph.run(model, feeds, names).values(), wanted, strict=True):
-        close(got, want)
-    if name in RUNS:
-        answers = edgezip.Session(edgezip.compile(model, vectors=0)).run(feeds)
-        for output, want in zip(names, wanted, strict=True):
-            close(answers[output], want)
+    session = edgezip.Session(edgezip.compile(model, vectors=0))
+    got, wanted = session.run(feeds_of(model, inputs)), by_torch(module, inputs)
+    for value, want in zip(graph.output_values(model), wanted, strict=True):
+        close(got[str(value.name)], want)
 
 
 def test_compile_and_compress_take_a_module() -> None:
@@ -223,6 +217,29 @@ def test_dynamic_dimensions_keep_their_names_and_take_a_size(named: str) -> None
     assert graph.shape(graph.output_values(model)[0]) == (1, 4, 14, 38)
     with pytest.raises(ShapeError, match="dynamic_shapes do not fit"):
         frontends.load_torch(nn.Linear(4, 4), (torch.randn(2, 4),), dynamic_shapes={"input": {1: width}})
+
+
+def test_a_program_of_a_module_runs_every_size_within_its_bounds() -> None:
+    module = nn.Sequential(nn.Conv1d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv1d(8, 2, 1)).eval()
+    program = edgezip.compile(
+        module, example_inputs=(torch.randn(1, 3, 20),), dynamic_shapes={"input": {2: "time"}}, dims={"time": "4..40"}
+    )
+    session = edgezip.Session(program)
+    for size in (4, 17, 40):
+        x = torch.randn(1, 3, size)
+        close(session.run({"input": x.numpy()})["output"], by_torch(module, (x,))[0])
+    with pytest.raises(UsageError, match="or the torch module with dynamic_shapes"):
+        edgezip.compile(frontends.load_torch(module, (torch.randn(1, 3, 20),)), dims={"time": "4..40"})
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_modules_of_other_floats_are_computed_in_float32(kind: torch.dtype) -> None:
+    module = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.LayerNorm(8), nn.Linear(8, 3)).to(kind)
+    x = torch.randn(2, 6, dtype=kind)
+    got = edgezip.Session(edgezip.compile(module, example_inputs=(x,), vectors=0)).run({"input": x.float().numpy()})["output"]
+    assert got.dtype == np.float32
+    wanted = module.float()(x.float()).detach().numpy()  # the weights have been rounded to the kind already
+    close(got, wanted)
 
 
 # ---------------------------------------------------------------- what is refused

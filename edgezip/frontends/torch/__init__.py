@@ -30,16 +30,34 @@ def load(source: Any, example_inputs: Any = None, *, dynamic_shapes: Any = None,
     parametrizations made permanent. Weights keep their names. Raises UsageError, UnsupportedModelError with what torch said,
     ShapeError, InvalidModelError, RuntimeUnavailableError (no torch).
     """
+    proto, origins, where = _traced(source, example_inputs, dynamic_shapes)
+    return _loaded(proto, origins, shapes, where)
+
+
+def load_file(path: str | Path, *, shapes: Shapes | None = None) -> Model:
+    """The model of a .pt2 file as ``torch.export.save`` writes it; nothing in it is unpickled. Raises as ``load``."""
+    proto, origins, where = _read(path)
+    return _loaded(proto, origins, shapes, where)
+
+
+def to_onnx(source: Any, example_inputs: Any = None, *, dynamic_shapes: Any = None) -> bytes:
+    """ONNX bytes of a module, an exported program or a .pt2 file, its dynamic dimensions named and open. Raises as ``load``."""
+    if isinstance(source, (str, os.PathLike)):
+        return _read(source)[0]
+    return _traced(source, example_inputs, dynamic_shapes)[0]
+
+
+def _traced(source: Any, example_inputs: Any, dynamic_shapes: Any) -> tuple[bytes, dict[str, tuple[str, ...]], str]:
     _require_torch("a torch module")
     import torch
 
-    from edgezip.frontends.torch import module
+    from edgezip.frontends.torch import convert, module
 
     where = type(source).__name__
     if isinstance(source, torch.export.ExportedProgram):
         if example_inputs is not None or dynamic_shapes is not None:
             raise UsageError("an exported program has its inputs already", where=where, hint="leave out example_inputs")
-        return _from_program(source, [], shapes, where)
+        return *convert.to_onnx(source, [], where), where
     if isinstance(source, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
         raise UnsupportedModelError("TorchScript is not read", where=where, hint="pass the nn.Module that it was made of")
     if not isinstance(source, torch.nn.Module):
@@ -49,25 +67,23 @@ def load(source: Any, example_inputs: Any = None, *, dynamic_shapes: Any = None,
             "a torch module does not say its inputs", where=where, hint="give example_inputs=(torch.randn(1, 3, 224, 224),)"
         )
     program, axes = module.export(source, example_inputs, dynamic_shapes, where)
-    return _from_program(program, axes, shapes, where)
+    return *convert.to_onnx(program, axes, where), where
 
 
-def load_file(path: str | Path, *, shapes: Shapes | None = None) -> Model:
-    """The model of a .pt2 file as ``torch.export.save`` writes it; nothing in it is unpickled. Raises as ``load``."""
+def _read(path: str | os.PathLike[str]) -> tuple[bytes, dict[str, tuple[str, ...]], str]:
     from edgezip.frontends.torch import archive
 
     where = os.fspath(path)
-    archive.check(Path(path), where)
     _require_torch(where)
-    from edgezip.frontends.torch import module
+    archive.check(Path(path), where)
+    from edgezip.frontends.torch import convert, module
 
-    return _from_program(module.read(Path(path), where), [], shapes, where)
+    return *convert.to_onnx(module.read(Path(path), where), [], where), where
 
 
-def _from_program(program: Any, axes: Any, shapes: Shapes | None, where: str) -> Model:
-    from edgezip.frontends.torch import convert, names
+def _loaded(proto: bytes, origins: dict[str, tuple[str, ...]], shapes: Shapes | None, where: str) -> Model:
+    from edgezip.frontends.torch import names
 
-    proto, origins = convert.to_onnx(program, axes, where)
     model = onnx.load(proto, shapes=shapes, where=where)
     names.restore_weights(model, origins)
     return model
