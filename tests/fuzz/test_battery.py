@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from dynamic_graphs import dynamic_graph
+from recurrent_program import recurrent_program
 from small_program import small_program
 from state_program import state_program
 
@@ -60,6 +61,15 @@ def test_mutations_of_a_program_with_states_never_crash(battery: Path, tmp_path:
     assert counts["silent"] == 0
     assert counts["ran"] > MUTATIONS // 50
     assert counts["refused"] > MUTATIONS // 8
+
+
+@pytest.mark.parametrize(("name", "is_int8"), [("lstm", True), ("gru", False)])
+def test_mutations_of_a_recurrent_program_never_crash(battery: Path, tmp_path: Path, name: str, is_int8: bool) -> None:
+    recurrent_program(name, is_int8).save(tmp_path / "recurrent.ez")
+    counts = run(battery, "mutate", tmp_path / "recurrent.ez", 9, MUTATIONS // 3)
+    assert counts["silent"] == 0
+    assert counts["ran"] > MUTATIONS // 100
+    assert counts["refused"] > MUTATIONS // 12
 
 
 def dynamic_program(kind: str, seed: int, vectors: int) -> Program:

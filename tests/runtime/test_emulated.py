@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from dynamic_graphs import dynamic_graph
+from recurrent_program import recurrent_program
 from small_program import small_program
 from state_program import state_program
 
@@ -65,6 +66,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_arm_gives_the_bits_of_the_interpreter(runner: Path, tmp_path: Path, cpu: str, isa: str) -> None:
     layout, sign = FORMATS[isa]
     programs = [small_program(layout, sign, seed, 2, channels) for seed, channels in enumerate((4, 19, 33))]
+    programs += [recurrent_program(name, name != "rnn", layout, sign, 2) for name in ("lstm", "gru", "rnn")]
     if (layout, sign) == (Layout.K8N16, 0):
         programs.append(state_program("rpi4", 2))
         programs.append(compile(dynamic_graph("sequence", 13), "rpi4", dims={"n": (1, 2), "s": (8, 20)}))
