@@ -58,6 +58,17 @@ class Histogram:
             self.counts[BINS // 4 : BINS // 4 + BINS // 2] = merged
             self.radius *= 2
 
+    def within(self, low: float, high: float) -> Histogram:
+        """The histogram of the values clipped to [low, high]; channel means are not kept."""
+        clipped = Histogram(self.name)
+        clipped.radius = self.radius
+        clipped.low, clipped.high = (min(max(end, low), high) for end in (self.low, self.high))
+        width = 2 * self.radius / BINS
+        first, last = (int(np.floor(end / width)) + BINS // 2 for end in (clipped.low, clipped.high))
+        bins = np.clip(np.arange(BINS), first, last)
+        clipped.counts = np.bincount(bins, self.counts, BINS).astype(np.int64)
+        return clipped
+
     @property
     def centres(self) -> Array:
         """Middle of each bin, float64."""
