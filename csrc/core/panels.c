@@ -53,14 +53,6 @@ static int32_t cut(int32_t v) { return v < -127 ? -127 : v > 127 ? 127 : v; }
 /* What a row of n bytes gives to tap t; returns 0 when nothing is left for the next. */
 static int32_t centre_row(const uint8_t *from, size_t step, size_t n, uint32_t sign, int32_t zero, int32_t tap, int8_t *restrict to) {
   int32_t left = 0;
-  if (step == 1 && zero == 0 && tap == 0) {
-    for (size_t i = 0; i < n; i++) {
-      const uint8_t logical = (uint8_t)(from[i] ^ sign);
-      left |= logical == 0x80;
-      to[i] = (int8_t)(logical == 0x80 ? 0x81 : logical);
-    }
-    return left;
-  }
   for (size_t i = 0; i < n; i++) {
     int32_t v = ez_load(from[i * step], sign) - zero;
     for (int32_t t = 0; t < tap; t++) v -= cut(v);
@@ -70,9 +62,11 @@ static int32_t centre_row(const uint8_t *from, size_t step, size_t n, uint32_t s
   return left;
 }
 
-static int32_t centre(const ez_matrix *b, uint32_t sign, int32_t zero, int32_t tap, int along_k, plane to) {
+static int32_t centre(const ez_kernels *kernels, const ez_matrix *b, int32_t zero, int32_t tap, int along_k, plane to) {
+  const uint32_t sign = kernels->act_sign;
   const size_t rows = (size_t)(along_k ? b->N : b->K), length = (size_t)(along_k ? b->K : b->N);
   const size_t from_row = along_k ? b->stride_n : b->stride_k, step = along_k ? b->stride_k : b->stride_n;
+  if (step == 1 && zero == 0 && tap == 0) return kernels->rows.logical_s8(b->at, from_row, to.at, to.pitch, rows, length, sign);
   int32_t left = 0;
   for (size_t r = 0; r < rows; r++) left |= centre_row(b->at + r * from_row, step, length, sign, zero, tap, to.at + r * to.pitch);
   return left;
@@ -89,7 +83,11 @@ static void panel_of_columns(const ez_kernels *kernels, plane from, size_t steps
 }
 
 /* The same from a plane whose rows are the rows of B. */
-static void panel_of_rows(plane from, size_t steps, size_t step, int8_t *restrict w) {
+static void panel_of_rows(const ez_kernels *kernels, plane from, size_t steps, size_t step, int8_t *restrict w) {
+  if (step == 4) {
+    kernels->rows.quads_s8(from.at, from.pitch, steps, w);
+    return;
+  }
   for (size_t k = 0; k < steps; k++) {
     for (size_t half = 0; half < step; half += 4) {
       const int8_t *a = from.at + (step * k + half) * from.pitch, *b = a + from.pitch, *c = b + from.pitch, *d = c + from.pitch;
@@ -131,7 +129,7 @@ ez_panels_s8 ez_pack_panels_s8(const ez_kernels *kernels, const ez_matrix *b, in
   for (int32_t t = 0, left = 1; t < MOST_TAPS && left; t++) {
     planes[t] = (plane){(int8_t *)room + all + (size_t)t * k * n, along_k ? k : n};
     if (k != (size_t)b->K || n != (size_t)b->N) memset(planes[t].at, 0, k * n);
-    left = centre(b, kernels->act_sign, zero_b, t, along_k, planes[t]);
+    left = centre(kernels, b, zero_b, t, along_k, planes[t]);
     panels.taps = t + 1;
   }
   panels.panel_bytes = (size_t)panels.taps * k * 16;
@@ -140,7 +138,7 @@ ez_panels_s8 ez_pack_panels_s8(const ez_kernels *kernels, const ez_matrix *b, in
       int8_t *w = panels.w + n0 / 16 * panels.panel_bytes + (size_t)t * k * 16;
       const plane from = {planes[t].at + (along_k ? n0 * planes[t].pitch : n0), planes[t].pitch};
       if (along_k) panel_of_columns(kernels, from, k / step, step, w);
-      else panel_of_rows(from, k / step, step, w);
+      else panel_of_rows(kernels, from, k / step, step, w);
     }
   fill_bias(kernels, &panels, b->K, b->N, zero_a, (uint8_t *)floats + 3 * align64(n * 4), floats);
   return panels;

@@ -144,6 +144,8 @@ typedef struct ez_rows {
   void (*turn_32)(const void *in, size_t in_step, void *out, size_t out_step, size_t rows, size_t columns);      /* the same of 4-byte elements */
   void (*max_f32)(const float *const *x, int32_t taps, float *y, size_t n, size_t pixels, size_t step_x, size_t step_y); /* the same; numbers that are none may win or lose */
   void (*sum_f32)(const float *const *x, int32_t taps, float *sums, size_t n); /* sums[i] += ascending taps */
+  int32_t (*logical_s8)(const uint8_t *x, size_t step_x, int8_t *y, size_t step_y, size_t rows, size_t n, uint32_t act_sign); /* logical bytes, -128 cut to -127; whether there was one */
+  void (*quads_s8)(const int8_t *x, size_t step, size_t quads, int8_t *w); /* four rows of 16 side by side: w[k / 4 * 64 + 4 n + k % 4] = x[k * step + n] */
   float (*quantize_row)(const float *x, uint8_t *y, size_t n, uint32_t act_sign); /* rule 8: gives s = max|x| / 127 (1 where that is 0), y = rne(x / s) in [-127, 127] */
   void (*norm_f32)(const float *x, const float *more, float *s, const float *scale, const float *bias, float *y, size_t n, float epsilon, int32_t centres); /* ez_norm_params; more and bias may be NULL; s = x + more is kept if there is more, and may be x or y */
 } ez_rows;

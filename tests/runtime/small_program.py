@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from edgezip.pack.layouts import pack_depthwise_s8
+from edgezip.pack.layouts import pack_depthwise_s8, pack_gemm_s8, pad_outputs
 from edgezip.pack.scratch import scratch_bytes
-from edgezip.program import Binary, Convert, DType, Layout, Op, Place, Pool, Program, Reduce, Step, Tensor, Unary
+from edgezip.program import Binary, Convert, DType, Layout, Norm, Op, Place, Pool, Program, Reduce, Step, Tensor, Unary
 from edgezip.runtime.reference import ReferenceSession
 
 Array = np.ndarray[Any, Any]
@@ -73,6 +74,47 @@ def _packed(b: _Builder, op: Op, taps: int) -> Array:
         side = math.isqrt(taps)
         return pack_depthwise_s8(b.rng.integers(-9, 10, (c, taps), np.int8), b.layout, (side, side))
     return np.ascontiguousarray(w.reshape(panels, 16, -1, step).transpose(0, 2, 1, 3)).reshape(-1).view(np.uint8)
+
+
+def _linear(b: _Builder, x: int, outputs: int, name: str) -> int:
+    rows, k = b.tensors[x].dims
+    w = b.rng.integers(-127, 128, (outputs, 1, k)).astype(np.int8)
+    zero = b.tensors[x].zero_point + (128 if b.act_sign else 0)
+    constants = (
+        b.constant(f"{name}.w", DType.U8, pack_gemm_s8(w, b.layout)),
+        b.constant(f"{name}.bias", DType.S32, pad_outputs((-zero * w.astype(np.int64).sum((1, 2))).astype(np.int32))),
+        b.constant(f"{name}.mult", DType.F32, pad_outputs(b.rng.uniform(0.001, 0.003, outputs).astype(np.float32))),
+        b.constant(f"{name}.addend", DType.F32, pad_outputs(b.rng.standard_normal(outputs).astype(np.float32))),
+    )
+    return b.step(Op.LINEAR, (x, *constants), b.arena(name, DType.F32, (rows, outputs)))
+
+
+def _transformer(b: _Builder, picture: int) -> int:
+    """Rows of nine normalised, projected by rows quantised at run time and by int8 ones, attended to, multiplied; (c,) floats."""
+    c = b.channels
+    b.tensors.append(replace(b.tensors[picture], name="rows", dims=(c, 9), row_stride=9))
+    rows = len(b.tensors) - 1
+    scale, bias = (b.constant(name, DType.F32, b.rng.standard_normal(9)) for name in ("norm.scale", "norm.bias"))
+    normal, bytes_ = b.arena("normal", DType.F32, (c, 9)), b.arena("normal.int8", DType.S8, (c, 9), 0.02, -5)
+    b.steps.append(
+        Step("norm", Op.NORM, (rows, scale, bias), (normal, bytes_), {"kind": Norm.LAYER, "results": 3, "epsilon": 1e-5})
+    )
+    heads = []
+    for name, source, zero in (("query", normal, 7), ("key", bytes_, 0)):
+        made = _linear(b, source, 12, name)
+        heads.append(b.arena(f"{name}.int8", DType.S8, (c, 12), 0.03, zero))
+        b.copy(made, heads[-1], Convert.QUANTIZE, (c * 12,), (1,), (1,))
+    attended = b.arena("attended", DType.S8, (c, 9), 0.02, 2)
+    b.step(
+        Op.ATTENTION, (heads[0], heads[1], bytes_), attended, outer=1, inner=3, M=c, N=c, K=4, D=3,
+        stride_q=(0, 4, 12, 1), stride_k=(0, 4, 1, 12), stride_v=(0, 3, 9, 1), stride_y=(0, 3, 9, 1), stride_mask=(0, 0, 0, 1),
+        scale_scores=9e-4, factor=0.5, divides=0, scale_p=1 / 256, zero_p=-128, scale=1 / 256, **WHOLE,
+    )  # fmt: skip
+    likeness = b.arena("likeness", DType.F32, (c, c))
+    walks = {"stride_a": (0, 0, 9, 1), "stride_b": (0, 0, 1, 9), "stride_y": (0, 0, c, 1)}
+    b.step(Op.MATMUL, (attended, bytes_), likeness, outer=1, inner=1, M=c, N=c, K=9, scale=4e-4, **walks, **WHOLE)
+    mean = b.arena("likeness.mean", DType.F32, (c,))
+    return b.step(Op.REDUCE, (likeness,), mean, kind=Reduce.MEAN, outer=c, n=c, inner=1, scale=1.0, **WHOLE)
 
 
 def _product(b: _Builder, op: Op, x: int, taps: int, y: int) -> int:
@@ -146,7 +188,9 @@ def small_program(
     b.step(Op.MATMUL, (means, matrix), mixed, outer=1, inner=1, M=1, N=c, K=c, scale=0.0, lo=0, hi=0, **strides)
     index = b.constant("order", DType.S64, b.rng.integers(-c, c, c))
     picked = b.step(Op.GATHER, (mixed, index), b.arena("picked", DType.F32, (c,)), outer=1, n=c, inner=1, m=c)
-    b.step(Op.SOFTMAX, (picked,), y1, scale=1.0)
+    b.step(
+        Op.SOFTMAX, (b.binary(Binary.ADD, picked, _transformer(b, picture), b.arena("logits", DType.F32, (c,))),), y1, scale=1.0
+    )
     program = Program(
         layout,
         act_sign,

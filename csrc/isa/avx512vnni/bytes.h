@@ -13,6 +13,14 @@
 EZ_INLINE __mmask64 mask_64(size_t left) { return left >= 64 ? ~0ull : (1ull << left) - 1; }
 EZ_INLINE __mmask16 mask_16(size_t left) { return (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1); }
 
+/* The 16 partial sums of rule 9 added up: lanes at distance 8, 4, 2, 1. */
+EZ_INLINE float sum_of_lanes(__m512 sums) {
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(sums), _mm512_extractf32x8_ps(sums, 1));
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
 /* Stored <-> excess 128; an XOR with zero for programs of this ISA. */
 EZ_INLINE __m512i flip_of(uint32_t act_sign) { return _mm512_set1_epi8((char)(act_sign ^ 0x80)); }
 

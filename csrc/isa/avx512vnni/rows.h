@@ -12,6 +12,7 @@ void ez_avx512vnni_lerp_s8(const uint8_t *const corner[4], float across, float d
 void ez_avx512vnni_prelu_s8(const uint8_t *x, const float *positive, const float *negative, uint8_t *y, size_t n, uint32_t act_sign, int32_t zx, int32_t zy, int32_t lo, int32_t hi);
 void ez_avx512vnni_quantize(const float *x, uint8_t *y, size_t n, uint32_t act_sign, float scale, int32_t zy, int32_t lo, int32_t hi);
 void ez_avx512vnni_attend_f32(const float *x, const float *mask, float factor, int32_t divides, float *y, size_t n);
+void ez_avx512vnni_norm_f32(const float *x, const float *more, float *s, const float *scale, const float *bias, float *y, size_t n, float epsilon, int32_t centres);
 float ez_avx512vnni_quantize_row(const float *x, uint8_t *y, size_t n, uint32_t act_sign);
 void ez_avx512vnni_quantize_planes(const float *const planes[3], uint8_t *y, size_t n, uint32_t act_sign, float scale, int32_t zy, int32_t lo, int32_t hi);
 void ez_avx512vnni_dequantize(const uint8_t *x, float *y, size_t n, uint32_t act_sign, float scale, int32_t zx);

@@ -43,14 +43,6 @@ EZ_INLINE void exponentials(__m512 v[4]) {
   EACH v[k] = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v[k], _mm512_set1_ps(-86.9f), _CMP_GE_OQ), _mm512_scalef_ps(p[k], n[k]));
 }
 
-/* Lanes at distance 8, 4, 2, 1. */
-EZ_INLINE float sum_of_lanes(__m512 sums) {
-  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(sums), _mm512_extractf32x8_ps(sums, 1));
-  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
-}
-
 /* One score after factor and mask. */
 EZ_INLINE __m512 prepared(const float *x, const float *mask, __mmask16 rest, __m512 factor, const int divides, const int masks) {
   __m512 t = _mm512_maskz_loadu_ps(rest, x);

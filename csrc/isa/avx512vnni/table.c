@@ -11,6 +11,7 @@ static const ez_rows own_rows = {
     .sub_s8 = ez_avx512vnni_sub_s8,
     .mul_s8 = ez_avx512vnni_mul_s8,
     .quantize = ez_avx512vnni_quantize,
+    .norm_f32 = ez_avx512vnni_norm_f32,
     .attend_f32 = ez_avx512vnni_attend_f32,
     .quantize_row = ez_avx512vnni_quantize_row,
     .quantize_planes = ez_avx512vnni_quantize_planes,
