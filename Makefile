@@ -7,8 +7,8 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check -q
 C_SOURCES = $(shell find csrc -name '*.c' -o -name '*.h' -o -name '*.inc' -o -name flags.txt) CMakeLists.txt kernels/make_native.py
 WORKERS ?= 2
-# The newest torch brings 3 GB of CUDA libraries; this release is had for the processor alone (190 MB) where pip knows such a
-# wheel: PyTorch's own CPU index in PIP_EXTRA_INDEX_URL, or a folder in PIP_FIND_LINKS.
+# Only tests need it (the extra `train`). The newest torch brings 3 GB of CUDA libraries; this release is had for the processor alone
+# (190 MB, 20 s) where pip knows such a wheel: PyTorch's own CPU index in PIP_EXTRA_INDEX_URL, or a folder in PIP_FIND_LINKS.
 TORCH ?= torch==2.13.0
 
 .PHONY: demo test lint build clean
@@ -21,13 +21,17 @@ $(VENV)/.tools:
 	touch $@
 
 $(VENV)/.built: $(VENV)/.tools pyproject.toml $(C_SOURCES)
-	$(PIP) install --no-build-isolation '$(TORCH)' -e '.[cross,test,bench]'
+	$(PIP) install --no-build-isolation -e '.[cross,test,bench]'
 	touch $@
 
 demo: build
 	$(BIN)/python -m bench.demo
 
-test: build
+$(VENV)/.torch: | $(VENV)/.built
+	$(PIP) install '$(TORCH)'
+	touch $@
+
+test: build $(VENV)/.torch
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests
 
 lint: build

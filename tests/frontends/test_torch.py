@@ -19,6 +19,7 @@ import pytest
 import edgezip
 from edgezip import frontends, graph
 from edgezip.errors import EdgeZipError, InvalidModelError, ShapeError, UnsupportedModelError, UsageError
+from edgezip.frontends.torch.archive import is_arithmetic
 
 # never skipped in CI for want of torch: `make test` installs it
 torch = importlib.import_module("torch") if os.environ.get("EDGEZIP_REQUIRE_TOOLS") else pytest.importorskip("torch")
@@ -338,6 +339,48 @@ def test_a_saved_program_is_compiled_from_its_file(saved: Path, tmp_path: Path, 
     assert json.loads(capsys.readouterr().out)["model"]["path"] == str(saved)
     session = edgezip.Session(tmp_path / "net.ez")
     close(session.run({"x": IMAGE[0].numpy()})["output"], by_torch(trained(Residual), IMAGE)[0])
+
+
+def test_a_saved_program_is_its_own_reference(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from edgezip.cli.main import main
+
+    assert main(["verify", str(saved), "--metric", "sqnr", "--min", "90"]) == 0
+    assert "against " in capsys.readouterr().out
+    assert main(["bench", str(saved), "--compare", "onnxruntime", "--runs", "2", "--min-time", "0", "--json"]) == 0
+    assert "net.pt2" in capsys.readouterr().out
+
+
+def test_a_saved_program_with_a_dynamic_dimension_takes_a_size(tmp_path: Path) -> None:
+    module, dim = nn.Linear(4, 3).eval(), torch.export.Dim("batch", min=1, max=16)
+    torch.export.save(torch.export.export(module, (torch.randn(2, 4),), dynamic_shapes=({0: dim},)), tmp_path / "net.pt2")
+    model = edgezip.load(tmp_path / "net.pt2", shapes={"input": (5, 4)})
+    assert graph.shape(graph.output_values(model)[0]) == (5, 3)
+    program = edgezip.compile(tmp_path / "net.pt2", dims={"input_dim_0": "1..8"})
+    x = torch.randn(7, 4)
+    close(edgezip.Session(program).run({"input": x.numpy()})["output"], by_torch(module, (x,))[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "is_plain"),
+    [
+        ("s77", True),
+        ("Symbol('s77', positive=True, integer=True)", True),
+        ("2*Symbol('s0', integer=True) + FloorDiv(u1, 3) - 1", True),
+        ("Max(1, s0) <= 4", True),
+        ("__import__('os').system('true')", False),
+        ("s0.__class__", False),
+        ("open('x')", False),
+        ("(lambda: 1)()", False),
+        ("Symbol('__import__')", False),
+        ("Symbol(open('x'))", False),
+        ("[s0][0]", False),
+        ("'text'", False),
+        ("s0 +", False),
+        ("(" * 400 + "1" + ")" * 400, False),
+    ],
+)
+def test_only_arithmetic_of_dimensions_is_evaluated(text: str, is_plain: bool) -> None:
+    assert is_arithmetic(text) is is_plain
 
 
 def rewritten(

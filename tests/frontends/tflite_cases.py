@@ -361,8 +361,8 @@ FLOAT_ONLY = {
 }  # fmt: skip
 # the runtime has no kernels for them yet
 WAITING = {
-    "round", "sin", "cos", "sign", "floor div of integers", "floor mod of integers", "not equal", "reduce prod", "log softmax",
-    "local response normalization", "arg max", "arg min", "top k", "gather nd", "gather of batches", "scatter nd", "one hot",
+    "round", "sin", "cos", "sign", "floor div of integers", "floor mod of integers", "not equal", "reduce prod",
+    "arg max", "arg min", "top k", "gather nd", "gather of batches", "scatter nd", "one hot",
     "cumsum",
 }  # fmt: skip
 
