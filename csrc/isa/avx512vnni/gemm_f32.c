@@ -1,11 +1,12 @@
 /* float32 product: one fma chain in ascending k per output, tiles as in gemm_s8.c: up to 6 rows by 4 panels of 16, or 12 by 2. Long
- * chains go by 14 rows and 2 panels: four panels leave the first-level cache, two need half the loads a multiply. */
+ * chains go by 14 rows and 2 panels (four panels leave the first-level cache, two need half the loads a multiply), two panels alone too. */
 #include "isa/avx512vnni/avx512vnni.h"
 
 #define MAX_ROWS 14
 #define LONG_K 1152    /* 196x256x2304: 78 -> 82 GMAC/s, 49x512x4608: 65 -> 80 */
 #define FEW_ROWS 64    /* which use a weight too seldom to wait for it: */
 #define FEW_ROWS_K 160 /* 49x1280x320: 70 -> 77 */
+#define PAIR_K 24      /* of two panels alone: 2400x32x288: 71 -> 77, 2400x24x864: 56 -> 61 */
 #define AHEAD 512      /* floats of a panel that are fetched beforehand then: the first tile comes from memory */
 
 /* One k: P vectors of weights by R rows. */
@@ -107,7 +108,8 @@ static void long_chains(const ez_gemm_f32_args *g) {
 
 static int is_long(const ez_gemm_f32_args *g) {
   const int64_t k = (int64_t)g->taps * g->channels;
-  return k >= LONG_K || (g->rows <= FEW_ROWS && k >= FEW_ROWS_K);
+  const int is_pair = g->columns > 16 && g->columns <= 32;
+  return k >= LONG_K || (g->rows <= FEW_ROWS && k >= FEW_ROWS_K) || (is_pair && k >= PAIR_K);
 }
 
 void ez_avx512vnni_gemm_f32(const ez_gemm_f32_args *g) {
