@@ -13,9 +13,11 @@ def supported() -> list[dict[str, Any]]:
     from edgezip.pack import tables
     from edgezip.pack.lower import FLOAT, INT8
     from edgezip.pack.plan_graph import MOVEMENT
+    from edgezip.passes.place_qdq import RECURRENT
 
     def int8(name: str) -> str | None:
         forms: dict[str, Container[str]] = {"kernel": INT8, "table": tables.FUNCTIONS, "moved": MOVEMENT, "itself": STRUCTURE}
+        forms["by row"] = RECURRENT
         return next((form for form, names in forms.items() if name in names), None)
 
     names = sorted({*FLOAT, *INT8, *tables.FUNCTIONS, *STRUCTURE})
@@ -29,7 +31,9 @@ def show(rows: list[dict[str, Any]]) -> None:
     cells = [(row["operator"], "yes" if row["float32"] else None, row["int8"]) for row in rows]
     print(text.table(("operator", "float32", "int8"), cells))
     print(f"\n{len(rows)} operators; table: elementwise on int8 through 256 entries, exact to the step")
-    print("BatchNormalization folds into the layer before it, Sum becomes Add; shapes, constants and copies are gone before that")
+    print("by row: int8 weights, each row of the activations quantised at run time")
+    print("BatchNormalization folds into the layer before it, Sum becomes Add, STFT a Conv, DFT a MatMul, If a branch;")
+    print("shapes, constants and copies are gone before that")
 
 
 def supported_tflite() -> list[dict[str, Any]]:

@@ -69,6 +69,7 @@ def test_the_operators_of_the_runtime_need_no_model(capsys: pytest.CaptureFixtur
     assert set(rows) >= {*FLOAT, *INT8, "Gelu", "QuantizeLinear"}
     assert (rows["Conv"]["float32"], rows["Conv"]["int8"]) == (True, "kernel")
     assert rows["Sigmoid"]["int8"] == "table"
+    assert rows["LSTM"]["int8"] == "by row"
     assert rows["Transpose"]["int8"] is not None
     assert "Conv" in inspect(capsys, "--ops")[1]
     assert inspect(capsys)[0] == 2
