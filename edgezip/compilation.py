@@ -15,6 +15,8 @@ from edgezip.program import DType, Program
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from edgezip.frontends.resizable import Resizable
+    from edgezip.frontends.transferred import Transferred
     from edgezip.target import Target
 
 Array = np.ndarray[Any, Any]
@@ -33,6 +35,7 @@ def compile(
     state: Mapping[str, str] | None = None,
     initial: Mapping[str, Array] | None = None,
     dims: Mapping[str, str | tuple[int, ...]] | None = None,
+    source: Any = None,
 ) -> Program:
     """Pack ``model`` (a path, a torch module, a loaded model, what ``compress`` gave) and bundle ``vectors`` test vectors.
 
@@ -40,26 +43,42 @@ def compile(
     ``samples`` (feeds by input name), then seeded noise. ``state`` pairs graph inputs with graph outputs, ``{"h": "hn"}``: the
     session keeps them, and each run starts with what the run before left; they start as zeros or as ``initial`` says.
     ``dims`` bounds dynamic dimensions, ``{"s": "1..128", "x.3": (32, 1280, 32)}``, by their name in the file or by input and
-    axis: the program then runs any size within. Raises
+    axis: the program then runs any size within. Compression fixes the shapes of a model: with ``dims`` a compressed model takes
+    the file that it was made from as ``source``. Raises
     UnsupportedModelError that lists every node without a kernel, InvalidModelError, ShapeError, TargetError, UsageError.
     """
     from edgezip import frontends, pack
     from edgezip.compression import Compressed
 
-    if dims:
-        from edgezip.frontends.resizable import Resizable
-
-        named = frontends.open_dimensions(model, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes)
-        source = Resizable(named, dims, shapes)
-        program = pack.compile_dynamic(source.at, source.symbols, source.shown_by, target, state=state, initial=initial)
-        program.vectors = make_vectors(program, samples, vectors)
-        return program
     if isinstance(model, Compressed):
         model = model.model
+    if dims:
+        how = {"example_inputs": example_inputs, "dynamic_shapes": dynamic_shapes}
+        sized = _sized(model, dims, shapes, source, how)
+        program = pack.compile_dynamic(sized.at, sized.symbols, sized.shown_by, target, state=state, initial=initial)
+        program.vectors = make_vectors(program, samples, vectors)
+        return program
     model = frontends.opened(model, shapes=shapes, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes)
     program = pack.compile(model, target, state=state, initial=initial)
     program.vectors = make_vectors(program, samples, vectors)
     return program
+
+
+def _sized(
+    model: Any,
+    dims: Mapping[str, str | tuple[int, ...]],
+    shapes: Mapping[str, tuple[int, ...]] | None,
+    source: Any,
+    how: Mapping[str, Any],
+) -> Resizable | Transferred:
+    """The model in every size that ``dims`` allows; ``how`` belongs to a torch module."""
+    from edgezip import frontends
+    from edgezip.frontends.resizable import Resizable
+    from edgezip.frontends.transferred import Transferred
+
+    if source is None:
+        return Resizable(frontends.open_dimensions(model, **how), dims, shapes)
+    return Transferred(frontends.opened(model), Resizable(frontends.open_dimensions(source, **how), dims, shapes))
 
 
 def make_vectors(program: Program, samples: Sequence[Mapping[str, Array]], count: int) -> list[list[Array]]:

@@ -31,6 +31,9 @@ def command(
         list[str] | None,
         typer.Option(help="Bounds of a dynamic dimension, by name or input.axis: s=1..128, x.3=32..1280:32; at most two."),
     ] = None,
+    source: Annotated[
+        Path | None, typer.Option(help="With --dim: the file that MODEL was compressed from (compression fixes the shapes).")
+    ] = None,
     emit: Annotated[Literal["ez"], typer.Option(help="What to write: ez.")] = "ez",
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -43,7 +46,7 @@ def command(
         raise UsageError("a program's name ends with .ez", where="-o", got=str(output))
     if not output.parent.is_dir():
         raise MissingFileError("folder does not exist", where=str(output.parent), hint="create it, or choose another -o")
-    program = _compiled(model, target, shape or [], inputs, vectors, state or [], dim or [])
+    program = _compiled(model, target, shape or [], inputs, vectors, state or [], dim or [], source)
     program.save(output)
     facts = describe(program, output)
     if json:
@@ -56,7 +59,14 @@ def command(
 
 
 def _compiled(
-    model: Path, target: str, shapes: list[str], inputs: Path | None, vectors: int, states: list[str], dims: list[str]
+    model: Path,
+    target: str,
+    shapes: list[str],
+    inputs: Path | None,
+    vectors: int,
+    states: list[str],
+    dims: list[str],
+    source: Path | None,
 ) -> Program:
     """Compile, with real samples as test vectors when there are some."""
     from edgezip import compilation
@@ -65,8 +75,8 @@ def _compiled(
 
     fixed, state, bounds = dict(map(parse_shape, shapes)), parse_states(states), parse_dims(dims)
     if inputs is None:
-        return compilation.compile(str(model), target, shapes=fixed, vectors=vectors, state=state, dims=bounds)
-    program = compilation.compile(str(model), target, shapes=fixed, vectors=0, state=state, dims=bounds)
+        return compilation.compile(str(model), target, shapes=fixed, vectors=vectors, state=state, dims=bounds, source=source)
+    program = compilation.compile(str(model), target, shapes=fixed, vectors=0, state=state, dims=bounds, source=source)
     samples = feeds.read_samples(inputs, feeds.wanted_by(program), vectors)
     program.vectors = compilation.make_vectors(program, samples, vectors)
     return program

@@ -14,6 +14,8 @@ from edgezip.cli import context
 from edgezip.errors import MissingFileError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgezip.deploy.deploy import Deployment
     from edgezip.deploy.transports import Transport
     from edgezip.program import Program
@@ -54,7 +56,9 @@ def command(
     keep_float: Annotated[bool, typer.Option("--float", help="do not compress: run in float32")] = False,
     method: Annotated[str, typer.Option(help="calibration: auto, minmax, percentile, mse, entropy")] = "auto",
     shape: Annotated[list[str] | None, typer.Option(help="fix an input: NAME=1x3x224x224; repeatable")] = None,
-    dim: Annotated[list[str] | None, typer.Option(help="bounds of a dynamic dimension: NAME=LOW..HIGH:STEP; repeatable")] = None,
+    dim: Annotated[
+        list[str] | None, typer.Option(help="bounds of a dynamic dimension: NAME=LOW..HIGH:STEP; calibrated at the largest")
+    ] = None,
     state: Annotated[list[str] | None, typer.Option(help="inputs kept from run to run: INPUT=OUTPUT,...; repeatable")] = None,
     mean: Annotated[float, typer.Option(help="pictures: (pixel - mean) / std")] = 0.0,
     std: Annotated[float, typer.Option(help="pictures: (pixel - mean) / std")] = 1.0,
@@ -188,7 +192,8 @@ def prepare(
         check_packing(model, program, target.name)
         return Prepared(program)
     if dims:
-        return _prepare_dynamic(model, target, keep_float, shapes, states, dims)
+        compressed = None if keep_float else lambda loaded: _compress(loaded, calib, method, mean, std)
+        return _prepare_dynamic(model, target, compressed, shapes, states, dims)
     start = time.monotonic()
     loaded = frontends.load(model, shapes=dict(map(parse_shape, shapes)))
     stage_line("load", time.monotonic() - start, str(model))
@@ -203,21 +208,32 @@ def prepare(
 
 
 def _prepare_dynamic(
-    model: Path, target: Target, keep_float: bool, shapes: list[str], states: list[str], dims: list[str]
+    model: Path,
+    target: Target,
+    compressed: Callable[[Any], tuple[Any, dict[str, Any]]] | None,
+    shapes: list[str],
+    states: list[str],
+    dims: list[str],
 ) -> Prepared:
-    """The program of every size; the model's form stays as it is, because compression fixes the shapes."""
+    """The program of every size; a float model is compressed at the largest, where the calibration samples are."""
     from edgezip import compilation
     from edgezip.cli.shapes import parse_dims, parse_shape, parse_states
+    from edgezip.frontends.resizable import Resizable
 
-    if not keep_float:
-        raise UsageError("compression fixes the shapes of a model", where="--dim", hint="add --float: run it in the form it has")
+    bounds, fixed, state = parse_dims(dims), dict(map(parse_shape, shapes)), parse_states(states)
     start = time.monotonic()
-    program = compilation.compile(
-        str(model), target, shapes=dict(map(parse_shape, shapes)), state=parse_states(states), dims=parse_dims(dims)
-    )
+    sizes = Resizable(model, bounds, fixed)
+    loaded = sizes.at([symbol.high for symbol in sizes.symbols])
+    stage_line("load", time.monotonic() - start, str(model))
+    agreement: dict[str, Any] = {}
+    if compressed is not None and not _is_quantised(loaded):
+        loaded, agreement = compressed(loaded)
+        program = compilation.compile(loaded, target, shapes=fixed, state=state, dims=bounds, source=str(model))
+    else:
+        program = compilation.compile(str(model), target, shapes=fixed, state=state, dims=bounds)
     memory = program.metadata["memory"]
     stage_line("compile", time.monotonic() - start, f"{len(program.steps)} steps, arena {memory['arena_bytes']:,} bytes")
-    return Prepared(program)
+    return Prepared(program, agreement)
 
 
 def _is_quantised(model: Any) -> bool:

@@ -64,7 +64,7 @@ def open_dimensions(source: Any, *, example_inputs: Any = None, dynamic_shapes: 
         return Path(source)
     if isinstance(source, bytes):
         return source
-    hint = "give its path, or the torch module with dynamic_shapes"
+    hint = "give its path, the torch module with dynamic_shapes, or the file that it was made from as source"
     raise UsageError("dynamic dimensions need the model's file", where="dims", got=type(source).__name__, hint=hint)
 
 

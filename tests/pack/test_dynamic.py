@@ -13,10 +13,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgezip.cli.main import main
 from edgezip.compilation import compile
+from edgezip.compression import compress
 from edgezip.dynamic import STEP_PATCH, Shapes, Symbol, Term, value_of
 from edgezip.errors import ProgramError, ShapeError, UnsupportedModelError, UsageError
 from edgezip.frontends import onnx as frontend
-from edgezip.frontends.resizable import symbol_of
+from edgezip.frontends.resizable import Resizable, symbol_of
+from edgezip.frontends.transferred import Transferred
 from edgezip.pack.formulas import Formulas
 from edgezip.program import Program, read
 from edgezip.runtime.backends import Session
@@ -271,3 +273,31 @@ def test_the_command_line_runs_any_size(tmp_path: Path, capsys: pytest.CaptureFi
     np.save(tmp_path / "x.npy", np.zeros((1, 21, 5), np.float32))
     assert main(["run", str(out), "--input", f"x={tmp_path / 'x.npy'}"]) != 0
     assert "axis 1 (s)" in capsys.readouterr().err
+
+
+def test_a_compressed_model_keeps_the_sizes_of_its_source(tmp_path: Path) -> None:
+    model = dynamic_graph("image", 4)
+    loaded = frontend.load(model, shapes={"x": shape_at("image", 1, 24)})
+    samples = [feed("image", 1, 24), {"x": -feed("image", 1, 24)["x"]}]
+    small = compress(loaded, calibration=samples)
+    program = compile(small, dims={"w": (12, 40)}, source=model)
+    assert any(step.get("form") == "int8" for step in program.metadata["steps"])
+    assert Session(program).verify_vectors() == (3, 3)
+    own = Session(compile(small, vectors=0)).run(samples[0])["y"]
+    session = Session(program)
+    assert session.run(samples[0])["y"].tobytes() == own.tobytes()  # at the size that it was compressed at
+    reference = ReferenceSession(program)
+    for size in (12, 13, 31, 40):
+        given = feed("image", 1, size)
+        assert session.run(given)["y"].tobytes() == reference.run(given)["y"].tobytes()
+        static = compile(Transferred(small.model, Resizable(model, {"w": (12, 40)})).at([size]), vectors=0)
+        assert session.run(given)["y"].tobytes() == Session(static).run(given)["y"].tobytes()
+        exact = Session(compile(frontend.load(model, shapes={"x": shape_at("image", 1, size)}), vectors=0)).run(given)["y"]
+        got = session.run(given)["y"]
+        assert got.shape == exact.shape
+        assert np.abs(got - exact).mean() < 0.1 * np.abs(exact).mean() + 1e-3
+
+
+def test_a_loaded_model_has_no_dimensions_left() -> None:
+    with pytest.raises(UsageError, match="dynamic dimensions need"):
+        compile(frontend.load(dynamic_graph("image", 0), shapes={"x": shape_at("image", 1, 9)}), dims={"w": (8, 9)})
