@@ -2,9 +2,9 @@
 
     python -m bench.ladders [--work .work/zoo] [--samples 40] [--ladder weights4|pruning|channels|shared|low_rank ...] [task ...]
 
-Each recipe of a ladder is run on the task's calibration samples; the result is scored in ONNX Runtime (passes write plain ONNX)
-on samples that calibration never saw. Columns: metric, paired counts against float, output SQNR, mean SQNR of the layers, bytes of
-the weights, seconds. Writes bench/results/<date>-<host>-ladders.json.
+Each recipe runs on the task's calibration samples; the result, plain ONNX, is scored in ONNX Runtime on samples that calibration
+never saw. Columns: metric, paired counts against float, output SQNR, mean SQNR of the layers, bytes of the weights, seconds.
+Writes bench/results/<date>-<host>-ladders.json.
 """
 
 from __future__ import annotations

@@ -74,8 +74,8 @@ def _read(path: str | os.PathLike[str]) -> tuple[bytes, dict[str, tuple[str, ...
     from edgezip.frontends.torch import archive
 
     where = os.fspath(path)
+    archive.check(Path(path), where)  # a file that is missing or no archive is told without torch too
     _require_torch(where)
-    archive.check(Path(path), where)
     from edgezip.frontends.torch import convert, module
 
     return *convert.to_onnx(module.read(Path(path), where), [], where), where

@@ -196,6 +196,8 @@ def _matmul(context: Context, node: Node, a: Ref, b: Ref, target: Target8 | None
 def _matmul_params(node: Node, a: Ref, b: Ref, y: Ref, target: Target8 | None) -> dict[str, Any]:
     batch = y.shape[:-2]
     walks = [[*broadcast_strides(ref, (*batch, *ref.shape[-2:]))] for ref in (a, b, y)]
+    for walk, ref in zip(walks, (a, b, y), strict=True):
+        walk[-1] = walk[-1] if ref.shape[-1] > 1 else 1  # a single column lies beside itself
     dims, *merged = merge_dims(list(batch), [walk[:-2] for walk in walks])
     if len(dims) > 2:
         raise Unsupported(f"has {len(dims)} independent batch axes; 2 are supported")
