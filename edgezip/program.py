@@ -91,6 +91,19 @@ class Op(IntEnum):
     LINEAR = 16
     ATTENTION = 17
     RECURRENT = 20
+    INTEGER = 25
+    MATH = 26
+    ARG = 27
+    TAKE = 28
+    SCATTER = 29
+    FOLD = 30
+    CUMULATE = 31
+    WINDOW = 32
+    INTERPOLATE = 33
+    GRID_SAMPLE = 34
+    NMS = 35
+    TOPK = 36
+    ROI_ALIGN = 37
 
 
 class Binary(IntEnum):
@@ -109,6 +122,102 @@ class Binary(IntEnum):
     GREATER_EQUAL = 11
     AND = 12
     OR = 13
+
+
+class Integer(IntEnum):
+    """Kinds of EZ_OP_INTEGER."""
+
+    ADD = 1
+    SUB = 2
+    MUL = 3
+    DIV = 4
+    MIN = 5
+    MAX = 6
+    EQUAL = 7
+    LESS = 8
+    LESS_EQUAL = 9
+    GREATER = 10
+    GREATER_EQUAL = 11
+    AND = 12
+    OR = 13
+    XOR = 14
+    MOD = 15
+    FMOD = 16
+    SHIFT_LEFT = 17
+    SHIFT_RIGHT = 18
+    POW = 19
+
+
+class Math(IntEnum):
+    """Kinds of EZ_OP_MATH."""
+
+    SIN = 1
+    COS = 2
+    TAN = 3
+    ASIN = 4
+    ACOS = 5
+    ATAN = 6
+    SINH = 7
+    COSH = 8
+    ASINH = 9
+    ACOSH = 10
+    ATANH = 11
+    ROUND = 12
+    SIGN = 13
+    SELU = 14
+    CELU = 15
+    THRESHOLDED = 16
+    SOFTSIGN = 17
+    MISH = 18
+    SHRINK = 19
+    IS_NAN = 20
+    IS_INF = 21
+    ABS = 22
+    NEG = 23
+    BIT_NOT = 24
+
+
+class Fold(IntEnum):
+    """Kinds of EZ_OP_FOLD and, the first two, of EZ_OP_CUMULATE."""
+
+    SUM = 1
+    PRODUCT = 2
+    MAX = 3
+    MIN = 4
+
+
+class Window(IntEnum):
+    """Kinds of EZ_OP_WINDOW."""
+
+    MAX = 1
+    AVERAGE = 2
+    LP = 3
+
+
+class Sample(IntEnum):
+    """Modes of EZ_OP_GRID_SAMPLE."""
+
+    LINEAR = 1
+    NEAREST = 2
+    CUBIC = 3
+
+
+class Border(IntEnum):
+    """What EZ_OP_GRID_SAMPLE reads outside of the picture."""
+
+    ZEROS = 1
+    EDGE = 2
+    REFLECTION = 3
+
+
+class Scatter(IntEnum):
+    """Reductions of EZ_OP_SCATTER."""
+
+    SET = 0
+    ADD = 1
+    MUL = 2
+    MIN = 3
+    MAX = 4
 
 
 class Unary(IntEnum):
@@ -226,6 +335,10 @@ _CONV = _struct(
     " out_step_h out_step_w groups lo hi zero_point_mid zero_point_mid_out; f float_lo float_hi scale_a scale_b;"
     " i add_lo add_hi small_sums act; f act_alpha act_beta; i affine; f factor shift sum_lo sum_hi"
 )
+_INDEXED = _struct("i axis rank depth rows inner batch_rows batch_stride reduction; v dims extents strides")
+_WINDOW_SIZES = " ".join(
+    f"{name}_{axis}" for name in ("in", "out", "kernel", "stride", "dilation", "pad", "pad_end") for axis in "dhw"
+)
 PARAMS: dict[Op, np.dtype[Any]] = {
     Op.CONV: _CONV,
     Op.DEPTHWISE: _CONV,
@@ -255,6 +368,19 @@ PARAMS: dict[Op, np.dtype[Any]] = {
     Op.RECURRENT: _struct(
         "i kind hidden directions reverse linear_before_reset input_forget; f clip cell_clip; v activation; w alpha beta"
     ),
+    Op.INTEGER: _struct("i kind rank; v dims stride_a stride_b stride_y"),
+    Op.MATH: _struct("i kind; f alpha beta"),
+    Op.ARG: _struct("i kind outer n inner last"),
+    Op.TAKE: _INDEXED,
+    Op.SCATTER: _INDEXED,
+    Op.FOLD: _struct("i kind outer n inner"),
+    Op.CUMULATE: _struct("i kind outer n inner exclusive reverse"),
+    Op.WINDOW: _struct(f"i kind planes power include column_major {_WINDOW_SIZES}"),
+    Op.INTERPOLATE: _struct("i outer n inner m taps"),
+    Op.GRID_SAMPLE: _struct("i mode border align batch channels axes points in_d in_h in_w"),
+    Op.NMS: _struct("i batch boxes classes bound most center; f iou score"),
+    Op.TOPK: _struct("i outer n inner k largest"),
+    Op.ROI_ALIGN: _struct("i batch channels height width rois out_h out_w sampling is_max; f scale offset"),
 }
 
 

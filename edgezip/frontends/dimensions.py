@@ -69,7 +69,8 @@ def _is_fixed(dim: Any) -> bool:
 def _bind(value: Value, dims: tuple[int, ...], bound: dict[str, int], where: str) -> None:
     declared = list(value.shape) if value.shape is not None else [None] * len(dims)
     fits = len(declared) == len(dims) and all(not _is_fixed(old) or old == new for old, new in zip(declared, dims, strict=False))
-    if not fits or any(dim < 1 for dim in dims):
+    empty = [new for old, new in zip(declared, dims, strict=False) if new < 1 and not (new == 0 and old == 0)]
+    if not fits or empty:  # 0 only where the file itself says 0
         raise ShapeError(
             f"input '{value.name}' cannot have the given shape",
             where=where,
@@ -254,6 +255,11 @@ def check_sizes(model: Model, where: str) -> None:
         for value in node.outputs
         if value.name and 0 in graph.shape(value)
     ]
+    for value in [value for value in graph.input_values(model) if 0 in graph.shape(value)]:
+        if value.uses() or graph.is_graph_output(value):
+            empty.append(f"input '{value.name}' is of shape {_written_exactly(value)}")
+        else:  # nothing can be read from it
+            model.graph.inputs.remove(value)
     if empty:
         raise UnsupportedModelError(
             f"{len(empty)} tensors have no elements: {'; '.join(empty[:8])}",

@@ -50,6 +50,7 @@ class Budget:
 
 def run(model: Model, budget: Budget, where: str) -> bool:
     """Folds what can be folded now and returns whether anything was. Raises InvalidModelError (division by zero)."""
+    _size_ranges(model)
     shapes_known = _fold_shapes(model)
     chosen = _choose(model, budget, where)
     if not chosen:
@@ -57,13 +58,27 @@ def run(model: Model, budget: Budget, where: str) -> bool:
     made = {id(value): value for node in chosen for value in node.outputs if value.name}
     inside = {id(node) for node in chosen}
     wanted = [
-        value for value in made.values() if any(id(node) not in inside for node, _ in graph.consumers(value)) or not value.uses()
+        value
+        for value in made.values()
+        if any(id(node) not in inside for node, _ in graph.consumers(value)) or not value.uses() or value.is_graph_output()
     ]
     arrays = _compute(model, chosen, wanted)
     if arrays is None:
         return shapes_known
     _replace(model, chosen, dict(zip((id(value) for value in wanted), arrays, strict=True)), wanted)
     return True
+
+
+def _size_ranges(model: Model) -> None:
+    """The length of a Range of constants, which inference leaves open when they were computed."""
+    for node in graph.nodes(model):
+        if node.op_type != "Range" or node.domain or len(node.inputs) != 3 or graph.has_static_shape(node.outputs[0]):
+            continue
+        start, limit, delta = (graph.constant(value) for value in node.inputs)
+        if start is None or limit is None or delta is None or not float(delta.reshape(())):
+            continue
+        count = math.ceil((float(limit.reshape(())) - float(start.reshape(()))) / float(delta.reshape(())))
+        graph.set_type(node.outputs[0], start.dtype, (max(count, 0),))
 
 
 def _fold_shapes(model: Model) -> bool:
@@ -81,14 +96,19 @@ def _fold_shapes(model: Model) -> bool:
 
 def _can_fold_shape(node: Node) -> bool:
     source = node.inputs[0]
-    return source is not None and graph.has_static_shape(source) and not node.outputs[0].is_graph_output()
+    return source is not None and graph.has_static_shape(source)
 
 
 def _choose(model: Model, budget: Budget, where: str) -> list[Node]:
     constant: set[int] = set()
     chosen = []
     for node in graph.nodes(model):
-        if node.op_type in NEVER or not _inputs_are_constant(node, constant) or not _fits(node, budget):
+        if (
+            (node.op_type == "Identity" and node.outputs[0].is_graph_output())
+            or node.op_type in NEVER
+            or not _inputs_are_constant(node, constant)
+            or not _fits(node, budget)
+        ):
             continue
         if node.op_type in {"Div", "Mod"} and not _divides_safely(node, where):
             continue
@@ -107,7 +127,7 @@ def _fits(node: Node, budget: Budget) -> bool:
     for value in node.outputs:
         if not value.name:
             continue
-        if value.is_graph_output() or value.dtype is None or not graph.has_static_shape(value):
+        if value.dtype is None or not graph.has_static_shape(value):
             return False
         if value.dtype.name == "STRING":
             return False
@@ -179,14 +199,20 @@ def _replace(model: Model, chosen: list[Node], arrays: dict[int, graph.Array], w
 
     fresh = []
     for value in wanted:
-        if not value.uses():
+        if not value.uses() and not value.is_graph_output():
             continue
         array = np.ascontiguousarray(arrays[id(value)]).reshape(np.shape(arrays[id(value)]))
         tensor = onnx_ir.tensor(array, name=value.name)
         new = onnx_ir.Value(
             name=value.name, type=onnx_ir.TensorType(tensor.dtype), shape=onnx_ir.Shape(array.shape), const_value=tensor
         )
-        graph.replace_uses(value, new)
+        if value.is_graph_output():  # a node of its own hands the constant out
+            new.name = f"{value.name}.constant"
+            handed = graph.new_node(model, "Identity", [new], f"{value.name}.out", like=value)
+            graph.set_type(handed, array.dtype, array.shape)
+            graph.replace_uses(value, handed, outputs=True)
+        else:
+            graph.replace_uses(value, new)
         fresh.append(new)
     for node in reversed(chosen):
         model.graph.remove(node, safe=True)

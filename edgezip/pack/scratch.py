@@ -47,6 +47,10 @@ def _parts(step: Step, tensors: list[Tensor], layout: Layout) -> list[int]:
         return [floats, rows * (_up(hidden, ALIGN) + OVERREAD)] if tensors[step.inputs[1]].dtype is DType.U8 else [floats]
     if step.op is Op.POOL and _goes_down_first(step):
         return [x.dims[2] * x.dims[3] * x.dtype.numpy.itemsize + OVERREAD]
+    if step.op is Op.TOPK:
+        return [step.params["k"] * 4]
+    if step.op is Op.NMS:
+        return [step.params["boxes"]]
     return []
 
 

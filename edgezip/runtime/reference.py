@@ -33,7 +33,7 @@ from edgezip.program import (
     Tensor,
     Unary,
 )
-from edgezip.runtime import reference_recurrent
+from edgezip.runtime import reference_recurrent, reference_selection
 from edgezip.runtime.bounds import check_tensors
 from edgezip.runtime.carried import CarriedState, StateInfo
 
@@ -600,7 +600,7 @@ _RUN: dict[Op, Callable[[ReferenceSession, Step], None]] = {
     Op.CONV: _conv, Op.DEPTHWISE: _depthwise, Op.BINARY: _binary, Op.UNARY: _unary, Op.TABLE: _table, Op.POOL: _pool,
     Op.REDUCE: _reduce, Op.SOFTMAX: _softmax, Op.RESIZE: _resize, Op.COPY: _copy, Op.GATHER: _gather, Op.PRELU: _prelu,
     Op.WHERE: _where, Op.MATMUL: _matmul, Op.NORM: _norm, Op.LINEAR: _linear, Op.ATTENTION: _attention,
-    Op.RECURRENT: reference_recurrent.run,
+    Op.RECURRENT: reference_recurrent.run, **reference_selection.RUN,
 }  # fmt: skip
 
 

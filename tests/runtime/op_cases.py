@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import selection_cases
 
 from edgezip.kernels import native
 from edgezip.pack.layouts import pack_gemm_s8, pad_outputs
@@ -460,7 +461,7 @@ GENERATORS: dict[Op, Callable[[Case], Case]] = {
     Op.BINARY: binary, Op.UNARY: unary, Op.TABLE: table, Op.POOL: pool, Op.REDUCE: reduce, Op.SOFTMAX: softmax, Op.RESIZE: resize,
     Op.COPY: copy, Op.GATHER: gather, Op.PRELU: prelu, Op.WHERE: where, Op.NORM: norm, Op.LINEAR: linear,
     Op.ATTENTION: attention,
-    Op.RECURRENT: recurrent,
+    Op.RECURRENT: recurrent, **selection_cases.GENERATORS,
 }  # fmt: skip
 
 

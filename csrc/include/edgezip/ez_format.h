@@ -169,7 +169,20 @@ enum {
   EZ_OP_NORM = 15,     /* x, scale f32 [C], [bias f32 [C]], [more] -> results  last axis; x and more f32 or s8 */
   EZ_OP_ATTENTION = 17,/* q, k, v, [mask f32] -> y                           softmax(factor * q k + mask) v, head by head */
   EZ_OP_LINEAR = 16,   /* x, w, bias, mult, addend -> y                      rows of x s8 or f32, y f32; no parameters */
-  EZ_OP_RECURRENT = 20 /* gates, r, bias, [h0], [c0], [peephole], [lengths], [fold] -> y, h, [c]   all time steps of an RNN, GRU or LSTM */
+  EZ_OP_RECURRENT = 20, /* gates, r, bias, [h0], [c0], [peephole], [lengths], [fold] -> y, h, [c]   all time steps of an RNN, GRU or LSTM */
+  EZ_OP_INTEGER = 25,  /* a, b -> y                                          whole numbers, bits, comparisons; f32: powers and remainders */
+  EZ_OP_MATH = 26,     /* x -> y                                             rare functions of f32 (through double), of whole numbers */
+  EZ_OP_ARG = 27,      /* x -> y s64                                         where the extreme is: (outer, n, inner) -> (outer, inner) */
+  EZ_OP_TAKE = 28,     /* x, index -> y                                      elements picked one by one */
+  EZ_OP_SCATTER = 29,  /* x, index, updates -> y                             x with elements replaced or added to */
+  EZ_OP_FOLD = 30,     /* x -> y                                             whole numbers, products: (outer, n, inner) -> (outer, inner) */
+  EZ_OP_CUMULATE = 31, /* x -> y                                             running sums and products */
+  EZ_OP_WINDOW = 32,   /* x -> y, [indices s64]                              pooling in plain order over up to three axes */
+  EZ_OP_INTERPOLATE = 33, /* x, index s32 [m,taps], weight f32 [m,taps], base f32 [m] -> y   weighted sums along one axis */
+  EZ_OP_GRID_SAMPLE = 34, /* x, grid -> y                                    plain order */
+  EZ_OP_NMS = 35,      /* boxes, scores -> selected s64 [bound,3], count s64 [1] */
+  EZ_OP_TOPK = 36,     /* x -> values, indices s64                           (outer, n, inner) -> (outer, k, inner) */
+  EZ_OP_ROI_ALIGN = 37 /* x, rois f32 [R,4], batch s64 [R] -> y              plain order */
 };
 
 /* Output pixel (i, j) of the out_h x out_w grid goes to (out_offset_h + i*out_step_h, out_offset_w + j*out_step_w) of y:
@@ -346,5 +359,85 @@ typedef struct ez_recurrent_params {
   int32_t activation[EZ_MAX_RANK];                       /* EZ_UNARY_* of f, g, h at 3 * direction: CLIP, SIGMOID, TANH, HARD_SIGMOID, LEAKY_RELU, ELU or SOFTPLUS */
   float alpha[EZ_MAX_RANK], beta[EZ_MAX_RANK];           /* theirs, as in ez_unary_params */
 } ez_recurrent_params;
+
+/* s32, s64 and u8 wrap; division and remainders by zero give 0; shifts of the width or more, or of negative widths, give 0 (-1 for negative numbers
+ * to the right). Comparisons and XOR of bool give bool. f32: FMOD and POW only. */
+enum { EZ_INTEGER_ADD = 1, EZ_INTEGER_SUB, EZ_INTEGER_MUL, EZ_INTEGER_DIV, EZ_INTEGER_MIN, EZ_INTEGER_MAX, EZ_INTEGER_EQUAL, EZ_INTEGER_LESS,
+       EZ_INTEGER_LESS_EQUAL, EZ_INTEGER_GREATER, EZ_INTEGER_GREATER_EQUAL, EZ_INTEGER_AND, EZ_INTEGER_OR, EZ_INTEGER_XOR, EZ_INTEGER_MOD,
+       EZ_INTEGER_FMOD, EZ_INTEGER_SHIFT_LEFT, EZ_INTEGER_SHIFT_RIGHT, EZ_INTEGER_POW };
+typedef struct ez_integer_params {
+  int32_t kind, rank;
+  int32_t dims[EZ_MAX_RANK], stride_a[EZ_MAX_RANK], stride_b[EZ_MAX_RANK], stride_y[EZ_MAX_RANK];
+} ez_integer_params;
+
+/* ABS, NEG, SIGN and BIT_NOT also of s32, s64 and u8; IS_NAN and IS_INF give bool (alpha, beta of IS_INF: negative, positive count).
+ * alpha, beta: SELU alpha, gamma; CELU and THRESHOLDED alpha; SHRINK bias, lambda. */
+enum { EZ_MATH_SIN = 1, EZ_MATH_COS, EZ_MATH_TAN, EZ_MATH_ASIN, EZ_MATH_ACOS, EZ_MATH_ATAN, EZ_MATH_SINH, EZ_MATH_COSH, EZ_MATH_ASINH,
+       EZ_MATH_ACOSH, EZ_MATH_ATANH, EZ_MATH_ROUND, EZ_MATH_SIGN, EZ_MATH_SELU, EZ_MATH_CELU, EZ_MATH_THRESHOLDED, EZ_MATH_SOFTSIGN,
+       EZ_MATH_MISH, EZ_MATH_SHRINK, EZ_MATH_IS_NAN, EZ_MATH_IS_INF, EZ_MATH_ABS, EZ_MATH_NEG, EZ_MATH_BIT_NOT };
+typedef struct ez_math_params {
+  int32_t kind;
+  float alpha, beta;
+} ez_math_params;
+
+/* The first of equal extremes, or the last. A NaN is never an extreme unless it is the first element. */
+typedef struct ez_arg_params {
+  int32_t kind; /* EZ_REDUCE_MAX or EZ_REDUCE_MIN */
+  int32_t outer, n, inner, last;
+} ez_arg_params;
+
+/* axis >= 0: index has dims[rank]; its element at i stands for x at i with i[axis] replaced by it (strides of x; extents[axis]).
+ * axis -1: rows of `depth` numbers, each names `inner` elements at batch * batch_stride + sum of number * strides (extents bound
+ * them); batch = row / batch_rows. Negative numbers count from the end; those out of range are clamped. */
+enum { EZ_SCATTER_SET = 0, EZ_SCATTER_ADD, EZ_SCATTER_MUL, EZ_SCATTER_MIN, EZ_SCATTER_MAX };
+typedef struct ez_indexed_params {
+  int32_t axis, rank, depth, rows, inner, batch_rows, batch_stride, reduction;
+  int32_t dims[EZ_MAX_RANK], extents[EZ_MAX_RANK], strides[EZ_MAX_RANK];
+} ez_indexed_params;
+
+enum { EZ_FOLD_SUM = 1, EZ_FOLD_PRODUCT, EZ_FOLD_MAX, EZ_FOLD_MIN };
+typedef struct ez_fold_params {
+  int32_t kind, outer, n, inner;
+} ez_fold_params;
+
+typedef struct ez_cumulate_params {
+  int32_t kind; /* EZ_FOLD_SUM or EZ_FOLD_PRODUCT */
+  int32_t outer, n, inner, exclusive, reverse;
+} ez_cumulate_params;
+
+/* x (planes, in[3]) -> y (planes, out[3]). AVERAGE divides by the positions inside x, or with include by those inside x and its pads. */
+enum { EZ_WINDOW_MAX = 1, EZ_WINDOW_AVERAGE, EZ_WINDOW_LP };
+typedef struct ez_window_params {
+  int32_t kind, planes, power, include, column_major;
+  int32_t in[3], out[3], kernel[3], stride[3], dilation[3], pad[3], pad_end[3];
+} ez_window_params;
+
+/* y[o][j][i] = base[j] + sum over t, ascending, of weight[j][t] * x[o][index[j][t]][i]; f32, no fma. */
+typedef struct ez_interpolate_params {
+  int32_t outer, n, inner, m, taps;
+} ez_interpolate_params;
+
+enum { EZ_SAMPLE_LINEAR = 1, EZ_SAMPLE_NEAREST, EZ_SAMPLE_CUBIC };
+enum { EZ_BORDER_ZEROS = 1, EZ_BORDER_EDGE, EZ_BORDER_REFLECTION };
+/* x (batch, channels, in[3]), grid (batch, points, axes) with the coordinate of the last axis first; axes 2 (in[0] = 1) or 3. */
+typedef struct ez_grid_sample_params {
+  int32_t mode, border, align, batch, channels, axes, points;
+  int32_t in[3];
+} ez_grid_sample_params;
+
+/* boxes (batch, boxes, 4), scores (batch, classes, boxes); rows beyond the count are -1. */
+typedef struct ez_nms_params {
+  int32_t batch, boxes, classes, bound, most, center;
+  float iou, score; /* score: -inf when there is no threshold */
+} ez_nms_params;
+
+typedef struct ez_topk_params {
+  int32_t outer, n, inner, k, largest;
+} ez_topk_params;
+
+typedef struct ez_roi_align_params {
+  int32_t batch, channels, height, width, rois, out_h, out_w, sampling, is_max;
+  float scale, offset;
+} ez_roi_align_params;
 
 #endif

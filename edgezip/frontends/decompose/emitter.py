@@ -29,12 +29,28 @@ def decomposes(*op_types: str) -> Callable[[Rule], Rule]:
 
 def run(model: Model) -> bool:
     """Applies every rule once; returns whether anything was replaced. Nodes whose shapes are not known yet stay."""
-    changed, taken = False, graph.names(model)
+    changed, taken = _bound(model), graph.names(model)
     for node in graph.nodes(model):
         rule = None if node.domain else RULES.get(node.op_type)
         if rule is not None and _is_known(node):
             changed |= rule(Emitter(model, node, taken))
     return changed
+
+
+def _bound(model: Model) -> bool:
+    """How many boxes NonMaxSuppression keeps depends on the data: its result gets room for all that there can be."""
+    found = False
+    for node in graph.nodes(model):
+        if node.op_type != "NonMaxSuppression" or node.domain or graph.has_static_shape(node.outputs[0]):
+            continue
+        most = graph.constant(node.inputs[2]) if len(node.inputs) > 2 else None
+        scores = node.inputs[1]
+        if most is None or scores is None or not graph.has_static_shape(scores) or int(most.reshape(-1)[0]) < 1:
+            continue
+        batch, classes, boxes = graph.shape(scores)
+        graph.set_type(node.outputs[0], np.int64, (batch * classes * min(int(most.reshape(-1)[0]), boxes), 3))
+        found = True
+    return found
 
 
 def _is_known(node: Node) -> bool:

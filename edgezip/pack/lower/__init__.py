@@ -1,6 +1,7 @@
 """Lowering rules, one file an operator family. Importing this package registers them all."""
 
 from edgezip.pack.lower import (
+    arithmetic,
     convolution,
     elementwise,
     layer_norm,
@@ -11,6 +12,7 @@ from edgezip.pack.lower import (
     pooling,
     recurrent,
     resize,
+    selection,
     softmax,
 )
 from edgezip.pack.lower.registry import FLOAT, INT8
@@ -18,6 +20,7 @@ from edgezip.pack.lower.registry import FLOAT, INT8
 __all__ = [
     "FLOAT",
     "INT8",
+    "arithmetic",
     "convolution",
     "elementwise",
     "layer_norm",
@@ -28,5 +31,6 @@ __all__ = [
     "pooling",
     "recurrent",
     "resize",
+    "selection",
     "softmax",
 ]

@@ -13,7 +13,7 @@ from edgezip.pack.context import Context, Unsupported, constant_of, dtype_of, me
 from edgezip.pack.lower.affine import affine_int8, affine_of
 from edgezip.pack.lower.registry import Target8, lowers, lowers_int8
 from edgezip.pack.plan_graph import clip_bounds
-from edgezip.program import Binary, DType, Op, Unary
+from edgezip.program import Binary, DType, Integer, Math, Op, Unary
 
 if TYPE_CHECKING:
     from edgezip.graph import Node, Value
@@ -66,11 +66,25 @@ def _value(value: Value | None) -> Value:
 def _unary(context: Context, node: Node, kind: Unary, alpha: float = 0.0, beta: float = 0.0) -> None:
     x = context.value(_value(node.inputs[0]))
     if x.dtype not in (DType.F32, DType.BOOL):
-        raise Unsupported(f"works on {x.dtype.name}; the runtime has it for float32")
+        context.set(node.outputs[0], _whole_unary(context, node, x, kind))
+        return
     y = context.like(x, node.outputs[0].name or "")
     form = {"op": node.op_type, "node": node.name, "form": "float32"}
     context.builder.step(node.name or "", Op.UNARY, (x.tensor,), (y.tensor,), form, kind=kind, alpha=alpha, beta=beta)
     context.set(node.outputs[0], y)
+
+
+def _whole_unary(context: Context, node: Node, x: Ref, kind: Unary) -> Ref:
+    """Abs, Neg and Relu of whole numbers."""
+    from edgezip.pack.lower.arithmetic import emit_integer, emit_math
+
+    whole = {Unary.ABS: Math.ABS, Unary.NEG: Math.NEG}.get(kind)
+    if whole is not None:
+        return emit_math(context, node, whole, x)
+    if node.op_type != "Relu":
+        raise Unsupported(f"works on {x.dtype.name}; the runtime has it for float32")
+    zero = context.constant(f"{node.name}.zero", np.zeros((), x.dtype.numpy))
+    return emit_integer(context, node, Integer.MAX, x, zero, x.shape, node.outputs[0].name or "")
 
 
 @lowers(*UNARY)
@@ -264,11 +278,20 @@ def _binary(context: Context, node: Node, a: Ref, b: Ref, shape: tuple[int, ...]
         emit_binary(context, node, kind, a, b, y, {**_int8_scales(kind, a, b, target), "lo": target.lo, "hi": target.hi})
         return y
     if a.dtype is not b.dtype or a.dtype not in (DType.F32, DType.BOOL):
-        raise Unsupported(f"works on {a.dtype.name} and {b.dtype.name}; the runtime has it for float32")
+        return _whole_binary(context, node, kind, a, b, shape)
     logical = graph.dtype(node.outputs[0]) == np.bool_
     y = context.new(name, shape, order, DType.BOOL if logical else DType.F32)
     emit_binary(context, node, kind, a, b, y, {})
     return y
+
+
+def _whole_binary(context: Context, node: Node, kind: Binary, a: Ref, b: Ref, shape: tuple[int, ...]) -> Ref:
+    """The operator on whole numbers; its kinds have the same names."""
+    from edgezip.pack.lower.arithmetic import WHOLE, emit_integer
+
+    if a.dtype is not b.dtype or a.dtype not in WHOLE:
+        raise Unsupported(f"works on {a.dtype.name} and {b.dtype.name}; the runtime has it for one float or whole type")
+    return emit_integer(context, node, Integer[kind.name], a, b, shape, node.outputs[0].name or "")
 
 
 def _int8_scales(kind: Binary, a: Ref, b: Ref, target: Target8) -> dict[str, float]:
@@ -301,18 +324,20 @@ def binary_int8(context: Context, node: Node, target: Target8) -> Ref:
 
 @lowers("Pow")
 def power(context: Context, node: Node) -> None:
-    """Constant exponents 2 (a product) and 0.5 (a square root)."""
+    """Constant exponents 2 (a product) and 0.5 (a square root) fast, all others through double."""
     held = constant_of(node.inputs[1])
     exponent = float(held.reshape(())) if held is not None and held.size == 1 else math.nan
     x = context.value(_value(node.inputs[0]))
-    if exponent == 0.5:
+    if exponent == 0.5 and x.dtype is DType.F32:
         _unary(context, node, Unary.SQRT)
     elif exponent == 2.0 and x.dtype is DType.F32:
         y = context.like(x, node.outputs[0].name or "")
         emit_binary(context, node, Binary.MUL, x, x, y, {})
         context.set(node.outputs[0], y)
     else:
-        raise Unsupported(f"has exponent {exponent}; constant 2 and 0.5 are supported in float")
+        from edgezip.pack.lower.arithmetic import remainder
+
+        remainder(context, node)
 
 
 @lowers("Where")

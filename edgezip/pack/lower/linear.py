@@ -203,6 +203,7 @@ def _matmul_params(node: Node, a: Ref, b: Ref, y: Ref, target: Target8 | None) -
         raise Unsupported(f"has {len(dims)} independent batch axes; 2 are supported")
     outer, inner = (1, *dims)[-2:]
     strides = [(*(0, *levels)[-2:], *walk[-2:]) for levels, walk in zip(merged, walks, strict=True)]
+    strides[0], strides[2] = (*strides[0][:-1], 1), (*strides[2][:-1], 1)  # a single column has no step of its own
     params: dict[str, Any] = {"scale": 1.0, "lo": -128, "hi": 127}
     if a.dtype is DType.S8:
         scale = np.float64(np.float32(a.scale)) * np.float64(np.float32(b.scale))

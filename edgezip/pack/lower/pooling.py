@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgezip import graph
 from edgezip.pack.builder import Ref, elements, plain
 from edgezip.pack.context import UNCLIPPED, Context, QParams, Unsupported, constant_of, ratio
+from edgezip.pack.lower.arithmetic import emit_fold, window
 from edgezip.pack.lower.elementwise import emit_binary
 from edgezip.pack.lower.geometry import Window, image, image_shape, like_output, window_of
 from edgezip.pack.lower.registry import Target8, lowers, lowers_int8
 from edgezip.pack.weights import params_of
-from edgezip.program import Binary, DType, Op, Pool, Reduce, Unary
+from edgezip.program import Binary, DType, Fold, Op, Pool, Reduce, Unary
+from edgezip.program import Window as Window_
 
 if TYPE_CHECKING:
     from edgezip.graph import Node, Value
@@ -71,11 +75,48 @@ def _pool(context: Context, node: Node, x: Ref, target: Target8 | None) -> Ref:
     return like_output(context, made, shape)
 
 
+def _needs_window(node: Node) -> bool:
+    """Whether the pooling is one that the fast kernel does not take: other ranks, places of maxima, uint8, odd counting."""
+    places = len(node.outputs) > 1 and bool(graph.consumers(node.outputs[1]) or graph.is_graph_output(node.outputs[1]))
+    source = _value(node.inputs[0])
+    odd = int(graph.attribute(node, "count_include_pad", 0)) and int(graph.attribute(node, "ceil_mode", 0))
+    return places or bool(odd) or len(graph.shape(source)) not in (3, 4) or graph.dtype(source) == np.uint8
+
+
+def _geometry(node: Node) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
+    """Kernel, strides, dilations, pads before and behind, for any number of spatial axes."""
+    kernel = list(graph.attribute(node, "kernel_shape"))
+    count = len(kernel)
+    stride, dilation = (list(graph.attribute(node, name, (1,) * count)) for name in ("strides", "dilations"))
+    pads = list(graph.attribute(node, "pads", (0,) * 2 * count))
+    auto = graph.attribute(node, "auto_pad", "NOTSET")
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        spatial, out = graph.shape(_value(node.inputs[0]))[2:], graph.shape(node.outputs[0])[2:]
+        total = [
+            max((o - 1) * s + (k - 1) * d + 1 - i, 0)
+            for o, s, k, d, i in zip(out, stride, kernel, dilation, spatial, strict=True)
+        ]
+        begin = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
+        pads = [*begin, *(t - b for t, b in zip(total, begin, strict=True))]
+    elif auto == "VALID":
+        pads = [0] * 2 * count
+    return kernel, stride, dilation, pads[:count], pads[count:]
+
+
+@lowers("LpPool")
+def lp_pool(context: Context, node: Node) -> None:
+    """The p-norm of each window."""
+    window(context, node, Window_.LP, _geometry(node))
+
+
 @lowers("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
 def pool(context: Context, node: Node) -> None:
     """Pooling in float32 (the maximum also in int8, whose scale it keeps)."""
     source = _value(node.inputs[0])
     x = context.int8(source) if "Max" in node.op_type else None
+    if x is None and not node.op_type.startswith("Global") and _needs_window(node):
+        window(context, node, Window_.MAX if "Max" in node.op_type else Window_.AVERAGE, _geometry(node))
+        return
     context.set(node.outputs[0], _pool(context, node, x if x is not None else context.value(source), None))
 
 
@@ -98,6 +139,13 @@ def _axes(node: Node, rank: int) -> list[int]:
     if not axes:
         return [] if int(graph.attribute(node, "noop_with_empty_axes", 0)) else list(range(rank))
     return sorted(int(axis) % rank for axis in axes)
+
+
+@lowers("ReduceProd")
+def product(context: Context, node: Node) -> None:
+    """Product over axes, ascending."""
+    x = context.value(_value(node.inputs[0]))
+    context.set(node.outputs[0], emit_fold(context, node, Fold.PRODUCT, x, _axes(node, len(x.shape))))
 
 
 def _reduce(context: Context, node: Node, x: Ref, target: Target8 | None, kind: Reduce | None = None) -> Ref:
@@ -139,7 +187,12 @@ def _reduce(context: Context, node: Node, x: Ref, target: Target8 | None, kind: 
 
 @lowers(*REDUCE)
 def reduce(context: Context, node: Node) -> None:
-    """Sum, mean or extreme over axes, in float32."""
+    """Sum, mean or extreme over axes, in float32; sums and extremes of whole numbers."""
+    x = context.value(_value(node.inputs[0]))
+    if x.dtype is not DType.F32 and node.op_type != "ReduceMean":
+        kinds = {"ReduceSum": Fold.SUM, "ReduceMax": Fold.MAX, "ReduceMin": Fold.MIN}
+        context.set(node.outputs[0], emit_fold(context, node, kinds[node.op_type], x, _axes(node, len(x.shape))))
+        return
     context.set(node.outputs[0], _reduce(context, node, context.value(_value(node.inputs[0])), None))
 
 
