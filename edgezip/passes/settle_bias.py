@@ -29,6 +29,8 @@ def settle_bias(
     settled = graph.clone(model)
     layers = [node for node in graph.nodes(settled) if node.op_type == "Conv" and _stored_bias(node) is not None]
     names = [str(node.outputs[0].name) for node in layers]
+    if not layers:
+        return settled
     wanted = _means(float_model, feeds, names)
     for done, (node, name) in enumerate(zip(layers, names, strict=True)):
         _shift(settled, node, _means(settled, feeds, [name])[name] - wanted[name])

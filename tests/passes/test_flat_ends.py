@@ -119,3 +119,9 @@ def test_settled_biases_bring_back_the_means_of_float() -> None:
     # a bias has steps far below a thousandth of the range; what is left comes from rounding the means of few samples
     assert after.max() < 1e-3 < 0.02 < before.max()
     assert graph.to_bytes(small) != graph.to_bytes(settled)
+
+
+def test_a_network_without_convolutions_has_nothing_to_settle() -> None:
+    weight = np.random.default_rng(1).normal(size=(12, 10)).astype(np.float32)
+    model = models.load([models.node("MatMul", ["x", "w"], "y")], {"w": weight}, (1, 12))
+    assert graph.to_bytes(settle_bias(model, model, models.samples((1, 12)))) == graph.to_bytes(model)
