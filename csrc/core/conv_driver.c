@@ -152,13 +152,6 @@ static void item(void *context, int32_t index, int32_t thread) {
   }
 }
 
-/* Whether every |mult| is below 1 (false for NaN). */
-static int32_t all_below_one(const float *mult, size_t n) {
-  int32_t below = 1;
-  for (size_t i = 0; i < n; i++) below &= mult[i] < 1.0f && mult[i] > -1.0f;
-  return below;
-}
-
 /* Too few blocks to go round (a fully connected layer has one): cut the outputs as well, at kernel-sized groups of panels. */
 static void cut_outputs(conv_job *job, int32_t items, int32_t threads, int32_t group) {
   const int32_t units = (job->panels + group - 1) / group;
@@ -190,7 +183,7 @@ void ez_conv_run(const ez_run *run) {
   job.panel_bytes = ez_packed_panel_bytes(p, x, run->kernels->layout);
   if (!is_f32) {
     job.mult = (const float *)(const void *)run->data[step->inputs[3]];
-    job.small_mult = all_below_one(job.mult, (size_t)p->groups * (size_t)job.panels * 16);
+    job.small_mult = ez_conv_mults_are_small(job.mult, (size_t)p->groups * (size_t)job.panels * 16);
   }
   const int32_t threads = ez_pool_threads(run->pool);
   const int32_t most = job.panel_bytes * (size_t)job.panels > NEAR_WEIGHTS || job.spans.rows < NEAR_ROWS ? job.spans.rows : NEAR_ROWS;

@@ -149,3 +149,9 @@ int32_t ez_conv_grid_block(const ez_conv_grid *grid, int32_t most, int32_t step,
   const int32_t size = ((grid->length + blocks - 1) / blocks + step - 1) / step * step;
   return size < most ? size : most;
 }
+
+int32_t ez_conv_mults_are_small(const float *mult, size_t n) {
+  int32_t small = 1;
+  for (size_t i = 0; i < n; i++) small &= mult[i] < 1.0f && mult[i] > -1.0f;
+  return small;
+}

@@ -47,6 +47,9 @@ void ez_conv_grid_finish(const ez_conv_grid *grid, int32_t segment, int32_t firs
 /* The same of float32 results that lie at y: activation, factor and shift, residual add. */
 void ez_conv_grid_finish_f32(const ez_conv_grid *grid, int32_t segment, int32_t first, int32_t count, int32_t column, int32_t columns);
 
+/* Whether every |mult| is below 1 (false for NaN): small_mult of the product kernels. */
+int32_t ez_conv_mults_are_small(const float *mult, size_t n);
+
 /* Pixels that one work item takes: at most `most`, even blocks, a multiple of `step`, and enough items for every thread. */
 int32_t ez_conv_grid_block(const ez_conv_grid *grid, int32_t most, int32_t step, int32_t threads);
 

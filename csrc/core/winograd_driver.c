@@ -133,12 +133,6 @@ static void item(void *context, int32_t index, int32_t thread) {
     ez_conv_grid_finish(grid, 0, first, rows * p->out_w, column, columns, in_tile ? tile : NULL, scratch + job->memory.spare);
 }
 
-static int32_t all_below_one(const float *mult, size_t n) {
-  int32_t below = 1;
-  for (size_t i = 0; i < n; i++) below &= mult[i] < 1.0f && mult[i] > -1.0f;
-  return below;
-}
-
 /* For more threads: rows of tiles go round, else panels are cut as well. */
 static void share_out(winograd_job *job, int32_t batch, int32_t threads) {
   tile_plan *plan = &job->plan;
@@ -163,7 +157,7 @@ void ez_winograd_run(const ez_run *run) {
   job.args = (ez_winograd_s8_args){
       .channels = x->dims[3], .w = (const int8_t *)run->data[step->inputs[1]], .panel_bytes = ez_packed_panel_bytes(p, x, run->kernels->layout),
       .bias = (const int32_t *)(const void *)run->data[step->inputs[2]], .mult = mult, .lo = p->lo, .hi = p->hi,
-      .zero_point = p->zero_point_mid, .small_mult = all_below_one(mult, (size_t)job.panels * 16),
+      .zero_point = p->zero_point_mid, .small_mult = ez_conv_mults_are_small(mult, (size_t)job.panels * 16),
   };
   share_out(&job, y->dims[0], ez_pool_threads(run->pool));
   ez_pool_run(run->pool, y->dims[0] * job.plan.blocks * job.chunks, item, &job);
