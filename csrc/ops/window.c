@@ -2,6 +2,8 @@
 #include "core/double_functions.h"
 #include "ops/operands.h"
 
+#define MOST_TAPS (1 << 14) /* of a window: a hostile kernel must not become a hang */
+
 static ez_status check_axis(ez_check *check, const ez_window_params *p, int axis) {
   const int32_t sizes[] = {p->in[axis], p->out[axis], p->kernel[axis], p->stride[axis], p->dilation[axis]};
   for (int i = 0; i < 5; i++)
@@ -20,10 +22,11 @@ static ez_status check_window(ez_check *check) {
   if (p.kind < EZ_WINDOW_MAX || p.kind > EZ_WINDOW_LP) return ez_check_fail(check, -1, "kind", "unknown pooling %d", p.kind);
   if (p.planes < 1 || p.power < 1 || (p.include | p.column_major) & ~1) return ez_check_fail(check, -1, "planes", "out of range");
   if (s->n_inputs != 1 || s->inputs[0] < 0 || s->n_outputs < 1 || s->n_outputs > 2) return ez_check_fail(check, -1, "n_outputs", "expected one input, one or two outputs");
-  int64_t elements = p.planes, made = p.planes;
+  int64_t elements = p.planes, made = p.planes, taps = 1;
   for (int axis = 0; axis < 3; axis++) {
     const ez_status status = check_axis(check, &p, axis);
     if (status) return status;
+    if ((taps *= p.kernel[axis]) > MOST_TAPS) return ez_check_fail(check, -1, "kernel", "more than %d taps", MOST_TAPS);
     if (elements > ((int64_t)1 << 40) / p.in[axis] || made > ((int64_t)1 << 40) / p.out[axis]) return ez_check_fail(check, -1, "in", "too many elements");
     elements *= p.in[axis];
     made *= p.out[axis];
