@@ -394,6 +394,7 @@ typedef struct ez_indexed_params {
   int32_t axis, rank, depth, rows, inner, batch_rows, batch_stride, reduction;
   int32_t dims[EZ_MAX_RANK], extents[EZ_MAX_RANK], strides[EZ_MAX_RANK];
 } ez_indexed_params;
+typedef ez_indexed_params ez_take_params, ez_scatter_params;
 
 enum { EZ_FOLD_SUM = 1, EZ_FOLD_PRODUCT, EZ_FOLD_MAX, EZ_FOLD_MIN };
 typedef struct ez_fold_params {
@@ -409,7 +410,13 @@ typedef struct ez_cumulate_params {
 enum { EZ_WINDOW_MAX = 1, EZ_WINDOW_AVERAGE, EZ_WINDOW_LP };
 typedef struct ez_window_params {
   int32_t kind, planes, power, include, column_major;
-  int32_t in[3], out[3], kernel[3], stride[3], dilation[3], pad[3], pad_end[3];
+  union { int32_t in[3]; struct { int32_t in_d, in_h, in_w; }; };
+  union { int32_t out[3]; struct { int32_t out_d, out_h, out_w; }; };
+  union { int32_t kernel[3]; struct { int32_t kernel_d, kernel_h, kernel_w; }; };
+  union { int32_t stride[3]; struct { int32_t stride_d, stride_h, stride_w; }; };
+  union { int32_t dilation[3]; struct { int32_t dilation_d, dilation_h, dilation_w; }; };
+  union { int32_t pad[3]; struct { int32_t pad_d, pad_h, pad_w; }; };
+  union { int32_t pad_end[3]; struct { int32_t pad_end_d, pad_end_h, pad_end_w; }; };
 } ez_window_params;
 
 /* y[o][j][i] = base[j] + sum over t, ascending, of weight[j][t] * x[o][index[j][t]][i]; f32, no fma. */
@@ -422,7 +429,7 @@ enum { EZ_BORDER_ZEROS = 1, EZ_BORDER_EDGE, EZ_BORDER_REFLECTION };
 /* x (batch, channels, in[3]), grid (batch, points, axes) with the coordinate of the last axis first; axes 2 (in[0] = 1) or 3. */
 typedef struct ez_grid_sample_params {
   int32_t mode, border, align, batch, channels, axes, points;
-  int32_t in[3];
+  union { int32_t in[3]; struct { int32_t in_d, in_h, in_w; }; };
 } ez_grid_sample_params;
 
 /* boxes (batch, boxes, 4), scores (batch, classes, boxes); rows beyond the count are -1. */
