@@ -90,15 +90,15 @@ def test_free_dimension_is_fixed_by_shape(tmp_path: Path, capsys: pytest.Capture
 
 def test_unsupported_model_exits_with_five_and_names_all_nodes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nodes = [
-        helper.make_node("LRN", ["x"], ["a"], name="n", size=3),
-        helper.make_node("Celu", ["x"], ["b"], name="m"),
+        helper.make_node("RandomUniformLike", ["x"], ["a"], name="n"),
+        helper.make_node("RandomNormalLike", ["x"], ["b"], name="m"),
         helper.make_node("Add", ["a", "b"], ["y"], name="s"),
     ]
     out = tmp_path / "m.ez"
     code, _, err = run(capsys, written(tmp_path, nodes), "-o", out)
     assert code == 5
-    assert "n (LRN)" in err
-    assert "m (Celu)" in err
+    assert "n (RandomUniformLike)" in err
+    assert "m (RandomNormalLike)" in err
     assert not out.exists()
 
 
