@@ -6,7 +6,7 @@ import argparse
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,8 @@ class Quiet:
     def _schedule(self, pids: list[int], policy: int, priority: int) -> None:
         for pid in pids if self.is_realtime else ():
             for thread in Path(f"/proc/{pid}/task").glob("*"):
-                os.sched_setscheduler(int(thread.name), policy, os.sched_param(priority))
+                with suppress(ProcessLookupError):  # a thread of the peer that has just ended
+                    os.sched_setscheduler(int(thread.name), policy, os.sched_param(priority))
 
 
 @contextmanager

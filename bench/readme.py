@@ -28,6 +28,11 @@ TITLES = {
     "yolo_nano": "YOLO-like detector with SiLU, 320x320",
     "ds_cnn": "DS-CNN, 49x10",
     "ocr_det": "PP-OCRv4 detector, 480x640",
+    "ocr_rec": "PP-OCRv4 recogniser, 48x320",
+    "minilm": "MiniLM, 128 tokens",
+    "vad": "Silero voice activity, 32 frames",
+    "vad_frame": "Silero voice activity, one frame",
+    "magika": "magika, 2048 bytes",
 }
 GROUP_TITLES = {
     "gemm": "int8 products, 11 layer shapes",
