@@ -9,7 +9,6 @@ Both quantisers see the same calibration samples; ours runs in the C runtime, th
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from bench.peers import onnxruntime_quantizer
 from bench.zoo import TASKS, fidelity, load_task
 from bench.zoo.runners import RUNNERS
 from bench.zoo.task import Score, Task
-from edgezip.errors import EdgeZipError
 from edgezip.report import text
 
 COLUMNS = ("task", "metric", "n", "float", "ours", "worse/better", "SQNR dB")
@@ -94,8 +92,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EdgeZipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    protocol.run_command(main)

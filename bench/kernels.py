@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import edgezip
 from bench import models, one_op, peak, protocol, quiet, ratios
 from bench.one_op import Convolution, Operator, Product
 from bench.peers import candidates, client
-from edgezip.errors import EdgeZipError, UsageError
+from edgezip.errors import UsageError
 from edgezip.report import text
 from edgezip.runtime.session import isas
 
@@ -155,8 +154,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EdgeZipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    protocol.run_command(main)

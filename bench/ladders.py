@@ -10,7 +10,6 @@ Writes bench/results/<date>-<host>-ladders.json.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from itertools import islice
 from pathlib import Path
@@ -141,8 +140,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EdgeZipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    protocol.run_command(main)

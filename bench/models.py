@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from bench import kit, protocol, quiet, ratios
 from bench.peers import PEERS, candidates, client
 from bench.peers.row import Row
 from bench.zoo import LATENCY_TASKS, load_task
-from edgezip.errors import EdgeZipError
 from edgezip.report import text
 
 TASKS = (
@@ -120,8 +118,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EdgeZipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    protocol.run_command(main)

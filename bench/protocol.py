@@ -6,16 +6,27 @@ import datetime
 import json
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from edgezip.errors import EdgeZipError
 from edgezip.measure import environment
 from edgezip.report import schema
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("numpy", "onnx", "onnxruntime")
+
+
+def run_command(main: Callable[[], int]) -> NoReturn:
+    """Ends the process with the exit code of ``main``; an error of ours is one line on stderr and its own code."""
+    try:
+        sys.exit(main())
+    except EdgeZipError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 def circumstances() -> dict[str, Any]:

@@ -9,13 +9,12 @@ Ratios are a peer's time over ours (above 1 we are faster), of medians, with tha
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import kernels, protocol, ratios
-from edgezip.errors import EdgeZipError, MissingFileError
+from edgezip.errors import MissingFileError
 
 BEGIN, END = "<!-- speed: begin, written by python -m bench.readme -->", "<!-- speed: end -->"
 TITLES = {
@@ -167,8 +166,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EdgeZipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    protocol.run_command(main)

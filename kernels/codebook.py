@@ -119,10 +119,6 @@ class Table:
         """What the codes stand for, float64."""
         return np.asarray(self.centres.astype(np.float64)[codes.astype(np.int64)] * self.scale)
 
-    def rounded(self, weights: Array, columns: slice | Array = slice(None)) -> Array:
-        """Each weight on its nearest entry."""
-        return self.values(self.codes(weights))
-
     def reordered(self, order: Array, outputs: int) -> Table:
         """The same: no column has a scale of its own."""
         return self

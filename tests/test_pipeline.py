@@ -120,8 +120,10 @@ def test_four_bit_weights_keep_their_codes_under_int8_activations() -> None:
     session = edgezip.Session(program)
     exact = [graph.run(small.model, feed, optimize=False)["y"] for feed in feeds]
     made = [session.run(feed)["y"] for feed in feeds]
-    step = max(tensor.scale for tensor in program.tensors if tensor.name == "y" or tensor.scale)
-    assert max(float(np.abs(a - b).max()) for a, b in zip(exact, made, strict=True)) <= 2 * step
+    step = graph.constant(graph.find_value(small.model, "y_scale"))
+    assert step is not None
+    # a sum that lies between two codes may fall on either side, in the last layer and in one before it
+    assert max(float(np.abs(a - b).max()) for a, b in zip(exact, made, strict=True)) <= 2 * float(step) * (1 + 1e-6)
     assert not any("quantised again" in note for note in program.metadata["notes"])
 
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from pathlib import Path
 
+from bench import protocol
 from bench.conformance import guard, scope, table
 from bench.conformance.cases import Case, data_sets, default_work
 from bench.conformance.trial import Result, fixed_inputs, try_case
-from edgezip.errors import EdgeZipError
 
 
 def run_cases(cases: list[Case], jobs: int) -> list[Result]:
@@ -73,8 +72,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EdgeZipError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    protocol.run_command(main)

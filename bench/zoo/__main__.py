@@ -20,11 +20,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import ours
+from bench import ours, protocol
 from bench.zoo import LATENCY_TASKS, TASKS, fidelity, load_task
 from bench.zoo.runners import RUNNERS
 from bench.zoo.task import Score, Task
-from edgezip.errors import EdgeZipError, UsageError
+from edgezip.errors import UsageError
 
 
 def score_row(task: Task, work: Path, candidate: Path | None, runner: str) -> dict[str, Any]:
@@ -97,8 +97,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EdgeZipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    protocol.run_command(main)

@@ -128,12 +128,7 @@ def apply_scale(model: Model, link: Link, scale: Array) -> None:
     if link.producer is not None:
         rows = link.producer.weights() * inverse.reshape(link.producer.groups, link.producer.outputs, 1)
         graph.replace_weight(model, link.producer.weight_name, link.producer.array_of(rows))
-        bias = (
-            link.producer.node.inputs[2]
-            if link.producer.node.op_type != "MatMul" and len(link.producer.node.inputs) > 2
-            else None
-        )
-        _multiply(model, bias, inverse)
+        _multiply(model, link.producer.bias(), inverse)
     elif link.norm is not None:
         for value in link.norm.inputs[1:3]:
             _multiply(model, value, inverse)
@@ -169,18 +164,10 @@ def reach_made(link: Link) -> Array:
 
 def reach_read(link: Link) -> Array:
     """(channels,): the largest weight that reads each channel, over all readers."""
-    return np.asarray(
-        np.max(
-            [_by_channel(product, np.abs(product.weights())).max(axis=(1, 2)).reshape(-1) for product in link.consumers], axis=0
-        )
-    )
-
-
-def _by_channel(product: Product, rows: Array) -> Array:
-    """(groups, outputs, window, channels) -> the same with channels reduced last: (groups, outputs, window, channels)."""
-    return rows.reshape(product.groups, product.outputs, product.window, -1)
+    each = [largest_input(product, np.abs(product.weights()).max(axis=1)) for product in link.consumers]
+    return np.asarray(np.max(each, axis=0))
 
 
 def largest_input(product: Product, largest: Array) -> Array:
-    """(channels,): max |x| of each channel, from that of each column (groups, columns)."""
+    """(channels,): the largest of each channel, from one number for each column (groups, columns)."""
     return np.asarray(largest.reshape(product.groups, product.window, -1).max(axis=1).reshape(-1))

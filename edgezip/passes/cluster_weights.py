@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from edgezip import graph
 from edgezip.errors import UsageError
 from edgezip.kernels import codebook, second_order
 from edgezip.passes.layer_change import LayerChange
+from edgezip.passes.place_qdq import matches
 from edgezip.passes.products import find_products
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def cluster_weights(
 
 
 def _reason(product: Product, keep: Sequence[str]) -> str:
-    if any(fnmatchcase(text, wanted) for wanted in keep for text in (product.name, product.node.op_type)):
+    if matches(product.node, keep):
         return "kept by request"
     if product.node.op_type == "ConvTranspose" and product.groups > 1:
         return "ONNX has no scale for each output of a grouped ConvTranspose"
@@ -153,9 +153,6 @@ def _store(model: Model, product: Product, centres: Array, codes: Array, scale: 
 def _row(
     product: Product, before: Array, after: Array, inputs: Inputs | None, form: str, bits: int, stored: int, reason: str
 ) -> LayerChange:
-    signal = error = None
-    if inputs is not None:
-        signal = sum(second_order.output_error(part, inputs.hessian[g]) for g, part in enumerate(before))
-        error = sum(second_order.output_error(part, inputs.hessian[g]) for g, part in enumerate(after - before))
+    signal, error = (None, None) if inputs is None else (inputs.output_error(before), inputs.output_error(after - before))
     sparsity = float((after == 0).mean())
     return LayerChange(product.name, product.node.op_type, form, bits, sparsity, before.size * 4, stored, signal, error, reason)

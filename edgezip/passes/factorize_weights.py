@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgezip import cost, graph
 from edgezip.errors import UsageError
-from edgezip.kernels import low_rank, second_order
+from edgezip.kernels import low_rank
 from edgezip.passes.layer_change import LayerChange
+from edgezip.passes.place_qdq import matches
 from edgezip.passes.products import find_products
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def factorize_weights(
 
 
 def _reason(product: Product, method: str, keep: Sequence[str]) -> str:
-    if any(fnmatchcase(text, wanted) for wanted in keep for text in (product.name, product.node.op_type)):
+    if matches(product.node, keep):
         return "kept by request"
     if product.groups > 1 or product.node.op_type == "ConvTranspose":
         return f"no chain for {'grouped convolutions' if product.groups > 1 else 'ConvTranspose'}"
@@ -309,8 +309,8 @@ def _shape_of(link: Link, x: tuple[int, ...]) -> tuple[int, ...]:
 
 def _row(product: Product, chain: Chain | None, inputs: Inputs | None, reason: str) -> LayerChange:
     held = product.weights()
-    signal = None if inputs is None else second_order.output_error(held[0], inputs.hessian[0]) if len(held) == 1 else None
-    error = None if inputs is None or chain is None else second_order.output_error(chain.dense - held[0], inputs.hessian[0])
+    signal = None if inputs is None else inputs.output_error(held)
+    error = None if inputs is None or chain is None else inputs.output_error(chain.dense[None] - held)
     size = held.size * 4 if chain is None else 4 * sum(link.weights.size for link in chain.links)
     return LayerChange(
         product.name,

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgezip import graph
 from edgezip.errors import CalibrationError
+from edgezip.kernels import second_order
 
 if TYPE_CHECKING:
     from edgezip.graph import Model
@@ -48,6 +49,20 @@ class Inputs:
         self.mean += seen.sum(axis=1)
         self.largest = np.maximum(self.largest, np.abs(seen).max(axis=1))
         self.rows += seen.shape[1]
+
+    @property
+    def covariance(self) -> Array:
+        """(groups, K, K): the second moment about the mean, for layers whose bias takes up the mean."""
+        centred: Array = self.hessian - self.mean[:, :, None] * self.mean[:, None, :]
+        return centred
+
+    def output_error(self, change: Array, *, centred: bool = False) -> float:
+        """E|D x|^2 over all outputs when the weights change by D (groups, outputs, K); of the weights themselves: the signal.
+
+        ``centred``: the bias takes up the mean.
+        """
+        moments = self.covariance if centred else self.hessian
+        return sum(second_order.output_error(part, moment) for part, moment in zip(change, moments, strict=True))
 
     def averaged(self) -> Inputs:
         """Sums divided by the number of patches."""

@@ -7,6 +7,7 @@ elementwise nodes on one tensor (it becomes a table), and nothing behind operato
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -106,7 +107,7 @@ class Placement:
     kept: dict[str, str] = field(default_factory=dict)
 
 
-def matches(node: Node, patterns: tuple[str, ...]) -> bool:
+def matches(node: Node, patterns: Sequence[str]) -> bool:
     """Whether a ``keep`` pattern names the node or its operator."""
     return any(fnmatch.fnmatchcase(text, pattern) for pattern in patterns for text in (node.name or "", node.op_type))
 

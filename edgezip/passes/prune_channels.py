@@ -220,15 +220,15 @@ def _fit_again(model: Model, sets: ChannelSets, seen: Mapping[str, tuple[Product
             continue
         columns = np.broadcast_to(stays, (product.window, len(stays))).reshape(-1)
         rows = product.weights()[0]
-        takes_bias = product.bias() is not None
-        mean = inputs.mean[0]
-        hessian = inputs.hessian[0] - np.outer(mean, mean) if takes_bias else inputs.hessian[0]
+        bias = product.bias()
+        if bias is not None and len(graph.consumers(bias)) > 1:
+            bias = None  # another layer's too: it cannot take this one's mean
+        hessian = (inputs.hessian if bias is None else inputs.covariance)[0]
         fitted = second_order.refit(rows, hessian, np.broadcast_to(columns, rows.shape))
         graph.replace_weight(model, product.weight_name, product.array_of(fitted[None]))
-        bias = product.bias()
         held = graph.constant(bias)
-        if bias is not None and held is not None and len(graph.consumers(bias)) == 1:
-            shifted = held.astype(np.float64) + ((rows - fitted) @ mean).reshape(held.shape)
+        if bias is not None and held is not None:
+            shifted = held.astype(np.float64) + ((rows - fitted) @ inputs.mean[0]).reshape(held.shape)
             graph.replace_weight(model, bias.name or "", shifted.astype(np.float32))
 
 
@@ -309,9 +309,7 @@ def _rows(model: Model, pruned: Model, sets: ChannelSets, seen: Mapping[str, tup
         twin = after[product.name]
         old, new = product.weights(), twin.weights()
         form = f"float32, {product.groups * product.outputs} -> {twin.groups * twin.outputs} outputs"
-        signal = None
-        if inputs is not None:
-            signal = sum(second_order.output_error(part, inputs.hessian[g]) for g, part in enumerate(old))
+        signal = None if inputs is None else inputs.output_error(old)
         reason = "" if old.shape != new.shape else sets.frozen.get(product.name, "nothing of it can go, or need go")
         sparsity = float((new == 0).mean())
         shown = "float32" if reason else form

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from edgezip import graph
 from edgezip.errors import UsageError
 from edgezip.kernels import second_order, sparse_masks
 from edgezip.passes.layer_change import LayerChange
+from edgezip.passes.place_qdq import matches
 from edgezip.passes.products import find_products
 
 if TYPE_CHECKING:
@@ -99,24 +99,28 @@ def prune_weights(
     pruned = graph.clone(model)
     there = {product.name: product for product in find_products(pruned)}
     densities = _global_densities(list(there.values()), sparsity, keep) if everywhere else {}
-    rows = []
+    report = []
     for product, inputs in layers:
         reason = _reason(product, pattern, keep)
         if reason:
-            rows.append(_untouched(product, reason))
+            report.append(_untouched(product, reason))
             continue
         density = densities.get(product.name, 1 - sparsity)
         held = product.weights()
+        moments = None if inputs is None else (inputs.hessian, inputs.covariance if _takes_bias(product) else inputs.hessian)
         made = np.stack(
-            [_prune_rows(held[g], _group(inputs, g), product, pattern, density, method) for g in range(product.groups)]
+            [
+                _prune_rows(rows, None if moments is None else (moments[0][g], moments[1][g]), product, pattern, density, method)
+                for g, rows in enumerate(held)
+            ]
         )
         twin = there[product.name]
         graph.replace_weight(pruned, twin.weight_name, twin.array_of(made))
         graph.set_metadata(twin.node, PATTERN_KEY, pattern.name)
         if inputs is not None and method == "obs":
             _shift_bias(pruned, twin, (held - made), inputs)
-        rows.append(_row(product, held, made, inputs, pattern, centred=method == "obs"))
-    return pruned, rows
+        report.append(_row(product, held, made, inputs, pattern, centred=method == "obs"))
+    return pruned, report
 
 
 def _check(pattern: Pattern, sparsity: float, method: str, everywhere: bool) -> None:
@@ -132,40 +136,29 @@ def _check(pattern: Pattern, sparsity: float, method: str, everywhere: bool) -> 
 
 
 def _reason(product: Product, pattern: Pattern, keep: Sequence[str]) -> str:
-    if any(fnmatchcase(text, wanted) for wanted in keep for text in (product.name, product.node.op_type)):
+    if matches(product.node, keep):
         return "kept by request"
     return pattern.fits(product)
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Inputs of one group of a layer."""
-
-    second: Array  # E[x x^T]
-    covariance: Array
-
-
-def _group(inputs: Inputs | None, number: int) -> _Group | None:
-    if inputs is None:
-        return None
-    second, mean = inputs.hessian[number], inputs.mean[number]
-    return _Group(second, second - np.outer(mean, mean))
-
-
 def _takes_bias(product: Product) -> bool:
-    return product.node.op_type != "MatMul"
+    """Whether the layer has a constant bias, or can be given one: it then takes up the mean of what is removed."""
+    has_other = len(product.node.inputs) > 2 and product.node.inputs[2] is not None and product.bias() is None
+    return product.node.op_type != "MatMul" and not has_other
 
 
-def _prune_rows(rows: Array, inputs: _Group | None, product: Product, pattern: Pattern, density: float, method: str) -> Array:
-    """(outputs, columns) of one group, pruned."""
+def _prune_rows(
+    rows: Array, moments: tuple[Array, Array] | None, product: Product, pattern: Pattern, density: float, method: str
+) -> Array:
+    """(outputs, columns) of one group, pruned. ``moments``: E[x x^T], and the one that the update looks at."""
     if method == "magnitude":
         return rows * pattern.mask(rows**2, density, product.span)
-    if inputs is None:
+    if moments is None:
         raise UsageError(f"'{method}' needs calibration data", where="prune", hint="give --calib, or take magnitude")
-    simple = pattern.mask(rows**2 * np.diag(inputs.second), density, product.span, per_row=pattern.name == "1x1")
+    second, hessian = moments
+    simple = pattern.mask(rows**2 * np.diag(second), density, product.span, per_row=pattern.name == "1x1")
     if method == "wanda":
         return rows * simple
-    hessian = inputs.covariance if _takes_bias(product) else inputs.second
     width = pattern.step(product)
     adaptive = second_order.obs_prune(rows, hessian, lambda block, first: pattern.mask(block, density, product.span), width=width)
     fixed = second_order.obs_prune(rows, hessian, lambda block, first: simple[:, first : first + block.shape[1]])
@@ -195,11 +188,7 @@ def _shift_bias(model: Model, product: Product, removed: Array, inputs: Inputs) 
     if not _takes_bias(product):
         return
     shift = np.einsum("gok,gk->go", removed, inputs.mean).reshape(-1)
-    node = product.node
-    there = node.inputs[2] if len(node.inputs) > 2 else None
-    held = graph.constant(there)
-    if there is not None and (held is None or held.size != shift.size):
-        return
+    node, held = product.node, graph.constant(product.bias())
     beta = float(graph.attribute(node, "beta", 1.0)) if node.op_type == "Gemm" else 1.0
     before = 0.0 if held is None else held.reshape(-1).astype(np.float64) * beta
     if node.op_type == "Gemm":
@@ -208,15 +197,6 @@ def _shift_bias(model: Model, product: Product, removed: Array, inputs: Inputs) 
     if len(node.inputs) < 3:
         node.resize_inputs(3)
     node.replace_input_with(2, made)
-
-
-def _error(change: Array, inputs: Inputs, centred: bool) -> float:
-    total = 0.0
-    for g, part in enumerate(change):
-        group = _group(inputs, g)
-        assert group is not None
-        total += second_order.output_error(part, group.covariance if centred else group.second)
-    return total
 
 
 def _row(product: Product, before: Array, after: Array, inputs: Inputs | None, pattern: Pattern, *, centred: bool) -> LayerChange:
@@ -229,8 +209,8 @@ def _row(product: Product, before: Array, after: Array, inputs: Inputs | None, p
         float((after == 0).mean()),
         before.size * 4,
         before.size * 4,
-        None if inputs is None else _error(before, inputs, False),
-        None if inputs is None else _error(after - before, inputs, centred),
+        None if inputs is None else inputs.output_error(before),
+        None if inputs is None else inputs.output_error(after - before, centred=centred),
     )
 
 

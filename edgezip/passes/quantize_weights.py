@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from edgezip import graph
 from edgezip.errors import UsageError
 from edgezip.kernels import adaround, second_order
 from edgezip.passes.layer_change import LayerChange
+from edgezip.passes.place_qdq import matches
 from edgezip.passes.products import find_products
 from edgezip.passes.weight_grid import Form, grid_of
 
@@ -73,7 +73,7 @@ def _form_of(product: Product, wanted: Form) -> Form:
 
 def _reason(product: Product, form: Form, keep: Sequence[str]) -> str:
     """Why the layer stays as it is, or nothing."""
-    if any(fnmatchcase(text, wanted) for wanted in keep for text in (product.name, product.node.op_type)):
+    if matches(product.node, keep):
         return "kept by request"
     grouped = product.node.op_type == "ConvTranspose" and product.groups > 1
     if grouped and form.per == "channel":
@@ -137,10 +137,7 @@ def _per_block(spread: Array, product: Product, block: int) -> Array:
 
 
 def _row(product: Product, before: Array, after: Array, inputs: Inputs | None, form: Form, reason: str) -> LayerChange:
-    error = signal = None
-    if inputs is not None:
-        signal = sum(second_order.output_error(part, inputs.hessian[g]) for g, part in enumerate(before))
-        error = sum(second_order.output_error(part, inputs.hessian[g]) for g, part in enumerate(after - before))
+    signal, error = (None, None) if inputs is None else (inputs.output_error(before), inputs.output_error(after - before))
     dense = before.size * 4
     return LayerChange(
         product.name,

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from flatbuffers import flexbuffers
-from tflite_cases import CASES, FLOAT_ONLY, WAITING, Net, build, conv
+from tflite_cases import CASES, FLOAT_ONLY, Net, build, conv
 from tflite_writer import Writer
 
 import edgezip
-from edgezip import graph
 from edgezip.errors import EdgeZipError, InvalidModelError, MissingFileError, ShapeError, UnsupportedModelError
 from edgezip.frontends import onnx, tflite
 from edgezip.frontends.tflite import schema
@@ -38,23 +37,6 @@ def by_edgezip(path: Path, feeds: list[Array]) -> list[Array]:
     return [got[info.name] for info in session.outputs]
 
 
-def by_onnx(path: Path, feeds: list[Array]) -> list[Array]:
-    """The converted model in ONNX Runtime: whether the front end is right, whatever the runtime has kernels for."""
-    model = edgezip.load(path)
-    named = dict(zip((str(value.name) for value in graph.input_values(model)), feeds, strict=True))
-    return list(graph.run(model, named, [str(value.name) for value in graph.output_values(model)]).values())
-
-
-def answers(name: str, path: Path, feeds: list[Array]) -> list[Array]:
-    """By our runtime; by ONNX Runtime while the case waits for a kernel."""
-    try:
-        return by_edgezip(path, feeds)
-    except UnsupportedModelError:
-        if name not in WAITING:
-            raise
-        return by_onnx(path, feeds)
-
-
 def feeds_of(data: bytes, seed: int) -> list[Array]:
     read, rng = schema.parse(data), np.random.default_rng(seed)
     tensors = [read.tensors[i] for i in read.inputs]
@@ -72,7 +54,7 @@ def feed_of(dtype: np.dtype[Any], shape: tuple[int, ...], rng: np.random.Generat
 def test_float_equals_litert(name: str, tmp_path: Path) -> None:
     data = build(name, int8=False)
     feeds, path = feeds_of(data, 1), written(tmp_path, data)
-    for got, want in zip(answers(name, path, feeds), by_litert(data, feeds), strict=True):
+    for got, want in zip(by_edgezip(path, feeds), by_litert(data, feeds), strict=True):
         # each operation is rounded to float32 on both sides; their polynomials of exp and tanh are a few units apart
         assert got.dtype == want.dtype
         np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5)
@@ -82,7 +64,7 @@ def test_float_equals_litert(name: str, tmp_path: Path) -> None:
 def test_int8_is_within_one_step_of_litert(name: str, tmp_path: Path) -> None:
     data = build(name, int8=True)
     feeds, path = feeds_of(data, 2), written(tmp_path, data)
-    for got, want in zip(answers(name, path, feeds), by_litert(data, feeds), strict=True):
+    for got, want in zip(by_edgezip(path, feeds), by_litert(data, feeds), strict=True):
         assert (got.dtype, got.shape) == (want.dtype, want.shape)
         if want.dtype != np.int8:  # places, which have no steps
             np.testing.assert_array_equal(got, want)

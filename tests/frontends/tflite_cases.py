@@ -359,12 +359,6 @@ FLOAT_ONLY = {
     "add n", "reduce any", "reduce all", "l2 pool", "local response normalization", "one hot", "cumsum", "fill and add",
     "embedding lookup", "scatter nd", "relu 0 to 1",
 }  # fmt: skip
-# the runtime has no kernels for them yet
-WAITING = {
-    "round", "sin", "cos", "sign", "floor div of integers", "floor mod of integers", "not equal", "reduce prod",
-    "arg max", "arg min", "top k", "gather nd", "gather of batches", "scatter nd", "one hot",
-    "cumsum",
-}  # fmt: skip
 
 
 def build(name: str, int8: bool, seed: int = 0) -> bytes:

@@ -106,6 +106,19 @@ def _bias(product: Product) -> Array | float:
     return 0.0 if values is None else values.reshape(-1)
 
 
+def test_a_bias_of_run_time_takes_up_nothing_and_the_report_knows() -> None:
+    """The update then works on the whole second moment, and the row's error is what the layer gives."""
+    generator = np.random.default_rng(5)
+    held = generator.standard_normal((6, 6, 1, 1)).astype(np.float32)
+    nodes = [node("ReduceMean", ["x"], "b", axes=[0, 2, 3], keepdims=0), node("Conv", ["x", "w", "b"], "y")]
+    model = load(nodes, {"w": held}, (1, 6, 9, 9))
+    feeds = [{"x": (generator.standard_normal((1, 6, 9, 9)) + 2).astype(np.float32)}]
+    layers = list(gather_hessians(model, find_products(model), lambda: feeds, samples=1))
+    pruned, (row,) = prune_weights(model, layers, Pattern("1x1"), 0.5)
+    exact, made = graph.run(model, feeds[0])["y"], graph.run(pruned, feeds[0])["y"]
+    assert row.error == pytest.approx(float(((made - exact) ** 2).sum(axis=1).mean()), rel=1e-4)
+
+
 def test_the_reported_error_is_what_the_layer_gives() -> None:
     """One layer, all patches seen: the row's error is the mean squared difference of the outputs."""
     generator = np.random.default_rng(4)
