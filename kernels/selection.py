@@ -192,12 +192,13 @@ def _term(v: Array, kind: str, power: int) -> Array:
 
 
 def interpolate(x: Array, index: Array, weight: Array, base: Array) -> Array:
-    """Weighted sums along axis 1 of (outer, n, inner), taps ascending."""
+    """Weighted sums along axis 1 of (outer, n, inner), taps ascending; a weight of 0 leaves its term out."""
     y = np.broadcast_to(base[None, :, None], (x.shape[0], len(base), x.shape[2])).astype(F32)
     index = np.clip(index, 0, x.shape[1] - 1)
     with np.errstate(all="ignore"):
         for tap in range(index.shape[1]):
-            y = y + weight[:, tap][None, :, None] * x[:, index[:, tap]]
+            w = weight[:, tap][None, :, None]
+            y = np.where(w == 0, y, y + w * x[:, index[:, tap]])
     return y
 
 

@@ -42,6 +42,7 @@ static void run_piece(void *context, int32_t piece, int32_t thread) {
     for (int64_t i = 0; i < p->inner; i++) y[i] = j->base[row];
     for (int32_t t = 0; t < p->taps; t++) {
       const float w = j->weight[row * p->taps + t];
+      if (w == 0.0f) continue; /* what weighs nothing is not read: an infinity there must not become a NaN */
       const float *x = j->x + (o * p->n + inside(j->index[row * p->taps + t], p->n)) * p->inner;
       for (int64_t i = 0; i < p->inner; i++) y[i] = y[i] + w * x[i];
     }

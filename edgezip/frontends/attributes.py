@@ -32,6 +32,7 @@ WINDOW_OPS = {
     "DeformConv",
 }
 RESHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"}  # as many elements out as in
+MAX_CUBIC = 64  # of -0.5 or -0.75 in use
 MAX_STEP = (1 << 31) - 1
 MIN_SCALE = 2.0**-60  # of activations: the ratio of any two must be a finite float32
 AXIS_OPS = {
@@ -76,6 +77,8 @@ def check_against_shapes(model: Model, where: str) -> None:
             _check_perm_length(node, place)
         if node.op_type in RESHAPES:
             _check_elements(node, place)
+        if node.op_type == "Resize":
+            _check_resized_axes(node, place)
         if node.op_type == "Gemm":
             _check_product(node, place)
         if node.op_type in recurrent.GATES:
@@ -207,6 +210,30 @@ def _check_resize(node: Node, place: str) -> None:
         sizes = graph.constant(node.inputs[index]) if len(node.inputs) > index else None
         if sizes is not None and sizes.size and not (np.isfinite(sizes).all() and (sizes > 0).all()):
             _refuse(place, ("scales", "sizes")[index - 2], "finite and positive", sizes.tolist()[:8])
+    if node.op_type != "Resize":
+        return
+    region = graph.constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    if region is not None and not (np.abs(region.astype(np.float64)) <= MAX_WINDOW).all():
+        _refuse(place, "roi", f"numbers from {-MAX_WINDOW} to {MAX_WINDOW}", region.tolist()[:8])
+    if not abs(graph.attribute(node, "cubic_coeff_a", -0.75)) <= MAX_CUBIC:
+        _refuse(place, "cubic_coeff_a", f"{-MAX_CUBIC} to {MAX_CUBIC}", graph.attribute(node, "cubic_coeff_a"))
+
+
+def _check_resized_axes(node: Node, place: str) -> None:
+    """Axes of the input, each once, and for each of them a scale or size, a start and an end."""
+    data = node.inputs[0]
+    if data is None or node.op_type != "Resize":
+        return
+    rank = len(graph.shape(data))
+    axes = graph.attribute(node, "axes")
+    listed = list(range(rank)) if axes is None else [axis % rank for axis in axes if -rank <= axis < rank]
+    if axes is not None and len(set(listed)) != len(axes):
+        _refuse(place, "axes", f"different numbers from {-rank} to {rank - 1}", list(axes))
+    crops = graph.attribute(node, "coordinate_transformation_mode", "") == "tf_crop_and_resize"
+    for index, name, expected in ((1, "roi", 2 * len(listed) * crops), (2, "scales", len(listed)), (3, "sizes", len(listed))):
+        held = graph.constant(node.inputs[index]) if len(node.inputs) > index else None
+        if held is not None and held.size not in (0, expected) and expected:
+            _refuse(place, name, f"{expected} numbers", held.tolist()[:8])
 
 
 def _check_lrn(node: Node, place: str) -> None:

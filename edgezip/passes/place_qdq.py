@@ -176,10 +176,10 @@ def _is_quantisable(node: Node, keep: tuple[str, ...], found: Placement) -> bool
             found.kept[name] = reason
         return not reason
     if node.op_type in ("Resize", "Upsample"):
-        mode = graph.attribute(node, "mode", "nearest")
-        if mode not in ("nearest", "linear"):
-            found.kept[name] = f"{node.op_type} of mode {mode} has no int8 kernel: runs in float"
-        return mode in ("nearest", "linear")
+        reason = _resize_in_float(node)
+        if reason:
+            found.kept[name] = f"{node.op_type} of {reason} has no int8 kernel: runs in float"
+        return not reason
     if node.op_type == "AveragePool" and max(graph.attribute(node, "dilations", (1,))) > 1:
         found.kept[name] = "ONNX Runtime refuses AveragePool with dilations in int8: runs in float"
         return False
@@ -187,6 +187,16 @@ def _is_quantisable(node: Node, keep: tuple[str, ...], found: Placement) -> bool
     if not known:
         found.kept[name] = f"{node.op_type} has no int8 kernel: runs in float"
     return known
+
+
+def _resize_in_float(node: Node) -> str:
+    """What of a Resize the int8 kernels do not have, or nothing."""
+    mode = graph.attribute(node, "mode", "nearest")
+    if mode not in ("nearest", "linear"):
+        return f"mode {mode}"
+    if graph.attribute(node, "coordinate_transformation_mode", "") == "tf_crop_and_resize":
+        return "a crop"
+    return "antialias" if mode == "linear" and graph.attribute(node, "antialias", 0) else ""
 
 
 def has_constant_weights(node: Node) -> bool:

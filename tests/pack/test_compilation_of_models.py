@@ -131,10 +131,10 @@ def test_a_dequantize_with_parameters_of_its_own_is_not_taken_for_the_pair_of_it
 REFUSED = {
     "conv with computed weights": ([node("Conv", ["x", "w"])], {"x": (1, 4, 6, 5), "w": (3, 4, 1, 1)}, "computed at run time"),
     "conv over four axes": ([node("Conv", ["x", "w"])], {"x": (1, 4, 6, 5, 3, 3)}, "rank 6"),
-    "aligned corners of a broken size": (
-        [node("Resize", ["x", "", "scales"], mode="linear", coordinate_transformation_mode="align_corners")],
+    "resize by an unknown rule": (
+        [node("Resize", ["x", "", "scales"], mode="linear", coordinate_transformation_mode="middle")],
         {"x": (1, 1, 4, 4)},
-        "no whole size",
+        "coordinate_transformation_mode middle",
     ),
 }
 

@@ -10,7 +10,7 @@ import pytest
 
 from edgezip.kernels import reference
 from edgezip.pack import layouts
-from edgezip.pack.lower.resize import coordinates, nearest_index, neighbours
+from edgezip.pack.lower.resize_tables import Along, coordinates, nearest_index, neighbours
 from edgezip.pack.tables import FUNCTIONS, table_of
 from edgezip.program import Layout
 
@@ -117,8 +117,8 @@ def test_neighbours_stay_inside_and_weigh_the_upper_one() -> None:
 
 
 def test_align_corners_keeps_both_ends() -> None:
-    assert coordinates("align_corners", 4, 7, 7 / 4)[[0, -1]].tolist() == [0, 3]
-    assert coordinates("align_corners", 4, 1, 0.25).tolist() == [0]
+    assert coordinates("align_corners", Along(4, 7, 7 / 4))[[0, -1]].tolist() == [0, 3]
+    assert coordinates("align_corners", Along(4, 1, 0.25)).tolist() == [0]
 
 
 def test_halves_go_where_the_nearest_mode_says() -> None:

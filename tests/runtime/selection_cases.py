@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgezip.program import DType, Integer, Math, Op
 
 if TYPE_CHECKING:
@@ -139,7 +141,7 @@ def interpolate(case: Case) -> Case:
     x, y = case.arena(DType.F32, (outer, n, inner)), case.arena(DType.F32, (outer, m, inner))
     tables = [
         case.constant(DType.S32, case.rng.integers(-1, n + 1, (m, taps))),
-        case.constant(DType.F32, case.rng.standard_normal((m, taps))),
+        case.constant(DType.F32, np.where(case.rng.random((m, taps)) < 0.3, 0, case.rng.standard_normal((m, taps)))),
         case.constant(DType.F32, case.rng.standard_normal(m)),
     ]
     return case.run(Op.INTERPOLATE, (x, *tables), y, outer=outer, n=n, inner=inner, m=m, taps=taps)

@@ -419,7 +419,7 @@ typedef struct ez_window_params {
   union { int32_t pad_end[3]; struct { int32_t pad_end_d, pad_end_h, pad_end_w; }; };
 } ez_window_params;
 
-/* y[o][j][i] = base[j] + sum over t, ascending, of weight[j][t] * x[o][index[j][t]][i]; f32, no fma. */
+/* y[o][j][i] = base[j] + sum over t, ascending, of weight[j][t] * x[o][index[j][t]][i]; f32, no fma. Terms of weight 0 are left out. */
 typedef struct ez_interpolate_params {
   int32_t outer, n, inner, m, taps;
 } ez_interpolate_params;

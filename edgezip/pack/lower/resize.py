@@ -1,85 +1,26 @@
-"""Resize: nearest by index lists, linear by neighbours and weights; every coordinate rule becomes a table on the host."""
+"""Resize: nearest by index lists, linear pictures by neighbours, all else by weighted sums; every rule is a table of the host."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgezip import graph
-from edgezip.pack.builder import Ref
+from edgezip.pack.builder import Ref, elements
 from edgezip.pack.context import UNCLIPPED, Context, QParams, Unsupported, constant_of, ratio
 from edgezip.pack.lower.geometry import image, image_shape, like_output
 from edgezip.pack.lower.movement import gather_axis, source
 from edgezip.pack.lower.registry import Target8, lowers, lowers_int8
+from edgezip.pack.lower.resize_tables import Along, Kernel, coordinates, is_outside, nearest_index, neighbours, taps
 from edgezip.program import DType, Op
 
 if TYPE_CHECKING:
     from edgezip.graph import Node, Value
 
 Array = np.ndarray[Any, Any]
-
-
-def coordinates(mode: str, size_in: int, size_out: int, scale: float) -> Array:
-    """float32 position in the input of each output index (ONNX Resize, coordinate_transformation_mode)."""
-    index, scale32 = np.arange(size_out, dtype=np.float32), np.float32(scale)
-    match mode:
-        case "half_pixel":
-            return (index + np.float32(0.5)) / scale32 - np.float32(0.5)
-        case "pytorch_half_pixel":
-            return (index + np.float32(0.5)) / scale32 - np.float32(0.5) if size_out > 1 else np.zeros(1, np.float32)
-        case "half_pixel_symmetric":
-            adjust = np.float32(size_out / (scale * size_in))
-            centre = np.float32(size_in / 2)
-            return centre * (1 - adjust) + (index + np.float32(0.5)) / scale32 - np.float32(0.5)
-        case "align_corners":
-            return index * np.float32((size_in - 1) / (size_out - 1)) if size_out > 1 else np.zeros(1, np.float32)
-        case "asymmetric":
-            return index / scale32
-    raise Unsupported(f"has coordinate_transformation_mode {mode}")
-
-
-def nearest_index(position: Array, rule: str, size_in: int) -> Array:
-    """int32 input index of each position (ONNX Resize, nearest_mode)."""
-    rules: dict[str, Callable[[Array], Array]] = {
-        "round_prefer_floor": lambda p: np.ceil(p - np.float32(0.5)),
-        "round_prefer_ceil": lambda p: np.floor(p + np.float32(0.5)),
-        "floor": np.floor,
-        "ceil": np.ceil,
-    }
-    if rule not in rules:
-        raise Unsupported(f"has nearest_mode {rule}")
-    index: Array = np.clip(rules[rule](position), 0, size_in - 1).astype(np.int32)
-    return index
-
-
-def neighbours(position: Array, size_in: int) -> tuple[Array, Array]:
-    """int32 (2, n) indices below and above each position and the float32 weight of the one above."""
-    inside = np.clip(position, 0, size_in - 1).astype(np.float32)
-    below = np.floor(inside).astype(np.int32)
-    return np.stack([below, np.minimum(below + 1, size_in - 1)]), (inside - below).astype(np.float32)
-
-
-def _scales(node: Node, x: tuple[int, ...], y: tuple[int, ...]) -> list[float]:
-    position = 2 if node.op_type == "Resize" else 1
-    held = constant_of(node.inputs[position]) if len(node.inputs) > position and node.inputs[position] is not None else None
-    if graph.attribute(node, "axes") is not None or graph.attribute(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise Unsupported("has axes or keep_aspect_ratio_policy")
-    if int(graph.attribute(node, "antialias", 0)):
-        raise Unsupported("has antialias")
-    if held is not None and held.size == len(x):
-        _check_whole(node, x, held)
-        return [float(v) for v in held]
-    return [o / i for o, i in zip(y, x, strict=True)]
-
-
-def _check_whole(node: Node, x: tuple[int, ...], scales: Array) -> None:
-    """align_corners needs the output's size; where scale times size is not whole, ONNX and ONNX Runtime disagree on it."""
-    sizes = np.asarray(x) * scales.astype(np.float64)
-    aligned = graph.attribute(node, "coordinate_transformation_mode", "half_pixel") == "align_corners"
-    if aligned and not np.allclose(sizes, np.rint(sizes), rtol=0, atol=1e-3):
-        raise Unsupported("has align_corners and scales that give no whole size: export it with sizes instead")
+CROP = "tf_crop_and_resize"
+MODES = ("nearest", "linear", "cubic")
 
 
 def _value(value: Value | None) -> Value:
@@ -87,39 +28,109 @@ def _value(value: Value | None) -> Value:
     return value
 
 
+# --- what the node says ---------------------------------------------------------------------------------------------
+
+
+def _constant(node: Node, position: int, what: str) -> Array | None:
+    """Input ``position`` as a flat array, None when it is absent or empty."""
+    value = node.inputs[position] if len(node.inputs) > position else None
+    held = constant_of(value)
+    if value is not None and held is None:
+        raise Unsupported(f"has {what} that are computed at run time")
+    return held.reshape(-1) if held is not None and held.size else None
+
+
+def axes_of(node: Node, x: tuple[int, ...], y: tuple[int, ...]) -> list[Along]:
+    """Every axis of the input; those that ``axes`` leaves out stay as they are. Raises Unsupported."""
+    is_resize = node.op_type == "Resize"
+    listed = [int(axis) % len(x) for axis in graph.attribute(node, "axes", range(len(x)))]
+    scales = _constant(node, 2 if is_resize else 1, "scales")
+    factors = [o / i for o, i in zip(y, x, strict=True)]
+    if scales is not None and len(scales) == len(listed):
+        for axis, scale in zip(listed, scales, strict=True):
+            factors[axis] = float(scale)
+    elif graph.attribute(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
+        _keep_aspect(node, x, listed, factors)
+    region = _constant(node, 1, "regions") if _rule(node) == CROP else None
+    ends = [(0.0, 1.0)] * len(x)
+    if region is not None and len(region) == 2 * len(listed):
+        for place, axis in enumerate(listed):
+            ends[axis] = float(region[place]), float(region[place + len(listed)])
+    return [Along(i, o, s, *span) for i, o, s, span in zip(x, y, factors, ends, strict=True)]
+
+
+def _keep_aspect(node: Node, x: tuple[int, ...], listed: list[int], factors: list[float]) -> None:
+    """One factor for all listed axes: the smallest or largest that the sizes ask for, not what their rounding made of it."""
+    sizes = _constant(node, 3, "sizes")
+    if sizes is None:
+        return
+    asked = [int(size) / x[axis] for size, axis in zip(sizes, listed, strict=True)]
+    shared = min(asked) if graph.attribute(node, "keep_aspect_ratio_policy") == "not_larger" else max(asked)
+    for axis in listed:
+        factors[axis] = shared
+
+
+def _rule(node: Node) -> str:
+    default = "half_pixel" if node.op_type == "Resize" else "asymmetric"
+    return str(graph.attribute(node, "coordinate_transformation_mode", default))
+
+
+def _kernel(node: Node) -> Kernel:
+    flags = [bool(graph.attribute(node, name, 0)) for name in ("antialias", "exclude_outside")]
+    return Kernel(
+        graph.attribute(node, "mode", "nearest") == "cubic", float(graph.attribute(node, "cubic_coeff_a", -0.75)), *flags
+    )
+
+
+def interpolates_in_int8(node: Node) -> bool:
+    """Whether the int8 kernels have this form: nearest, or linear between two pixels, of a whole picture."""
+    mode, widened = graph.attribute(node, "mode", "nearest"), graph.attribute(node, "antialias", 0)
+    return _rule(node) != CROP and (mode == "nearest" or (mode == "linear" and not widened))
+
+
+# --- the steps ------------------------------------------------------------------------------------------------------
+
+
 def _resize(context: Context, node: Node, x: Ref, target: Target8 | None) -> Ref:
-    shape_in, shape = graph.shape(_value(node.inputs[0])), graph.shape(node.outputs[0])
-    if shape_in[:2] != shape[:2]:
-        raise Unsupported("changes batch or channels")
-    scales = _scales(node, shape_in, shape)
-    spatial = ([1.0] if len(shape) == 3 else []) + scales[2:]
-    x = image(context, x)
-    sizes = image_shape(shape)[2:]
-    rule = graph.attribute(node, "coordinate_transformation_mode", "half_pixel" if node.op_type == "Resize" else "asymmetric")
-    places = [coordinates(rule, i, o, s) for i, o, s in zip(x.shape[2:], sizes, spatial, strict=True)]
     mode = graph.attribute(node, "mode", "nearest")
-    if mode == "nearest":
-        made = _nearest(context, node, x, places)
-    elif mode == "linear":
-        made = _linear(context, node, x, places, target)
-    else:
+    if mode not in MODES:
         raise Unsupported(f"has mode {mode}")
-    return like_output(context, made, shape)
+    shape = graph.shape(node.outputs[0])
+    along = axes_of(node, x.shape, shape)
+    places = [coordinates(_rule(node), axis) for axis in along]
+    outside = [is_outside(p, a.size_in) & (_rule(node) == CROP) for p, a in zip(places, along, strict=True)]
+    fills, pictures = any(o.any() for o in outside), len(x.shape) in (3, 4) and x.shape[:2] == shape[:2]
+    if mode == "nearest" and not fills:
+        return _nearest(context, node, image(context, x) if pictures else x, places, pictures)
+    if mode == "linear" and not fills and pictures and not graph.attribute(node, "antialias", 0):
+        return _linear(context, node, image(context, x), places, target)
+    if target is not None:
+        raise Unsupported("mode cubic, antialias and crops have no int8 kernel")
+    return _weighted(context, node, context.last(x) if pictures else x, along, places, outside)
 
 
-def _nearest(context: Context, node: Node, x: Ref, places: list[Array]) -> Ref:
+def _nearest(context: Context, node: Node, x: Ref, places: list[Array], pictures: bool) -> Ref:
+    """By index lists, one axis after another; a picture that only repeats pixels in one copy."""
     rule = graph.attribute(node, "nearest_mode", "round_prefer_floor" if node.op_type == "Resize" else "floor")
-    indices_of = {axis: nearest_index(position, rule, x.shape[axis]) for axis, position in zip((2, 3), places, strict=True)}
-    factors = [_repetition(index, x.shape[axis]) for axis, index in indices_of.items()]
-    if all(factors) and factors != [1, 1]:
-        return _repeated(context, node, x, factors[0], factors[1])
-    for axis, index in indices_of.items():
+    places = _of_picture(places) if pictures else places
+    indices = [nearest_index(position, rule, size) for position, size in zip(places, x.shape, strict=True)]
+    shape = graph.shape(node.outputs[0])
+    if pictures:
+        factors = [_repetition(index, size) for index, size in zip(indices[2:], x.shape[2:], strict=True)]
+        if all(factors) and factors != [1, 1]:
+            return like_output(context, _repeated(context, node, x, factors[0], factors[1]), shape)
+    for axis, index in enumerate(indices):
         if np.array_equal(index, np.arange(x.shape[axis])):
             continue
-        shape = tuple(len(index) if a == axis else d for a, d in enumerate(x.shape))
-        indices = context.constant(f"{node.name}.index{axis}", index)
-        x = gather_axis(context, node, x, axis, indices, shape, x.order, f"{node.outputs[0].name}.axis{axis}")
-    return x
+        made = tuple(len(index) if a == axis else d for a, d in enumerate(x.shape))
+        held = context.constant(f"{node.name}.index{axis}", index)
+        x = gather_axis(context, node, x, axis, held, made, x.order, f"{node.outputs[0].name}.axis{axis}")
+    return like_output(context, x, shape) if pictures else x
+
+
+def _of_picture(places: list[Array]) -> list[Array]:
+    """Places of four axes; a line is a picture of one row."""
+    return places if len(places) == 4 else [*places[:2], np.zeros(1, np.float32), places[2]]
 
 
 def _repetition(index: Array, size_in: int) -> int:
@@ -147,12 +158,14 @@ def _repeated(context: Context, node: Node, x: Ref, down: int, across: int) -> R
 
 
 def _linear(context: Context, node: Node, x: Ref, places: list[Array], target: Target8 | None) -> Ref:
+    """A picture of rows and columns in one step, between two neighbours each."""
+    shape = graph.shape(node.outputs[0])
     tables = []
-    for name, position, size in zip("hw", places, x.shape[2:], strict=True):
+    for name, position, size in zip("hw", _of_picture(places)[2:], x.shape[2:], strict=True):
         index, weight = neighbours(position, size)
         tables += [context.constant(f"{node.name}.index_{name}", index), context.constant(f"{node.name}.weight_{name}", weight)]
     q = target.q if target else QParams(x.scale, x.zero_point)
-    made = context.new(node.outputs[0].name or "", (*x.shape[:2], len(places[0]), len(places[1])), x.order, x.dtype, q)
+    made = context.new(node.outputs[0].name or "", image_shape(shape), x.order, x.dtype, q)
     lo, hi = (target.lo, target.hi) if target else (-128, 127)
     context.builder.step(
         node.name or "",
@@ -164,20 +177,60 @@ def _linear(context: Context, node: Node, x: Ref, places: list[Array], target: T
         lo=lo,
         hi=hi,
     )
-    return made
+    return like_output(context, made, shape)
+
+
+def _weighted(context: Context, node: Node, x: Ref, along: list[Along], places: list[Array], outside: list[Array]) -> Ref:
+    """float32 sums of taps along one axis after another; what lies outside of a crop weighs nothing and starts from the fill."""
+    if x.dtype is not DType.F32:
+        raise Unsupported(f"interpolates {x.dtype.name}; the runtime does it in float32")
+    fill = np.float32(graph.attribute(node, "extrapolation_value", 0.0))
+    for axis, (a, position, out) in enumerate(zip(along, places, outside, strict=True)):
+        if np.array_equal(position, np.arange(a.size_in)):
+            continue
+        index, weight = _taps(node, np.where(out, np.float32(0), position), a)
+        weight = np.where(out[:, None], np.float32(0), weight)
+        x = _sums(context, node, x, axis, index, weight, np.where(out, fill, np.float32(0)))
+    return x
+
+
+def _taps(node: Node, position: Array, along: Along) -> tuple[Array, Array]:
+    if graph.attribute(node, "mode", "nearest") == "nearest":
+        index = nearest_index(position, graph.attribute(node, "nearest_mode", "round_prefer_floor"), along.size_in)
+        return index[:, None], np.ones((along.size_out, 1), np.float32)
+    return taps(position, along, _kernel(node))
+
+
+def _sums(context: Context, node: Node, x: Ref, axis: int, index: Array, weight: Array, base: Array) -> Ref:
+    """Append the INTERPOLATE step along ``axis``."""
+    place = x.order.index(axis)
+    shape = tuple(len(base) if a == axis else d for a, d in enumerate(x.shape))
+    y = context.new(f"{node.outputs[0].name}.axis{axis}", shape, x.order, DType.F32)
+    tables = [
+        context.constant(f"{node.name}.{name}{axis}", array.astype(kind))
+        for name, array, kind in (("index", index, np.int32), ("weight", weight, np.float32), ("base", base, np.float32))
+    ]
+    context.builder.step(
+        node.name or "", Op.INTERPOLATE, (x.tensor, *(t.tensor for t in tables)), (y.tensor,),
+        {"op": node.op_type, "node": node.name, "form": "float32"}, outer=elements(x.dims[:place]), n=x.shape[axis],
+        inner=elements(x.dims[place + 1 :]), m=len(base), taps=index.shape[1],
+    )  # fmt: skip
+    return y
 
 
 @lowers("Resize", "Upsample")
 def resize(context: Context, node: Node) -> None:
-    """Nearest on any dtype, linear in float32."""
-    linear = graph.attribute(node, "mode", "nearest") == "linear"
-    x = context.value(_value(node.inputs[0])) if linear else source(context, node.inputs[0])
+    """Nearest on any dtype, linear and cubic in float32."""
+    nearest = graph.attribute(node, "mode", "nearest") == "nearest" and _rule(node) != CROP
+    x = source(context, node.inputs[0]) if nearest else context.value(_value(node.inputs[0]))
     context.set(node.outputs[0], _resize(context, node, x, None))
 
 
 @lowers_int8("Resize", "Upsample")
 def resize_int8(context: Context, node: Node, target: Target8) -> Ref:
     """Resize between Q/DQ."""
+    if not interpolates_in_int8(node):
+        raise Unsupported("mode cubic, antialias and crops have no int8 kernel")
     clip = UNCLIPPED if graph.attribute(node, "mode", "nearest") == "linear" else target.clip
     resized = _resize(context, node, source(context, node.inputs[0]), target)
     return context.quantized(resized, target.q, f"{node.outputs[0].name}.int8", clip=clip)
