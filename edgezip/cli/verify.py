@@ -89,7 +89,7 @@ def _compared(opened: Opened, samples: list[Any], place: Place, reference: Path,
     from edgezip.measure.agreement import Agreement
     from edgezip.measure.onnx_reference import OnnxSession
 
-    session = OnnxSession(reference)
+    session = OnnxSession(reference, exact=True)
     agreement = Agreement()
     for feed in samples:
         expected, got = session.run(feed), place.run(feed)

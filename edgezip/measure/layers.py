@@ -21,7 +21,7 @@ QUANTIZED_SUFFIX = re.compile(r"_(quantized|QuantizeLinear_Output)$")
 
 def compare_layers(program: Program, reference: Path, samples: Sequence[Mapping[str, Array]]) -> list[dict[str, Any]]:
     """Layers of ``program`` whose output the float model also has, worst SQNR first: name, op, sqnr_db, cosine."""
-    session = OnnxSession(reference, expose={_float_name(tensor) for tensor in program.tensors})
+    session = OnnxSession(reference, expose={_float_name(tensor) for tensor in program.tensors}, exact=True)
     agreements: dict[int, Agreement] = {}
     for feed in samples:
         expected = session.run(feed)

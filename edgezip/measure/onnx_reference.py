@@ -16,10 +16,11 @@ Array = np.ndarray[Any, Any]
 class OnnxSession:
     """An ONNX model with ``threads`` threads inside an operator; same ``run`` as ``edgezip.runtime.session.Session``.
 
-    Inner values named in ``expose`` become outputs too (names that the graph does not have are passed over).
+    Inner values named in ``expose`` become outputs too (names that the graph does not have are passed over). ``exact`` runs the graph
+    as it is written: a reference must not be fused into int8 kernels, which saturate sums of pairs on processors without VNNI.
     """
 
-    def __init__(self, path: str | Path, threads: int = 1, expose: Collection[str] = ()) -> None:
+    def __init__(self, path: str | Path, threads: int = 1, expose: Collection[str] = (), *, exact: bool = False) -> None:
         import onnxruntime
 
         if not Path(path).is_file():
@@ -28,6 +29,8 @@ class OnnxSession:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        if exact:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             model = _with_outputs(Path(path), expose) if expose else str(path)
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
