@@ -51,6 +51,7 @@ __all__ = [
     "nodes",
     "opset",
     "output_values",
+    "part",
     "producer",
     "quantize_weight",
     "raise_opset",
@@ -181,6 +182,15 @@ def clone(model: Model) -> Model:
 
 
 # ---------------------------------------------------------------- reading
+
+
+def part(model: Model, inputs: Sequence[str], outputs: Sequence[str]) -> Model:
+    """A copy of what lies between the values ``inputs`` and ``outputs``, as a model of its own with those names."""
+    import onnx_ir
+
+    made = onnx_ir.convenience.extract(model.graph, list(inputs), list(outputs))
+    made.opset_imports.update(model.graph.opset_imports)
+    return onnx_ir.Model(made, ir_version=model.ir_version)
 
 
 def nodes(model: Model) -> list[Node]:

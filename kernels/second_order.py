@@ -251,3 +251,44 @@ def refit(weights: Array, hessian: Array, keep: Array, cross: Array | None = Non
             solved = np.linalg.solve(second[np.ix_(columns, columns)], wanted[np.ix_(rows, columns)].T)
             held[np.ix_(rows, columns)] = solved.T
     return held
+
+
+def ridge(weights: Array, second: Array, cross: Array, keep: Array, damping: Array, sweeps: int = 15) -> Array:
+    """The kept weights (outputs, K) that give ``cross`` = E[y x^T] (outputs, K) best on inputs of ``second`` = E[x x^T], float64.
+
+    ``damping`` (K,), of the mean diagonal, holds them to ``weights``. Rows of one mask are solved for exactly; with masks of
+    their own they go down together by conjugate gradients, at most ``sweeps`` steps. What is not kept stays as it is.
+    """
+    unit = max(float(np.diag(second).mean()), 1e-30)
+    damped = second + np.diag(np.maximum(damping, 1e-9) * unit)  # inputs that are never met leave no singular matrix
+    pull = np.where(keep, cross - weights @ second, 0.0)
+    columns = np.flatnonzero(keep.any(axis=0))
+    if not len(columns):
+        return weights.astype(np.float64)
+    if keep[:, columns].all():
+        step = np.zeros(weights.shape)
+        step[:, columns] = np.linalg.solve(damped[np.ix_(columns, columns)], pull[:, columns].T).T
+        return np.asarray(weights + step)
+    return np.asarray(weights + _conjugate(damped, pull, keep, sweeps))
+
+
+def _conjugate(matrix: Array, wanted: Array, keep: Array, sweeps: int) -> Array:
+    """Each row x of the result minimises ``x M x / 2 - b x`` over its kept columns; preconditioned by the diagonal."""
+    inverse = 1 / np.diag(matrix)
+    found, left = np.zeros(wanted.shape), wanted.copy()
+    toward = left * inverse
+    energy = np.einsum("ij,ij->i", left, toward)
+    first = energy.copy()
+    for _ in range(sweeps):
+        along = np.where(keep, toward @ matrix, 0.0)
+        curve = np.einsum("ij,ij->i", toward, along)
+        length = np.divide(energy, curve, out=np.zeros_like(energy), where=curve > 0)[:, None]
+        found += length * toward
+        left -= length * along
+        scaled = left * inverse
+        fresh = np.einsum("ij,ij->i", left, scaled)
+        if (fresh <= 1e-12 * first).all():
+            break
+        toward = scaled + np.divide(fresh, energy, out=np.zeros_like(fresh), where=energy > 0)[:, None] * toward
+        energy = fresh
+    return found

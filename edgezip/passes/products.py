@@ -98,6 +98,31 @@ class Product:
         values = graph.constant(held)
         return held if values is not None and values.size == self.groups * self.outputs else None
 
+    def outputs_seen(self, y: Array, limit: int, generator: np.random.Generator) -> Array:
+        """(groups, n, outputs) float64: what the layer gave where ``inputs_seen`` looks with an equal generator."""
+        if self.node.op_type in ("Gemm", "MatMul"):
+            rows = y.reshape(-1, y.shape[-1])
+        else:
+            rows = np.moveaxis(y, 1, -1).reshape(-1, y.shape[1])
+        drawn = rows[_drawn(len(rows), limit, generator)].astype(np.float64)
+        return np.ascontiguousarray(drawn.reshape(len(drawn), self.groups, self.outputs).transpose(1, 0, 2))
+
+    def added(self) -> Array | None:
+        """(groups * outputs,) float64: the constant that is added to the outputs, by the node or by the Add behind a MatMul."""
+        behind = _row_behind(self) if self.node.op_type == "MatMul" else None
+        held = graph.constant(self.bias() if behind is None else behind[0].inputs[behind[1]])
+        if held is None:
+            return None
+        beta = float(graph.attribute(self.node, "beta", 1.0)) if self.node.op_type == "Gemm" else 1.0
+        return np.asarray(held.reshape(-1).astype(np.float64) * beta)
+
+    @property
+    def takes_bias(self) -> bool:
+        """Whether a constant can be added to the outputs: a bias of the node's own, or of the Add behind a MatMul."""
+        if self.node.op_type == "MatMul":
+            return _row_behind(self) is not None
+        return len(self.node.inputs) < 3 or self.node.inputs[2] is None or self.bias() is not None
+
     def inputs_seen(self, x: Array, limit: int, generator: np.random.Generator) -> Array:
         """(groups, n, columns) float64: what the rows meet at up to ``limit`` positions of ``x``, drawn at random."""
         if self.node.op_type in ("Gemm", "MatMul"):
@@ -106,6 +131,37 @@ class Product:
         patches = _patches(self.node, x.astype(np.float64), graph.shape(self.weight), limit, generator)
         by_group = patches.reshape(len(patches), patches.shape[1], self.groups, -1)  # (n, window, groups, channels)
         return np.ascontiguousarray(by_group.transpose(2, 0, 1, 3)).reshape(self.groups, len(patches), self.columns)
+
+
+def shift_bias(model: Model, product: Product, shift: Array) -> None:
+    """Adds ``shift`` (groups * outputs,) to what the layer gives, in a new initializer: another layer may share the old one.
+
+    The product must take a bias. Edits ``model``.
+    """
+    behind = _row_behind(product) if product.node.op_type == "MatMul" else None
+    node, index = (product.node, 2) if behind is None else behind
+    held = graph.constant(node.inputs[index]) if len(node.inputs) > index else None
+    beta = float(graph.attribute(node, "beta", 1.0)) if node.op_type == "Gemm" else 1.0
+    before = np.zeros(shift.shape) if held is None else held.astype(np.float64) * beta
+    if node.op_type == "Gemm":
+        graph.set_attribute(node, "beta", None)
+    changed = (before.reshape(shift.shape) + shift).reshape(shift.shape if index == 2 else before.shape)
+    made = graph.add_initializer(model, graph.unique_name(model, f"{product.name}_bias"), changed.astype(np.float32))
+    if len(node.inputs) < 3 and index == 2:
+        node.resize_inputs(3)
+    node.replace_input_with(index, made)
+
+
+def _row_behind(product: Product) -> tuple[Node, int] | None:
+    """The Add that gives a MatMul its bias, and which of its inputs is the constant row."""
+    readers = graph.consumers(product.node.outputs[0])
+    if len(readers) != 1 or graph.is_graph_output(product.node.outputs[0]) or readers[0][0].op_type != "Add":
+        return None
+    node, index = readers[0]
+    other = node.inputs[1 - index]
+    held = graph.constant(other)
+    is_row = held is not None and held.size == product.outputs and held.shape[-1:] == (product.outputs,)
+    return (node, 1 - index) if is_row and held is not None and held.dtype == np.float32 else None
 
 
 def find_products(model: Model) -> list[Product]:
@@ -127,20 +183,29 @@ def _product(node: Node) -> Product | None:
         return None
     if graph.producer(weight) is not None or 0 in held.shape:
         return None
+    return product_of(node)
+
+
+def product_of(node: Node) -> Product | None:
+    """The view by shapes alone, whatever makes the weights; None for forms that it cannot hold."""
+    weight = node.inputs[1]
+    if weight is None or not graph.has_static_shape(weight):
+        return None
+    dims = graph.shape(weight)
     if node.op_type in ("Gemm", "MatMul"):
-        if held.ndim != 2 or graph.attribute(node, "transA", 0) or float(graph.attribute(node, "alpha", 1.0)) != 1.0:
+        if len(dims) != 2 or graph.attribute(node, "transA", 0) or float(graph.attribute(node, "alpha", 1.0)) != 1.0:
             return None
         turned = node.op_type == "Gemm" and bool(graph.attribute(node, "transB", 0))
-        outputs, columns = held.shape if turned else held.shape[::-1]
+        outputs, columns = dims if turned else dims[::-1]
         return Product(node, weight, 1, outputs, columns, columns)
     groups = int(graph.attribute(node, "group", 1))
-    window = int(np.prod(held.shape[2:]))
+    window = int(np.prod(dims[2:]))
     if node.op_type == "Conv":
-        outputs, channels = held.shape[0] // groups, held.shape[1]
+        outputs, channels = dims[0] // groups, dims[1]
     else:
-        outputs, channels = held.shape[1], held.shape[0] // groups
+        outputs, channels = dims[1], dims[0] // groups
     dilated = max(graph.attribute(node, "dilations", (1,))) > 1
-    span = channels if groups > 1 or dilated else channels * held.shape[-1]
+    span = channels if groups > 1 or dilated else channels * dims[-1]
     return Product(node, weight, groups, outputs, window * channels, span)
 
 

@@ -19,7 +19,7 @@ from edgezip.errors import UsageError
 from edgezip.kernels import second_order, sparse_masks
 from edgezip.passes.layer_change import LayerChange
 from edgezip.passes.place_qdq import matches
-from edgezip.passes.products import find_products
+from edgezip.passes.products import find_products, shift_bias
 
 if TYPE_CHECKING:
     from edgezip.graph import Model
@@ -107,7 +107,7 @@ def prune_weights(
             continue
         density = densities.get(product.name, 1 - sparsity)
         held = product.weights()
-        moments = None if inputs is None else (inputs.hessian, inputs.covariance if _takes_bias(product) else inputs.hessian)
+        moments = None if inputs is None else (inputs.hessian, inputs.covariance if product.takes_bias else inputs.hessian)
         made = np.stack(
             [
                 _prune_rows(rows, None if moments is None else (moments[0][g], moments[1][g]), product, pattern, density, method)
@@ -117,8 +117,8 @@ def prune_weights(
         twin = there[product.name]
         graph.replace_weight(pruned, twin.weight_name, twin.array_of(made))
         graph.set_metadata(twin.node, PATTERN_KEY, pattern.name)
-        if inputs is not None and method == "obs":
-            _shift_bias(pruned, twin, (held - made), inputs)
+        if inputs is not None and method == "obs" and twin.takes_bias:
+            shift_bias(pruned, twin, np.einsum("gok,gk->go", held - made, inputs.mean).reshape(-1))
         report.append(_row(product, held, made, inputs, pattern, centred=method == "obs"))
     return pruned, report
 
@@ -139,12 +139,6 @@ def _reason(product: Product, pattern: Pattern, keep: Sequence[str]) -> str:
     if matches(product.node, keep):
         return "kept by request"
     return pattern.fits(product)
-
-
-def _takes_bias(product: Product) -> bool:
-    """Whether the layer has a constant bias, or can be given one: it then takes up the mean of what is removed."""
-    has_other = len(product.node.inputs) > 2 and product.node.inputs[2] is not None and product.bias() is None
-    return product.node.op_type != "MatMul" and not has_other
 
 
 def _prune_rows(
@@ -183,24 +177,8 @@ def _global_densities(products: Sequence[Product], sparsity: float, keep: Sequen
     return {name: max(float((size > bound).mean()), LEAST_DENSITY) for name, size in sizes.items()}
 
 
-def _shift_bias(model: Model, product: Product, removed: Array, inputs: Inputs) -> None:
-    """The bias takes up E[(W - W') x], in a new initializer: another layer may share the old one."""
-    if not _takes_bias(product):
-        return
-    shift = np.einsum("gok,gk->go", removed, inputs.mean).reshape(-1)
-    node, held = product.node, graph.constant(product.bias())
-    beta = float(graph.attribute(node, "beta", 1.0)) if node.op_type == "Gemm" else 1.0
-    before = 0.0 if held is None else held.reshape(-1).astype(np.float64) * beta
-    if node.op_type == "Gemm":
-        graph.set_attribute(node, "beta", None)
-    made = graph.add_initializer(model, graph.unique_name(model, f"{node.name}_bias"), (before + shift).astype(np.float32))
-    if len(node.inputs) < 3:
-        node.resize_inputs(3)
-    node.replace_input_with(2, made)
-
-
 def _row(product: Product, before: Array, after: Array, inputs: Inputs | None, pattern: Pattern, *, centred: bool) -> LayerChange:
-    centred = centred and _takes_bias(product)
+    centred = centred and product.takes_bias
     return LayerChange(
         product.name,
         product.node.op_type,
