@@ -16,8 +16,8 @@ Array = np.ndarray[Any, Any]
 class OnnxSession:
     """An ONNX model with ``threads`` threads inside an operator; same ``run`` as ``edgezip.runtime.session.Session``.
 
-    Inner values named in ``expose`` become outputs too (names that the graph does not have are passed over). ``exact`` runs the graph
-    as it is written: a reference must not be fused into int8 kernels, which saturate sums of pairs on processors without VNNI.
+    Inner values named in ``expose`` become outputs too (names that the graph does not have are passed over). ``exact`` runs
+    the graph as it is written: a reference must not be fused into int8 kernels, which saturate sums of pairs without VNNI.
     """
 
     def __init__(self, path: str | Path, threads: int = 1, expose: Collection[str] = (), *, exact: bool = False) -> None:

@@ -28,9 +28,9 @@ def test_ours_and_onnxruntime_answer_alike_on_one_operator(operator: one_op.Oper
     for candidate in kernels.of_operator(operator, found):
         worker = kernels.client.measure([candidate], kit, 1, 1, 0.001, Quiet())[0]
         rows[candidate.name] = models.row_of(worker, arguments.rounds)
-    # one step of 255 on values up to 127: rounding may differ by one where float32 sums fall on a tie; without VNNI a peer's pairs saturate
+    # one step of 255 on values up to 127: rounding may differ by one where float32 sums fall on a tie
     assert rows["edgezip int8"]["norm_error"] < 0.01, rows
-    assert all(row["norm_error"] < 0.05 for row in rows.values()), rows
+    assert all(row["norm_error"] < 0.1 for row in rows.values()), rows  # a peer's sums of pairs saturate without VNNI
     assert ("onnxruntime MatMulInteger" in rows) == isinstance(operator, Product)
 
 

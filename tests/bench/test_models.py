@@ -43,9 +43,10 @@ def test_every_candidate_answers_right_and_is_timed(small_kit: Path) -> None:
         "edgezip int8", "edgezip float32", "onnxruntime float32", "onnxruntime int8 u8s8", "onnxruntime int8 s8s8",
     }  # fmt: skip
     assert all(0 < row["least_us"] <= row["median_us"] and row["samples"] >= 6 for row in rows.values())
-    # float32 sums of at most 576 products; int8 on a network whose activations span some 8 deviations. Without VNNI a peer's sums of pairs saturate.
-    limits = {name: 1e-5 if row["precision"] == FLOAT32 else 0.15 if name == "edgezip int8" else 0.3 for name, row in rows.items()}
-    assert all(row["norm_error"] < limits[name] for name, row in rows.items())
+    # float32 sums of at most 576 products; int8 on a network whose activations span some 8 deviations
+    assert all(row["norm_error"] < 1e-5 for row in rows.values() if row["precision"] == FLOAT32)
+    assert rows["edgezip int8"]["norm_error"] < 0.15
+    assert all(row["norm_error"] < 0.3 for row in rows.values())  # a peer's sums of pairs saturate without VNNI
     assert {item["against"] for item in result["ratios"]} == {"best int8 peer", "best float32 peer", "our float32"}
     assert "edgezip int8" in models.table([result])
 
