@@ -409,6 +409,8 @@ class Tensor:
     @property
     def bytes(self) -> int:
         """Extent in memory."""
+        if 0 in self.dims:
+            return 0
         columns = self.dims[-1] if self.dims else 1
         return ((self.rows - 1) * self.row_stride + columns) * self.dtype.numpy.itemsize
 

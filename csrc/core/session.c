@@ -85,8 +85,8 @@ static int allocate(ez_session *s, int32_t spin_us, int profile) {
   const uint32_t n_tensors = s->resized ? s->program->shapes.most_tensors : s->program->n_tensors, n_steps = s->resized ? s->program->shapes.most_steps : s->program->n_steps;
   s->data = calloc(n_tensors, sizeof *s->data);
   s->outside = calloc(n_tensors, sizeof *s->outside);
-  s->steps = calloc(n_steps, sizeof *s->steps);
-  s->ns = profile ? calloc(n_steps, sizeof *s->ns) : NULL;
+  s->steps = calloc(n_steps + 1, sizeof *s->steps); /* a program of empty results has no step, and calloc(0) may give NULL */
+  s->ns = profile ? calloc(n_steps + 1, sizeof *s->ns) : NULL;
   s->pool = ez_pool_create(s->threads, spin_us, &s->affinity);
   return s->data && s->outside && s->steps && (s->ns || !profile) && s->pool;
 }
@@ -275,7 +275,7 @@ static uint8_t *output_buffer(const ez_session *s, uint32_t index, void *const *
 }
 
 ez_status ez_session_begin(ez_session *s, const void *const *inputs, void *const *outputs) {
-  if (!is_usable(s) || !inputs || !outputs) return EZ_BAD_ARGUMENT;
+  if (!is_usable(s) || (!inputs && s->program->header->n_inputs) || !outputs) return EZ_BAD_ARGUMENT;
   const ez_program *p = s->program;
   for (uint32_t k = 0; k < p->header->n_inputs; k++)
     if (!inputs[k]) return EZ_BAD_ARGUMENT;

@@ -41,6 +41,7 @@ ez_status ez_check_vectors(const ez_program *p, ez_error *error) {
       if (array_bytes(p, p->vectors + at, k) > left) return refuse(error, "section is cut short");
     const uint64_t bytes = start_of(p, p->vectors + at, array_count(p)); /* no sum can wrap: 2048 arrays, each no larger than the file */
     if (bytes > left) return refuse(error, "section is cut short");
+    if (!bytes) return refuse(error, "a vector holds no bytes"); /* or a few bytes could state a million of them */
     at += bytes;
   }
   return at == size ? EZ_OK : refuse(error, "section has another size than its vectors");

@@ -62,7 +62,7 @@ static ez_status check_header(const uint8_t *bytes, size_t size, ez_error *error
   if (h->act_sign != 0 && h->act_sign != 0x80) BAD(-1, -1, "act_sign", "expected 0 or 128, got %u", h->act_sign);
   if (h->arena_bytes > MAX_ARENA || h->arena_bytes % EZ_ARENA_ALIGN || h->arena_bytes < EZ_OVERREAD) BAD(-1, -1, "arena_bytes", "out of range");
   if (h->scratch_bytes > MAX_SCRATCH || h->scratch_bytes % EZ_ARENA_ALIGN) BAD(-1, -1, "scratch_bytes", "out of range");
-  if (!h->n_steps || h->n_steps > MAX_COUNT || !h->n_tensors || h->n_tensors > MAX_COUNT || !h->n_inputs || h->n_inputs > h->n_tensors || h->n_inputs > MAX_IO || !h->n_outputs ||
+  if (h->n_steps > MAX_COUNT || !h->n_tensors || h->n_tensors > MAX_COUNT || h->n_inputs > h->n_tensors || h->n_inputs > MAX_IO || !h->n_outputs ||
       h->n_outputs > h->n_tensors || h->n_outputs > MAX_IO || h->n_vectors > MAX_COUNT || h->n_states > MAX_IO)
     BAD(-1, -1, "counts", "out of range");
   if (h->solo_us < -1 || h->solo_us > EZ_MAX_WAIT_US || h->spin_us < -1 || h->spin_us > EZ_MAX_WAIT_US) BAD(-1, -1, "solo_us", "solo_us and spin_us are -1 to a second");
@@ -133,14 +133,21 @@ static ez_status check_shape(const ez_tensor *t, int32_t i, ez_error *error) {
   if (t->dtype < EZ_DTYPE_F32 || t->dtype > EZ_DTYPE_BOOL) BAD(-1, i, "dtype", "unknown dtype %u", t->dtype);
   if (t->rank > EZ_MAX_RANK) BAD(-1, i, "rank", "expected at most %d, got %u", EZ_MAX_RANK, t->rank);
   if (t->reserved0 || !ez_all_zero(t->reserved1, sizeof t->reserved1)) BAD(-1, i, "reserved", "is not zero");
+  const int32_t least = t->place == EZ_IN_OUTPUT ? 0 : 1; /* a result may have no elements; then no step touches it */
   uint64_t rows = 1;
+  int is_empty = 0;
   for (int d = 0; d < EZ_MAX_RANK; d++) {
-    if (t->dims[d] < 1 || (d >= t->rank && t->dims[d] != 1)) BAD(-1, i, "dims", "dimension %d is %d", d, t->dims[d]);
+    if (t->dims[d] < least || (d >= t->rank && t->dims[d] != 1)) BAD(-1, i, "dims", "dimension %d is %d", d, t->dims[d]);
+    is_empty |= !t->dims[d];
     if (d + 1 < t->rank) rows *= (uint64_t)t->dims[d];
     if (rows > MAX_ELEMENTS) BAD(-1, i, "dims", "more than 2^40 elements");
   }
   const int32_t columns = t->rank ? t->dims[t->rank - 1] : 1;
   if (t->row_stride < columns) BAD(-1, i, "row_stride", "expected at least %d, got %d", columns, t->row_stride);
+  if (is_empty) {
+    if (t->bytes || t->row_stride != columns) BAD(-1, i, "bytes", "a tensor without elements has no bytes");
+    return EZ_OK;
+  }
   if (rows > MAX_ELEMENTS / (uint64_t)t->row_stride) BAD(-1, i, "dims", "more than 2^40 elements");
   const uint64_t bytes = ((rows - 1) * (uint64_t)t->row_stride + (uint64_t)columns) * ez_element_bytes(t->dtype);
   if (t->bytes != bytes) BAD(-1, i, "bytes", "expected %llu, got %llu", (unsigned long long)bytes, (unsigned long long)t->bytes);
@@ -234,7 +241,10 @@ static ez_status check_operands(const ez_program *p, int32_t i, ez_error *error)
   for (int k = 0; k < EZ_MAX_STEP_OUTPUTS; k++)
     if (s->outputs[k] < (k < s->n_outputs ? 0 : -1) || s->outputs[k] >= n || (k >= s->n_outputs && s->outputs[k] != -1))
       BAD(i, -1, "outputs", "output %d is %d", k, s->outputs[k]);
+  for (int k = 0; k < s->n_inputs; k++)
+    if (s->inputs[k] >= 0 && !p->tensors[s->inputs[k]].bytes) BAD(i, s->inputs[k], "bytes", "an operand has no elements");
   for (int o = 0; o < s->n_outputs; o++) {
+    if (!p->tensors[s->outputs[o]].bytes) BAD(i, s->outputs[o], "bytes", "a result of a step has no elements");
     const uint8_t place = p->tensors[s->outputs[o]].place;
     if (place != EZ_IN_ARENA && place != EZ_IN_OUTPUT) BAD(i, s->outputs[o], "place", "a result must be in the arena or a graph output");
   }

@@ -99,7 +99,7 @@ static int allocate(loaded *l) {
     const uint32_t k = is_output ? i - l->info.n_inputs : i;
     ez_tensor_info t;
     is_output ? ez_program_output(l->program, k, &t) : ez_program_input(l->program, k, &t);
-    void *block = calloc(1, t.bytes);
+    void *block = calloc(1, t.bytes ? t.bytes : 1);
     if (!block) return complain("out of memory", "program");
     *(is_output ? &l->outputs[k] : &l->inputs[k]) = block;
     *(is_output ? &l->output_bytes[k] : &l->input_bytes[k]) = t.bytes;

@@ -16,7 +16,9 @@ COLUMNS = ("output", "dtype", "shape", "min", "max", "argmax", "file")
 
 def command(
     model: Annotated[Path, typer.Argument(help="Program (.ez), or ONNX model (compiled for --target on the way).")],
-    inputs: Annotated[list[str], typer.Option("--input", help="NAME=FILE (.npy, .npz, raw .bin); once for each input.")],
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", help="NAME=FILE (.npy, .npz, raw .bin); once for each input.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the outputs, one .npy each.")] = None,
     shape: Annotated[list[str] | None, typer.Option(help="Fix an input of an ONNX model: NAME=1x3x224x224; repeatable.")] = None,
     target: Annotated[str | None, typer.Option(help="Kind of device; default: this machine, or what the program says.")] = None,
@@ -31,7 +33,7 @@ def command(
     from edgezip.report import schema, text
 
     opened = programs.open_program(model, target, host=host, emulate=emulate, shapes=shape or ())
-    feed = feeds.read_named(inputs, feeds.wanted_by(opened.program))
+    feed = feeds.read_named(inputs or (), feeds.wanted_by(opened.program))
     with programs.open_place(opened, host=host, emulate=emulate, threads=threads) as place:
         results = place.run(feed)
         paths = _paths(results, output)

@@ -76,7 +76,7 @@ class InfoAnswer(Answer):
     numerics: Word
     layout: Word
     act_sign: int = Field(ge=0, le=128)
-    steps: int = Field(ge=1, le=1_000_000)
+    steps: int = Field(ge=0, le=1_000_000)
     vectors: int = Field(ge=0, le=1_000_000)
     isas: list[IsaAnswer] = Field(max_length=64)
     inputs: list[TensorAnswer]

@@ -183,11 +183,14 @@ def _unknown(model: Model) -> list[Value]:
     return [value for value in made if value.dtype is None or not graph.has_static_shape(value)]
 
 
-def learn_missing(model: Model, where: str) -> None:
-    """Runs the model in ONNX Runtime for the shapes that inference left unknown; those that depend on the data are refused."""
+def learn_missing(model: Model, where: str) -> bool:
+    """Runs the model in ONNX Runtime for the shapes that inference left unknown; those that depend on the data are refused.
+
+    Returns whether there were any.
+    """
     unknown = _unknown(model)
     if not unknown:
-        return
+        return False
     culprits = [node for node in graph.nodes(model) if node.op_type in DATA_DEPENDENT]
     if culprits or any(value.dtype is None for value in unknown) or _may_divide_by_zero(model):
         _refuse_dynamic(unknown, where)
@@ -202,6 +205,7 @@ def learn_missing(model: Model, where: str) -> None:
             _refuse_dynamic([value], where)
         structure.check_dims(list(one.shape), f"tensor '{value.name}'", where)
         graph.set_type(value, one.dtype, one.shape)
+    return True
 
 
 def _feed(model: Model, seed: int | None) -> dict[str, graph.Array]:
@@ -245,28 +249,3 @@ def check_outputs(model: Model, declared: Mapping[str, Any], where: str) -> None
             raise InvalidModelError(
                 f"output '{value.name}' has another type than declared", where=where, expected=str(wanted), got=str(value.dtype)
             )
-
-
-def check_sizes(model: Model, where: str) -> None:
-    """Raises UnsupportedModelError that names every node whose result has no elements: the runtime holds no such tensor."""
-    empty = [
-        f"node '{node.name}' ({node.op_type}) makes '{value.name}' of shape {_written_exactly(value)}"
-        for node in graph.nodes(model)
-        for value in node.outputs
-        if value.name and 0 in graph.shape(value)
-    ]
-    for value in [value for value in graph.input_values(model) if 0 in graph.shape(value)]:
-        if value.uses() or graph.is_graph_output(value):
-            empty.append(f"input '{value.name}' is of shape {_written_exactly(value)}")
-        else:  # nothing can be read from it
-            model.graph.inputs.remove(value)
-    if empty:
-        raise UnsupportedModelError(
-            f"{len(empty)} tensors have no elements: {'; '.join(empty[:8])}",
-            where=where,
-            hint="check --shape: is the input large enough? or cut these nodes off and export again",
-        )
-
-
-def _written_exactly(value: Value) -> str:
-    return "x".join(map(str, graph.shape(value)))

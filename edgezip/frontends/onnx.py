@@ -17,6 +17,7 @@ from edgezip.frontends import (
     control_flow,
     decompose,
     dimensions,
+    empty,
     external,
     fold,
     frozen,
@@ -128,7 +129,8 @@ def simplified(
     attributes.check(model, where)
     declared = dimensions.fix_inputs(model, given, batch, where)
     _fold_and_infer(model, where, limit)
-    dimensions.learn_missing(model, where)
+    if dimensions.learn_missing(model, where):
+        _fold_and_infer(model, where, limit)
     dimensions.check_outputs(model, declared, where)
     attributes.check_against_shapes(model, where)
     rewrite.run(model)
@@ -136,7 +138,7 @@ def simplified(
     simplify.run(model)
     if patterns.run(model):
         _fold_and_infer(model, where, limit)
-    dimensions.check_sizes(model, where)
+    empty.settle(model, where)
     if check:
         _run_checker(graph.to_proto(model), where)
     return model
@@ -146,7 +148,7 @@ def _fold_and_infer(model: Model, where: str, limit: int) -> None:
     budget = fold.Budget(limit, limit + sum(value.const_value.nbytes for value in graph.initializers(model) if value.const_value))
     for _ in range(MAX_ROUNDS):
         dimensions.infer(model, where)
-        folded = fold.run(model, budget, where)
+        folded = empty.settle(model, where) | fold.run(model, budget, where)
         if control_flow.inline_branches(model, where) or folded:
             continue
         if not decompose.run(model) and not standard.expand(model, where):

@@ -44,7 +44,7 @@ def states_of(model: Model, given: Mapping[str, str], initial: Mapping[str, Arra
     if len(set(pairs.values())) < len(pairs):
         raise UsageError("one output cannot be the state of two inputs", where="--state", got=_written(pairs))
     for kind, names, ends in (("input", pairs, inputs), ("output", pairs.values(), outputs)):
-        if len(names) == len(ends):
+        if pairs and len(names) == len(ends):
             raise UsageError(f"no {kind} is left that is not a state", where="--state", got=_written(pairs))
     for name, result in pairs.items():
         own, back = inputs[name], outputs[result]

@@ -80,6 +80,8 @@ class Context:
 
     def constant(self, name: str, array: Array) -> Ref:
         """An array as a tensor of the weights section."""
+        if not array.size:
+            raise Unsupported(f"reads '{name}', which has no elements")
         dtype = dtype_of(array.dtype, name)
         return Ref(self.builder.constant(name, array, dtype), array.shape, plain(array.ndim), dtype)
 

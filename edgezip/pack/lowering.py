@@ -158,6 +158,9 @@ class Lowering:
     def _output(self, value: Value) -> None:
         name, shape = value.name or "", graph.shape(value)
         context = self.context
+        if 0 in shape:  # nothing to write
+            context.builder.graph_output(name, dtype_of(graph.dtype(value), name), shape)
+            return
         try:
             source = self.stored.get(name)
             if source is None:
@@ -182,7 +185,7 @@ class Lowering:
                 self._quantize(node)
         elif node.op_type == "DequantizeLinear":
             self._dequantize(node)
-        elif node.op_type != "Constant" and (node.name or "") in self.plan.in_float:
+        elif node.op_type != "Constant" and (node.name or "") in self.plan.in_float and not _is_empty(node):
             self._float(node)
 
     def _float(self, node: Node) -> None:
@@ -302,6 +305,11 @@ class Lowering:
         form: dict[str, Any] = {"op": "table", "node": ", ".join(map(str, names)), "form": "int8"}
         builder.step(str(names[-1]), Op.TABLE, (ref.tensor, table), (y.tensor,), form)
         return y
+
+
+def _is_empty(node: Node) -> bool:
+    """Whether the node hands out a result without elements (``frontends/empty.py``)."""
+    return all(0 in graph.shape(value) for value in node.outputs if value.name)
 
 
 def _has_stored_weights(node: Node) -> bool:

@@ -14,7 +14,8 @@ def check_tensors(program: Program) -> None:
     counts = {Place.INPUT: len(program.graph_inputs), Place.OUTPUT: len(program.graph_outputs)}
     for index, tensor in enumerate(program.tensors):
         rows_fit = len(tensor.dims) < 2 or tensor.row_stride >= tensor.dims[-1]
-        if min(tensor.dims, default=1) < 1 or tensor.offset < 0 or not rows_fit:
+        least = 0 if tensor.place is Place.OUTPUT else 1  # a result without elements is touched by no step
+        if min(tensor.dims, default=1) < least or tensor.offset < 0 or not rows_fit:
             raise ProgramError("contradictory dims", where=f"tensor {index} ({tensor.name})", got=str(tensor.dims), hint=HINT)
         if tensor.place in sizes and tensor.offset + tensor.bytes > sizes[tensor.place]:
             raise ProgramError("tensor lies outside of its memory", where=f"tensor {index} ({tensor.name})", hint=HINT)
@@ -24,6 +25,8 @@ def check_tensors(program: Program) -> None:
     for number, step in enumerate(program.steps):
         if any(not -1 <= i < len(program.tensors) for i in (*step.inputs, *step.outputs)):
             raise ProgramError("no such tensor", where=f"step {number} ({step.name})", hint=HINT)
+        if any(not program.tensors[i].bytes for i in (*step.inputs, *step.outputs) if i >= 0):
+            raise ProgramError("an operand has no elements", where=f"step {number} ({step.name})", hint=HINT)
 
 
 def _check_states(program: Program) -> None:

@@ -284,3 +284,20 @@ def test_a_device_with_another_answer_is_caught(call: Any, folder: Path, monkeyp
     code, _, error = call("verify", folder / "int8.onnx", "--against", DEMO_MODEL, *arguments)
     assert code == 3
     assert "bytes differ" in error
+
+
+def test_a_model_without_inputs_is_run_verified_and_timed(call: Any, tmp_path: Path) -> None:
+    from onnx import TensorProto, helper, save
+
+    held = [helper.make_tensor(n, TensorProto.INT64, [], [v]) for n, v in (("from", 3), ("to", 9), ("by", 2))]
+    node, y = helper.make_node("Range", ["from", "to", "by"], ["y"]), helper.make_tensor_value_info("y", TensorProto.INT64, None)
+    save(
+        helper.make_model(helper.make_graph([node], "g", [], [y], held), opset_imports=[helper.make_opsetid("", 17)]),
+        tmp_path / "c.onnx",
+    )
+    code, out, _ = call("run", tmp_path / "c.onnx", "-o", tmp_path, "--json")
+    assert (code, json.loads(out)["outputs"][0]["max"]) == (0, 7)
+    assert np.load(tmp_path / "y.npy").tolist() == [3, 5, 7]
+    code, out, _ = call("verify", tmp_path / "c.onnx", "--bitexact", "--json")
+    assert (code, json.loads(out)["bitexact"]) == (0, True)
+    assert call("bench", tmp_path / "c.onnx", "--runs", 5, "--min-time", 0)[0] == 0

@@ -234,7 +234,7 @@ CONTRADICTIONS: list[tuple[str | None, int, str, Any, str]] = [
     (None, 0, "act_sign", 1, "act_sign"), (None, 0, "header_bytes", 255, "file_bytes"), (None, 0, "file_bytes", 1, "file_bytes"),
     (None, 0, "arena_bytes", 2**40, "arena_bytes"), (None, 0, "arena_bytes", 65, "arena_bytes"),
     (None, 0, "scratch_bytes", 0, "scratch_bytes"),
-    (None, 0, "n_steps", 0, "counts"), (None, 0, "n_tensors", 2**31, "counts"), (None, 0, "n_inputs", 0, "counts"),
+    (None, 0, "n_steps", 0, "steps"), (None, 0, "n_tensors", 2**31, "counts"), (None, 0, "n_inputs", 0, "io"),
     (None, 0, "n_vectors", 2, "vectors"), (None, 0, "reserved", 1, "reserved"),
     (None, 0, "solo_us", -2, "solo_us"), (None, 0, "spin_us", 1_000_001, "solo_us"),
     (None, 0, "n_steps", STEPS - 1, "steps"),

@@ -135,7 +135,7 @@ ez_status ez_session_output(const ez_session *session, uint32_t index, ez_tensor
 ez_status ez_session_tensor_info(const ez_session *session, uint32_t index, ez_tensor_info *info);
 uint32_t ez_session_steps(const ez_session *session);
 /* One inference. inputs[i] and outputs[i] point to buffers of ez_tensor_info.bytes (of the present size), aligned as the dtype needs. An output shares no
- * byte with an input or with another output. */
+ * byte with an input or with another output. A program of constants has no inputs: `inputs` may be NULL then. */
 ez_status ez_session_run(ez_session *session, const void *const *inputs, void *const *outputs);
 
 /* The same, one step at a time, for per-layer verification: begin, then step 0, 1, ...; after step i its outputs can be

@@ -130,7 +130,8 @@ def split(context: Context, node: Node) -> None:
     start = 0
     for index, output in enumerate(node.outputs):
         shape = graph.shape(output)
-        _part(context, node, x, shape, x.strides(), start * x.strides()[axis], index)
+        if shape[axis]:  # of a part without elements nothing is read
+            _part(context, node, x, shape, x.strides(), start * x.strides()[axis], index)
         start += shape[axis]
 
 
