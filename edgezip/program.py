@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from edgezip import coded as coding
 from edgezip import dynamic
 from edgezip.errors import MissingFileError, ProgramError, UsageError
 
@@ -461,6 +462,7 @@ class Program:
     solo_us: int = 0  # see ez_format.h: 0 the runtime's default, -1 none
     spin_us: int = 0
     states: list[State] = field(default_factory=list)
+    coded: bool = False  # its file is entropy-coded (``edgezip.coded``)
     shapes: dynamic.Shapes | None = None  # steps, tensors and ends above are those of its first variant, at its largest size
 
     def at(self, sizes: Sequence[int]) -> Program:
@@ -495,9 +497,14 @@ class Program:
         """The tensors of all graph outputs by number, those of the states last."""
         return [*self.outputs, *(state.output for state in self.states)]
 
+    def plain_bytes(self) -> bytes:
+        """The file without entropy coding, byte for byte reproducible from the same program."""
+        return _write(self)
+
     def to_bytes(self) -> bytes:
         """The file, byte for byte reproducible from the same program."""
-        return _write(self)
+        plain = self.plain_bytes()
+        return coding.encode(plain, _ranges(self, plain)) if self.coded else plain
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file atomically: it is there whole, or not at all."""
@@ -695,6 +702,49 @@ def _write(program: Program) -> bytes:
     return bytes(out)
 
 
+def _ranges(program: Program, plain: bytes) -> list[coding.Range]:
+    """How the bytes of the plain file belong together: constants, and the other sections as their numbers lie."""
+    header = np.frombuffer(plain, HEADER, 1)[0]
+    at = {name: (int(s["offset"]), int(s["bytes"])) for name, s in zip(SECTIONS, header["sections"], strict=True)}
+    found = [coding.Range(0, HEADER.itemsize, 4)]
+    for name in SECTIONS:
+        start, size = at[name]
+        if name == "weights":
+            found += [replace(constant, offset=start + constant.offset) for constant in _constant_ranges(program)]
+        elif size:
+            found.append(coding.Range(start, size, 4 if size % 4 == 0 and name not in ("strings", "metadata") else 1))
+    return found
+
+
+def _constant_ranges(program: Program) -> list[coding.Range]:
+    """The constants in the order of their bytes, those that overlap as one."""
+    variants: Sequence[Program | dynamic.Variant] = program.shapes.variants if program.shapes else [program]
+    panels = _panels(program, variants)
+    constants = {(t.offset, t.bytes, t.dtype.numpy.itemsize) for v in variants for t in v.tensors if t.place is Place.WEIGHTS}
+    found: list[coding.Range] = []
+    for offset, size, stride in sorted(constants, key=lambda c: (c[0], -c[1])):
+        if not found or offset >= found[-1].offset + found[-1].bytes:
+            found.append(coding.Range(offset, size, stride, *panels.get(offset, (0, 0))))
+        elif (end := offset + size) > found[-1].offset + found[-1].bytes:
+            found[-1] = coding.Range(found[-1].offset, end - found[-1].offset)
+    return found
+
+
+def _panels(program: Program, variants: Sequence[Program | dynamic.Variant]) -> dict[int, tuple[int, int]]:
+    """By the offset of packed int8 weights, the bytes of a panel (16 outputs) and its k step."""
+    step = 8 if program.layout is Layout.K8N16 else 4
+    found = {}
+    for variant in variants:
+        for each in variant.steps:
+            if each.op is not Op.CONV or variant.tensors[each.inputs[0]].dtype is not DType.S8:
+                continue
+            weights, groups = variant.tensors[each.inputs[1]], each.params["groups"]
+            panels = groups * -(-variant.tensors[each.outputs[0]].dims[-1] // groups // 16)
+            if weights.bytes % (panels * 16 * step) == 0:
+                found[weights.offset] = (weights.bytes // panels, step)
+    return found
+
+
 def read(source: str | os.PathLike[str] | bytes) -> Program:
     """Parse a program file. The C verifier is stricter; this checks magic, version and every CRC, and raises ProgramError."""
     where = "program"
@@ -704,8 +754,11 @@ def read(source: str | os.PathLike[str] | bytes) -> Program:
         if not path.is_file():
             raise MissingFileError("no such program file", where=where, hint="make one with: edgezip compile MODEL -o OUT.ez")
         source = path.read_bytes()
-    header, bodies = _sections(source, where)
-    return _parse(header, bodies, where)
+    is_coded = coding.is_coded(source)
+    header, bodies = _sections(coding.decode(source, where) if is_coded else source, where)
+    program = _parse(header, bodies, where)
+    program.coded = is_coded
+    return program
 
 
 def _sections(data: bytes, where: str) -> tuple[Any, dict[str, bytes]]:
@@ -739,7 +792,7 @@ def _sections(data: bytes, where: str) -> tuple[Any, dict[str, bytes]]:
 
 
 def section_bytes(data: bytes) -> dict[str, int]:
-    """Bytes of every section of a program file that was read before, the header among them."""
+    """Bytes of every section of a plain program file that was read before, the header among them."""
     header = np.frombuffer(data, HEADER, 1)[0]
     sizes = {name: int(section["bytes"]) for name, section in zip(SECTIONS, header["sections"], strict=True)}
     return {"header": HEADER.itemsize, **sizes}
@@ -765,7 +818,7 @@ def _parse(header: Any, bodies: dict[str, bytes], where: str) -> Program:
         program = Program(
             layout, int(header["act_sign"]), int(header["arena_bytes"]), int(header["scratch_bytes"]),
             tensors, steps, inputs, outputs, bodies["weights"], metadata, [], int(header["solo_us"]), int(header["spin_us"]),
-            states, shapes,
+            states, shapes=shapes,
         )  # fmt: skip
         program.vectors = _vectors_of(bodies["vectors"], program, int(header["n_vectors"]))
     except (ValueError, IndexError, UnicodeDecodeError) as error:

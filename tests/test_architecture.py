@@ -15,7 +15,8 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "kernels": set(),
     "dynamic": {"program"},  # its types
-    "program": {"dynamic"},
+    "program": {"dynamic", "coded"},
+    "coded": {"kernels"},
     "graph": set(),
     "target": set(),
     "recipe": set(),

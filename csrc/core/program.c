@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/coded.h"
 #include "core/dispatch.h"
 
 /* All of it is read at once for the checksums: one call instead of a page fault for each 64 kB. */
@@ -38,14 +39,24 @@ static ez_status refuse(ez_error *error, ez_status status, const char *field, co
   return status;
 }
 
+/* Of a coded file, the plain one that it holds; else nothing. */
+static ez_status decode(ez_program *program, const void **bytes, size_t *size, ez_error *error) {
+  if (!ez_is_coded(*bytes, *size)) return EZ_OK;
+  if ((uintptr_t)*bytes % EZ_SECTION_ALIGN) return refuse(error, EZ_BAD_ARGUMENT, "bytes", "must be 64-byte aligned");
+  const ez_status status = ez_decode_program(*bytes, *size, &program->decoded, size, error);
+  if (!status) *bytes = program->decoded.bytes;
+  return status;
+}
+
 ez_status ez_program_open(const void *bytes, size_t size, ez_program **out, ez_error *error) {
   if (!bytes || !out) return refuse(error, EZ_BAD_ARGUMENT, "bytes", "NULL pointer");
   *out = NULL;
   ez_program *program = calloc(1, sizeof *program);
   if (!program) return refuse(error, EZ_NO_MEMORY, "program", "out of memory");
-  const ez_status status = ez_verify(bytes, size, program, error);
+  ez_status status = decode(program, &bytes, &size, error);
+  if (!status) status = ez_verify(bytes, size, program, error);
   if (status) {
-    free(program);
+    ez_program_close(program);
     return status;
   }
   *out = program;
@@ -78,16 +89,19 @@ ez_status ez_program_open_file(const char *path, ez_program **out, ez_error *err
   ez_status status = map_file(path, &bytes, &size, error);
   if (status) return status;
   status = ez_program_open(bytes, size, out, error);
-  if (status)
+  if (status || (*out)->decoded.bytes) { /* what was decoded needs the file no more */
     munmap(bytes, size);
-  else
-    (*out)->mapped = 1;
-  return status;
+    return status;
+  }
+  (*out)->mapped = bytes;
+  (*out)->mapped_bytes = size;
+  return EZ_OK;
 }
 
 void ez_program_close(ez_program *program) {
   if (!program) return;
-  if (program->mapped) munmap((void *)(uintptr_t)program->bytes, program->size);
+  if (program->mapped) munmap(program->mapped, program->mapped_bytes);
+  ez_block_destroy(&program->decoded);
   free(program);
 }
 

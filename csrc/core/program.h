@@ -2,6 +2,7 @@
 #ifndef EDGEZIP_PROGRAM_H
 #define EDGEZIP_PROGRAM_H
 
+#include "core/block.h"
 #include "edgezip/ez.h"
 #include "edgezip/ez_format.h"
 
@@ -20,7 +21,9 @@ typedef struct ez_shapes {
 struct ez_program {
   const uint8_t *bytes;
   size_t size;
-  int mapped; /* ez_program_close unmaps */
+  void *mapped;     /* the file, of mapped_bytes, that ez_program_close unmaps; NULL: the bytes are the caller's */
+  size_t mapped_bytes;
+  ez_block decoded; /* of a coded file: the plain one */
   const ez_header *header;
   const ez_step *steps;
   const ez_tensor *tensors;

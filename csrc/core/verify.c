@@ -288,7 +288,7 @@ ez_status ez_verify(const void *bytes, size_t size, ez_program *program, ez_erro
   TRY(check_sections(bytes, size, error));
   const uint8_t *base = bytes;
   const ez_header *h = bytes;
-  *program = (ez_program){.bytes = base, .size = size, .header = h, .n_steps = h->n_steps, .n_tensors = h->n_tensors,
+  *program = (ez_program){.bytes = base, .size = size, .decoded = program->decoded, .header = h, .n_steps = h->n_steps, .n_tensors = h->n_tensors,
                           .n_inputs = h->n_inputs + h->n_states, .n_outputs = h->n_outputs + h->n_states};
   program->steps = (const ez_step *)(const void *)(base + h->sections[EZ_SECTION_STEPS].offset);
   program->tensors = (const ez_tensor *)(const void *)(base + h->sections[EZ_SECTION_TENSORS].offset);

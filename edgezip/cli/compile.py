@@ -34,6 +34,9 @@ def command(
     source: Annotated[
         Path | None, typer.Option(help="With --dim: the file that MODEL was compressed from (compression fixes the shapes).")
     ] = None,
+    coded: Annotated[
+        bool, typer.Option("--coded", help="Entropy-code the file: smaller to keep and send; decoded once when it is loaded.")
+    ] = False,
     emit: Annotated[Literal["ez"], typer.Option(help="What to write: ez.")] = "ez",
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -47,6 +50,7 @@ def command(
     if not output.parent.is_dir():
         raise MissingFileError("folder does not exist", where=str(output.parent), hint="create it, or choose another -o")
     program = _compiled(model, target, shape or [], inputs, vectors, state or [], dim or [], source)
+    program.coded = coded
     program.save(output)
     facts = describe(program, output)
     if json:
@@ -91,6 +95,7 @@ def describe(program: Program, path: Path) -> dict[str, Any]:
         "target": program.metadata["target"],
         "program": {"path": str(path), "bytes": path.stat().st_size},
         "layout": program.layout.name.lower(),
+        "coded": program.coded,
         "steps": len(steps),
         "memory": {**program.metadata["memory"], "scratch_bytes_per_thread": program.scratch_bytes},
         "macs": macs,
@@ -114,7 +119,8 @@ def _show(facts: dict[str, Any]) -> None:
     rows = [
         (
             "program",
-            f"{facts['program']['path']}, {facts['program']['bytes']:,} bytes, for {facts['target']} ({facts['layout']})",
+            f"{facts['program']['path']}, {facts['program']['bytes']:,} bytes{', entropy-coded' if facts['coded'] else ''}, "
+            f"for {facts['target']} ({facts['layout']})",
         ),
         ("steps", f"{facts['steps']}, {facts['macs']:,} MACs, " + (f"{share:.1%} of them int8" if share else "float32")),
         ("weights", f"{memory['weights_bytes']:,} bytes"),

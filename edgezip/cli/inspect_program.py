@@ -24,7 +24,8 @@ def describe(path: Path) -> dict[str, Any]:
         "layout": program.layout.name.lower(),
         "act_sign": program.act_sign,
         "file_bytes": path.stat().st_size,
-        "sections": section_bytes(path.read_bytes()),
+        "coded": program.coded,
+        "sections": section_bytes(program.plain_bytes()),
         "memory": {
             **metadata.get("memory", {}),
             "arena_bytes": program.arena_bytes,
@@ -94,7 +95,7 @@ def show(path: Path, facts: dict[str, Any]) -> None:
         f"{len(rows)} steps, {facts['vectors']} test vectors",
         f"made by edgezip {printable(str(facts['made_by']))} from {printable(str(source['name']))}, "
         f"SHA-256 {printable(str(source['sha256']))}",
-        f"file {facts['file_bytes']:,} bytes: {sections}",
+        f"file {facts['file_bytes']:,} bytes{', entropy-coded' if facts['coded'] else ''}: {sections}",
         f"memory: arena {memory['arena_bytes']:,} bytes (lower bound {memory.get('arena_lower_bound') or 0:,}), "
         f"scratch {memory['scratch_bytes_per_thread']:,} a thread",
     ]

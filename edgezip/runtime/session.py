@@ -139,7 +139,7 @@ class Session:
             status = self._lib.ez_program_open_file(os.fsencode(program), out, error)
         else:
             self._where = "program"
-            data = program.to_bytes() if isinstance(program, Program) else program
+            data = program.plain_bytes() if isinstance(program, Program) else program
             self._keep = aligned_copy(data)
             status = self._lib.ez_program_open(self._ffi.from_buffer(self._keep), len(data), out, error)
         if status:

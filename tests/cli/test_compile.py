@@ -63,6 +63,18 @@ def test_json_states_program_memory_and_layers(tmp_path: Path, capsys: pytest.Ca
     assert facts["memory"]["arena_bytes"] >= facts["memory"]["arena_lower_bound"]
 
 
+def test_coded_files_are_smaller_and_run_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, out, plain = written(tmp_path, conv()), tmp_path / "m.ez", tmp_path / "plain.ez"
+    assert run(capsys, model, "-o", plain)[0] == 0
+    code, text, _ = run(capsys, model, "-o", out, "--coded")
+    assert code == 0
+    assert "entropy-coded" in text
+    assert out.stat().st_size < plain.stat().st_size / 2  # the records are mostly zeros
+    x, y = read(plain).vectors[0]
+    np.testing.assert_array_equal(Session(out).run({"x": x})["y"], y)
+    assert json.loads(run(capsys, model, "-o", out, "--coded", "--json")[1])["coded"] is True
+
+
 def test_real_samples_become_the_bundled_vectors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     samples, out = np.random.default_rng(0).random((3, 2, 4, 4), np.float32), tmp_path / "m.ez"
     np.save(tmp_path / "samples.npy", samples)

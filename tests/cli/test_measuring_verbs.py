@@ -200,7 +200,7 @@ def test_emulated_pi_gives_the_same_bits_and_no_time(call: Any, folder: Path) ->
 @pytest.mark.usefixtures("emulator")
 def test_a_program_says_its_target_itself(call: Any, folder: Path) -> None:
     program = folder / "pi.ez"
-    assert call("compile", folder / "int8.onnx", "-o", program, "--target", "rpi4")[0] == 0
+    assert call("compile", folder / "int8.onnx", "-o", program, "--target", "rpi4", "--coded")[0] == 0
     code, out, _ = call("verify", program, "--bitexact", "--emulate", "--json")
     document = json.loads(out)
     assert (code, document["target"], document["bitexact"]) == (0, "rpi4", True)

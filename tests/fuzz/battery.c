@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/coded.h"
 #include "edgezip/ez_format.h"
 #include "fuzz_program.h"
 
@@ -65,6 +66,15 @@ static void change_word(uint8_t *word) {
   memcpy(word, &value, 4);
 }
 
+/* One to four words of the header, models and segments, or (one time in four) the streams. */
+static void mutate_coded(uint8_t *bytes, size_t size) {
+  const size_t tables = sizeof(ez_coded_header) + ((const ez_coded_header *)(const void *)bytes)->model_bytes + ((const ez_coded_header *)(const void *)bytes)->segment_bytes;
+  for (uint32_t n = 1 + next(4); n; n--) {
+    const size_t start = next(4) ? 8 : tables, end = start == tables ? size : tables;
+    change_word(bytes + start + next((uint32_t)(end - start - 3)));
+  }
+}
+
 /* One to four words of header, steps, tensors, io or weights. Records get most of it. */
 static void mutate_once(uint8_t *bytes, size_t size) {
   ez_header header;
@@ -87,7 +97,10 @@ static void mutate(const uint8_t *bytes, size_t size, uint64_t seed, long count)
   state = seed * 0x9e3779b97f4a7c15ull + 1;
   for (long i = 0; i < count; i++) {
     memcpy(copy, bytes, size);
-    mutate_once(copy, size);
+    if (ez_is_coded(bytes, size))
+      mutate_coded(copy, size);
+    else
+      mutate_once(copy, size);
     repair(copy, size);
     static const char *const isas[] = {NULL, "portable", "avx2"};
     counts[try_program(copy, size, isas[i % 3], 1 + (i % 16 == 0))]++;

@@ -5,13 +5,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/coded.h"
 #include "core/crc32.h"
 #include "edgezip/ez_format.h"
 
 #define MOST_MEMORY (64ull << 20)
 
+static void repair_coded(uint8_t *bytes, size_t size) {
+  ez_coded_header header;
+  if (size < sizeof header) return;
+  memcpy(&header, bytes, sizeof header);
+  header.body_crc32 = ez_crc32(bytes + sizeof header, size - sizeof header);
+  header.crc32 = ez_crc32(&header, sizeof header - 4);
+  memcpy(bytes, &header, sizeof header);
+}
+
 void repair(uint8_t *bytes, size_t size) {
   ez_header header;
+  if (ez_is_coded(bytes, size)) {
+    repair_coded(bytes, size);
+    return;
+  }
   if (size < sizeof header) return;
   memcpy(&header, bytes, sizeof header);
   for (int i = 0; i < EZ_SECTION_COUNT; i++) {

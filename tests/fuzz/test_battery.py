@@ -6,12 +6,14 @@ import os
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from dynamic_graphs import dynamic_graph
 from recurrent_program import recurrent_program
 from small_program import small_program
 from state_program import state_program
 
+from edgezip.coded import Range, encode
 from edgezip.compilation import compile
 from edgezip.program import Layout, Program
 
@@ -44,6 +46,40 @@ def test_every_prefix_and_every_flipped_bit_is_refused(battery: Path, tmp_path: 
     assert counts["whole"] == 1
     assert counts["prefixes_refused"] == counts["prefixes"] == path.stat().st_size
     assert counts["flips_refused"] == counts["flips"] == 8 * path.stat().st_size
+
+
+def coded(folder: Path, program: Program) -> Path:
+    program.coded = True
+    program.save(folder / "coded.ez")
+    return folder / "coded.ez"
+
+
+def test_every_prefix_and_every_flipped_bit_of_a_coded_file_is_refused(battery: Path, tmp_path: Path) -> None:
+    path = coded(tmp_path, small_program(Layout.K4N16, 0x80, 0, 1))
+    counts = run(battery, "damage", path)
+    assert counts["whole"] == 1
+    assert counts["prefixes_refused"] == counts["prefixes"] == path.stat().st_size
+    assert counts["flips_refused"] == counts["flips"] == 8 * path.stat().st_size
+
+
+def test_mutations_of_a_coded_file_never_crash(battery: Path, tmp_path: Path) -> None:
+    counts = run(battery, "mutate", coded(tmp_path, small_program(Layout.K4N16, 0x80, 0, 0)), 3, MUTATIONS)
+    assert counts["silent"] == 0
+    assert counts["refused"] > MUTATIONS // 2
+
+
+@pytest.mark.parametrize("step", [4, 8])
+def test_mutations_of_streams_with_contexts_never_crash(battery: Path, tmp_path: Path, step: int) -> None:
+    """Packed weights with empty columns behind a program: decoded, and then refused as bytes that do not belong there."""
+    generator = np.random.default_rng(step)
+    kept = generator.random((4, 20, 16, step)) < generator.random((1, 20, 1, step)) ** 6
+    weights = np.where(kept, generator.integers(1, 40, kept.shape), 0).astype(np.uint8).tobytes()
+    plain = small_program(Layout.K4N16, 0x80, 0, 0).plain_bytes()
+    ranges = [Range(0, len(plain)), Range(len(plain), len(weights), 1, 20 * 16 * step, step)]
+    (tmp_path / "contexts.ez").write_bytes(encode(plain + weights, ranges))
+    counts = run(battery, "mutate", tmp_path / "contexts.ez", 4, MUTATIONS)
+    assert counts["silent"] == 0
+    assert counts["refused"] == counts["mutations"]
 
 
 @pytest.mark.parametrize(("layout", "act_sign"), FORMATS, ids=["K4N16-unsigned", "K4N16-signed", "K8N16-signed"])

@@ -67,6 +67,7 @@ def test_arm_gives_the_bits_of_the_interpreter(runner: Path, tmp_path: Path, cpu
     layout, sign = FORMATS[isa]
     programs = [small_program(layout, sign, seed, 2, channels) for seed, channels in enumerate((4, 19, 33))]
     programs += [recurrent_program(name, name != "rnn", layout, sign, 2) for name in ("lstm", "gru", "rnn")]
+    programs[0].coded = True  # decoded on the device
     if (layout, sign) == (Layout.K8N16, 0):
         programs.append(state_program("rpi4", 2))
         programs.append(compile(dynamic_graph("sequence", 13), "rpi4", dims={"n": (1, 2), "s": (8, 20)}))
