@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgezip import graph
-from edgezip.frontends import recurrent, spectral
+from edgezip.frontends import recurrent, spectral, whole_bytes
 
 if TYPE_CHECKING:
     from edgezip.graph import Model, Node, Value
@@ -22,6 +22,7 @@ def run(model: Model) -> None:
         rule = None if node.domain else _RULES.get(node.op_type)
         if rule is not None:
             rule(model, node)
+    whole_bytes.widen(model)
 
 
 def _flattens(node: Node) -> bool:
@@ -81,17 +82,7 @@ def _sum(model: Model, node: Node) -> None:
     graph.remove_node(model, node)
 
 
-def _concat(model: Model, node: Node) -> None:
-    """Parts without elements add nothing."""
-    full = [value for value in node.inputs if value is not None and 0 not in graph.shape(value)]
-    if full and len(full) < len(node.inputs):
-        for index, value in enumerate(full):
-            node.replace_input_with(index, value)
-        node.resize_inputs(len(full))
-
-
 _RULES: dict[str, Callable[[Model, Node], None]] = {
-    "Concat": _concat,
     "DFT": spectral.transform,
     "GRU": recurrent.time_first,
     "Gemm": _gemm,

@@ -81,6 +81,8 @@ def has_no_effect(node: Node) -> bool:
         return (pads := _pads(node)) is not None and not pads.any()
     if node.op_type == "Concat":
         return len(node.inputs) == 1
+    if node.op_type == "Clip":
+        return all(bound is None for bound in node.inputs[1:]) and not node.attributes
     if node.op_type == "Slice":
         return _steps_forward(node)
     return node.op_type in COPIES

@@ -41,6 +41,9 @@ class QParams:
     zero_point: int
 
 
+NUMBERS = QParams(1.0, 0)  # int8 that is not quantised: the number itself
+
+
 class Unsupported(Exception):  # noqa: N818  (internal: collected, never seen by a user)
     """A rule cannot lower this node; the text says why."""
 
@@ -83,7 +86,8 @@ class Context:
         if not array.size:
             raise Unsupported(f"reads '{name}', which has no elements")
         dtype = dtype_of(array.dtype, name)
-        return Ref(self.builder.constant(name, array, dtype), array.shape, plain(array.ndim), dtype)
+        scale = NUMBERS.scale if dtype is DType.S8 else 0.0
+        return Ref(self.builder.constant(name, array, dtype, scale), array.shape, plain(array.ndim), dtype, scale)
 
     def int8(self, value: Value) -> Ref | None:
         """The int8 form of a float value, or None."""

@@ -10,7 +10,7 @@ from edgezip import graph
 from edgezip.errors import UnsupportedModelError
 from edgezip.pack import fuse, tables
 from edgezip.pack.builder import Builder, Ref, channels_last, plain
-from edgezip.pack.context import Context, NoKernel, QParams, Unsupported, constant_of, dtype_of, qparams_of
+from edgezip.pack.context import NUMBERS, Context, NoKernel, QParams, Unsupported, constant_of, dtype_of, qparams_of
 from edgezip.pack.lower import FLOAT, INT8
 from edgezip.pack.lower.registry import Target8
 from edgezip.pack.plan_graph import GraphPlan, Kind, QPlan, analyse
@@ -136,11 +136,11 @@ class Lowering:
             order = channels_last(len(shape)) if self._wants_image(value) else plain(len(shape))
             inside = self.context.new(f"{name}.inside", shape, order, dtype, q)
             self.context.copy(name, ref, inside)
-            self.stored[name] = inside
+            self._store(value, inside)
         else:
             self.context.floats[name] = ref
         if dtype is DType.U8 and (own := _dequantized_with(value)) is not None:
-            self.stored[name] = self._from_uint8(ref, own, name)
+            self._store(value, self._from_uint8(ref, own, name))
 
     def _from_uint8(self, ref: Ref, q: QParams, name: str) -> Ref:
         """The int8 form of uint8 bytes: their numbers quantised with scale 1, then seen with the scale that they have."""
@@ -149,11 +149,24 @@ class Lowering:
         return self.context.rescaled(self.context.quantized(number, BYTES, f"{name}.inside"), q)
 
     def _input_params(self, value: Value) -> QParams:
-        q = _dequantized_with(value)
-        if q is not None:
-            return q
-        self.complaints[value.name or ""] = f"input '{value.name}' is int8 and nothing says its scale"
-        return QParams(1.0, 0)
+        return _dequantized_with(value) or NUMBERS
+
+    def _store(self, value: Value, ref: Ref) -> None:
+        """What an int8 tensor of the ONNX graph is: bytes for those that dequantise it, numbers for all others that read it."""
+        name = value.name or ""
+        self.stored[name] = ref
+        if all(node.op_type == "DequantizeLinear" for node, _ in graph.consumers(value)):
+            return
+        if graph.dtype(value) == np.int8:
+            self.context.int8s[name] = self.context.rescaled(ref, NUMBERS)
+        elif name not in self.context.floats:
+            self.context.floats[name] = self._as_uint8(ref, name)
+
+    def _as_uint8(self, ref: Ref, name: str) -> Ref:
+        number = self.context.dequantized(self.context.rescaled(ref, BYTES), f"{name}.number")
+        whole = self.context.like(number, name, DType.U8)
+        self.context.copy(name, number, whole)
+        return whole
 
     def _output(self, value: Value) -> None:
         name, shape = value.name or "", graph.shape(value)
@@ -162,7 +175,7 @@ class Lowering:
             context.builder.graph_output(name, dtype_of(graph.dtype(value), name), shape)
             return
         try:
-            source = self.stored.get(name)
+            source = self.stored.get(name) or (context.int8(value) if graph.dtype(value) == np.int8 else None)
             if source is None:
                 source = context.floats.get(name) or context.int8(value) or context.value(value)
         except Unsupported as error:
@@ -172,7 +185,7 @@ class Lowering:
         dtype: DType = DType.F32 if source.dtype is DType.S8 else source.dtype
         if name in self.stored and graph.dtype(value) == np.uint8:
             source, dtype = context.dequantized(context.rescaled(source, BYTES), f"{name}.number"), DType.U8
-        elif name in self.stored:
+        elif name in self.stored or graph.dtype(value) == np.int8:
             q, dtype = QParams(source.scale, source.zero_point), DType.S8
         tensor = context.builder.graph_output(name, dtype, shape, q.scale, q.zero_point)
         context.copy(name, source, Ref(tensor, shape, plain(len(shape)), dtype, q.scale, q.zero_point), form={"op": "output"})
@@ -212,7 +225,7 @@ class Lowering:
             return
         if (output.name or "") not in self.plan.int8_values:
             raise NoKernel("has parameters per axis, or of a type other than int8 and uint8")
-        stored, own = self.stored.get(source.name or ""), qparams_of(node)
+        stored, own = self.stored.get(source.name or "") or self.context.int8(source), qparams_of(node)
         if stored is None or own is None:
             maker = graph.producer(source)
             raise Unsupported(
@@ -226,7 +239,7 @@ class Lowering:
         if decided is None:
             raise NoKernel("has parameters per axis, or of a type other than int8 and uint8")
         output = node.outputs[0]
-        self.stored[output.name or ""] = self._quantized(node, decided)
+        self._store(output, self._quantized(node, decided))
 
     def _quantized(self, node: Node, decided: QPlan) -> Ref:
         value, name = node.inputs[0], node.outputs[0].name or ""

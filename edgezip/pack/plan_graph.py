@@ -183,6 +183,7 @@ def _need_floats(model: Model, plan: GraphPlan) -> None:
     needed = {value.name for value in graph.output_values(model)}
     for node in reversed(graph.nodes(model)):
         if node.op_type == "DequantizeLinear" and node.outputs[0].name in plan.int8_values:
+            needed |= {v.name for v in node.inputs[:1] if v is not None}  # int8 that another node than a QuantizeLinear made
             continue
         if node.op_type == "QuantizeLinear" and (node.name or "") in plan.q:
             decided = plan.q[node.name or ""]

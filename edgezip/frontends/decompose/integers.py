@@ -147,28 +147,45 @@ def conv_integer(emit: Emitter) -> bool:
 
 @decomposes("QuantizeLinear")
 def quantize(emit: Emitter) -> bool:
-    """saturate(round(x / scale) + zero point) to uint8 where scale or zero point are computed."""
-    scale, zero = emit.input(1), emit.input(2)
-    result = graph.dtype(emit.node.outputs[0])
-    if scale is None or result != np.uint8 or (emit.constant(1) is not None and (zero is None or emit.constant(2) is not None)):
+    """saturate(round(x / scale) + zero point) where scale or zero point are computed, or stand along an axis or in blocks."""
+    held, result = emit.constant(1), graph.dtype(emit.node.outputs[0])
+    is_fixed = emit.input(2) is None or emit.constant(2) is not None
+    if result.name not in ("int8", "uint8") or (held is not None and held.size == 1 and is_fixed):
+        return False
+    scale, zero = (_spread(emit, emit.input(place)) for place in (1, 2))
+    if scale is None:
         return False
     steps = emit("Round", emit("Div", emit.x, scale))
     if zero is not None:
         steps = emit("Add", steps, emit.cast(zero, np.float32))
-    limited = emit("Clip", steps, np.asarray(0, np.float32), np.asarray(255, np.float32))
-    return emit.finish(emit.cast(limited, np.uint8))
+    limits = np.iinfo(result)
+    limited = emit("Clip", steps, np.asarray(limits.min, np.float32), np.asarray(limits.max, np.float32))
+    return emit.finish(emit.cast(limited, result))
 
 
 @decomposes("DequantizeLinear")
 def dequantize(emit: Emitter) -> bool:
-    """(x - zero point) * scale for integers other than 8 bits and for parameters along an axis of an activation."""
-    scale, zero = emit.constant(1), emit.input(2)
-    if graph.constant(emit.x) is not None or scale is None or emit.attr("block_size", 0):
+    """(x - zero point) * scale for integers other than 8 bits, and for parameters of an activation along an axis or in blocks."""
+    held = emit.constant(1)
+    if graph.constant(emit.x) is not None or held is None or (emit.dtype.name in ("int8", "uint8") and held.size == 1):
         return False
-    if (emit.dtype.name in ("int8", "uint8") and scale.size == 1) or emit.dtype == np.int8:
-        return False
-    column = [-1 if a == emit.attr("axis", 1) % len(emit.shape) else 1 for a in range(len(emit.shape))] if scale.size > 1 else []
+    scale, zero = (_spread(emit, emit.input(place)) for place in (1, 2))
     x = emit.cast(emit.x, np.float32)
     if zero is not None:
-        x = emit("Sub", x, emit.reshape(emit.cast(zero, np.float32), column))
-    return emit.finish(emit("Mul", x, scale.astype(np.float32).reshape(column)))
+        x = emit("Sub", x, emit.cast(zero, np.float32))
+    return emit.finish(emit("Mul", x, emit.cast(scale, np.float32) if scale is not None else None))
+
+
+def _spread(emit: Emitter, parameter: Value | None) -> Value | None:
+    """Scales or zero points in a shape that broadcasts over the first input; constants where they stand in blocks."""
+    if parameter is None or not graph.shape(parameter):
+        return parameter
+    shape, block = graph.shape(parameter), int(emit.attr("block_size", 0))
+    axis = int(emit.attr("axis", 1)) % max(len(emit.shape), 1)
+    if block:
+        held = graph.constant(parameter)
+        if held is None:
+            return None
+        return emit.value(np.repeat(held, block, axis).take(range(emit.shape[axis]), axis))
+    column = [-1 if place == axis else 1 for place in range(len(emit.shape))] if shape != (1,) else []
+    return emit.reshape(parameter, column)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgezip import graph
 from edgezip.pack.builder import Ref, elements, plain
-from edgezip.pack.context import Context, Unsupported, merge_dims
+from edgezip.pack.context import NUMBERS, Context, Unsupported, dtype_of, merge_dims
 from edgezip.pack.lower.elementwise import broadcast_strides
 from edgezip.pack.lower.registry import lowers
 from edgezip.pack.lower.selection import result, value_of
@@ -74,6 +76,31 @@ def _as(context: Context, ref: Ref, dtype: DType, name: str) -> Ref:
     made = context.like(ref, f"{name}.{dtype.name.lower()}", dtype)
     context.copy(name, ref, made, form={"op": "Cast"})
     return made
+
+
+@lowers("Cast")
+def cast(context: Context, node: Node) -> None:
+    """Between float32, integers and bool; int8 gets the numbers wrapped to eight bits."""
+    x, name = context.value(value_of(node.inputs[0])), node.outputs[0].name or ""
+    dtype = dtype_of(graph.dtype(node.outputs[0]), name)
+    context.set(node.outputs[0], _to_int8(context, node, x, name) if dtype is DType.S8 else _cast(context, node, x, dtype, name))
+
+
+def _cast(context: Context, node: Node, x: Ref, dtype: DType, name: str) -> Ref:
+    if x.dtype is dtype:
+        return x
+    y = context.like(x, name, dtype)
+    context.copy(node.name or "", x, y, form={"op": "Cast", "node": node.name})
+    return y
+
+
+def _to_int8(context: Context, node: Node, x: Ref, name: str) -> Ref:
+    """The lowest eight bits as a signed number, which float32 holds exactly on its way to int8 of scale 1."""
+    whole = context.plain(_cast(context, node, x, DType.S32, f"{name}.int32"))
+    count = context.constant(f"{name}.bits", np.asarray(24, np.int32))
+    for kind in (Integer.SHIFT_LEFT, Integer.SHIFT_RIGHT):
+        whole = emit_integer(context, node, kind, whole, count, whole.shape, f"{name}.{kind.name.lower()}")
+    return context.quantized(_cast(context, node, whole, DType.F32, f"{name}.float"), NUMBERS, name)
 
 
 MATH = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgezip import graph
 from edgezip.pack.builder import Ref, channels_last, plain
-from edgezip.pack.context import Context, Unsupported, constant_of, dtype_of, merge_dims, qparams_of, ratio
+from edgezip.pack.context import Context, Unsupported, constant_of, merge_dims, qparams_of, ratio
 from edgezip.pack.lower.affine import affine_int8, affine_of
 from edgezip.pack.lower.registry import Target8, lowers, lowers_int8
 from edgezip.pack.plan_graph import clip_bounds
@@ -364,17 +364,4 @@ def where(context: Context, node: Node) -> None:
         stride_b=sb,
         stride_y=sy,
     )
-    context.set(node.outputs[0], y)
-
-
-@lowers("Cast")
-def cast(context: Context, node: Node) -> None:
-    """Between float32, integers and bool."""
-    x = context.value(_value(node.inputs[0]))
-    dtype = dtype_of(graph.dtype(node.outputs[0]), node.outputs[0].name or "")
-    if dtype is DType.S8:
-        raise Unsupported("casts to int8; quantised values come from QuantizeLinear")
-    y = x if x.dtype is dtype else context.like(x, node.outputs[0].name or "", dtype)
-    if y is not x:
-        context.copy(node.name or "", x, y, form={"op": "Cast", "node": node.name})
     context.set(node.outputs[0], y)
