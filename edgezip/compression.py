@@ -140,6 +140,8 @@ def compress(
         target=_target(target),
         cache_dir=None if cache_dir is None else Path(cache_dir),
         progress=tell,
+        recover=recipe.recover,
+        force=recipe.force,
     )
     if recipe.quantize is None:
         return _unquantised(model, changed, reports, samples)

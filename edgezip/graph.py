@@ -29,6 +29,7 @@ __all__ = [
     "Node",
     "Value",
     "add_initializer",
+    "add_input",
     "attribute",
     "attributes",
     "clone",
@@ -378,6 +379,16 @@ def set_attribute(node: Node, name: str, content: Any) -> None:
         node.attributes.pop(name, None)
     else:
         node.attributes[name] = onnx_ir.convenience.convert_attribute(name, content)
+
+
+def add_input(model: Model, name: str, kind: np.dtype[Any] | type[Any] | str, dims: Sequence[int]) -> Value:
+    """A new input of the graph; its name is ``name`` made unique."""
+    import onnx_ir
+
+    value = onnx_ir.Value(name=unique_name(model, name))
+    set_type(value, kind, dims)
+    model.graph.inputs.append(value)
+    return value
 
 
 def add_initializer(model: Model, name: str, array: Array, taken: set[str] | None = None) -> Value:

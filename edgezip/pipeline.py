@@ -8,25 +8,35 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgezip import pass_cache
 from edgezip.errors import UsageError
+from edgezip.passes.refit_layers import refit_layers
+from edgezip.recipe import Prune, PruneChannels
+from edgezip.search.error_shares import error_shares
 
 if TYPE_CHECKING:
     from edgezip.graph import Model
     from edgezip.passes.gather_hessians import Inputs
     from edgezip.passes.layer_change import LayerChange
     from edgezip.passes.products import Product
+    from edgezip.passes.refit_layers import Recovered
     from edgezip.passes.sample_set import SampleSet
-    from edgezip.recipe import Cluster, Equalize, Factorize, Prune, PruneChannels, QuantizeWeights, Smooth, Step
+    from edgezip.recipe import Cluster, Equalize, Factorize, QuantizeWeights, Smooth, Step
     from edgezip.target import Target
 
 Progress = Callable[[str, int], None]
 Layers = Iterable[tuple["Product", "Inputs | None"]]
 Made = tuple["Model", list["LayerChange"]]
+EXACT = {"equalize", "smooth"}  # leave the network's function as it is: nothing to recover
+KEPT = "kept by request"
+SHARE_SAMPLES = 4  # on which each layer's share of the error is measured: two runs of the network a layer and sample
 DATA_FREE = {
     "prune_channels": "l2",
     "prune": "magnitude",
@@ -57,30 +67,143 @@ def run_passes(
     target: Target | None = None,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
+    recover: str = "refit",
+    force: bool = False,
 ) -> tuple[Model, list[PassReport]]:
-    """``model`` after all ``steps``, and a report for each; the original is not touched.
+    """``model`` after all ``steps``, and a report for each round of each; the original is not touched.
 
-    ``samples`` may be None when every step has a method without data. ``cache_dir``: where results are kept; None keeps none.
-    Raises UsageError, CalibrationError.
+    ``samples`` may be None when every step has a method without data. ``cache_dir``: where results are kept, up to
+    CACHE_BYTES; None keeps none. ``recover``: "refit", "bias" or "none" after each pass, where there are samples. ``force``: also
+    patterns of zeros that no kernel of ``target`` skips. Raises UsageError, CalibrationError, InvalidModelError.
     """
-    from edgezip import graph
+    from edgezip.passes.finite_weights import check_finite
 
-    reports = []
+    check_finite(model)
+    run = _Run(model, samples, target, None if cache_dir is None else cache_dir / "passes", progress, recover)
     for step in steps:
+        _check_samples(step.name, step.options.model_dump(), samples)
+        _check_pattern(step, target, force)
+    return run.all([part for step in steps for part in rounds_of(step)])
+
+
+class _Run:
+    """A walk through the steps: the model as it stands, what its layers are to give, and which outputs they have left."""
+
+    def __init__(
+        self,
+        model: Model,
+        samples: SampleSet | None,
+        target: Target | None,
+        cache: Path | None,
+        progress: Progress | None,
+        recover: str,
+    ) -> None:
+        self._model, self._samples, self._target, self._cache = model, samples, target, cache
+        self._tell = progress or (lambda stage, done: None)
+        self._recover = recover if samples is not None else "none"
+        self._wanted = model  # its layers give what those of the result shall give
+        self._outputs: dict[str, tuple[int, ...]] = {}
+
+    def all(self, steps: Sequence[Step]) -> tuple[Model, list[PassReport]]:
+        reports = [self._step(step) for step in steps]
+        return self._model, reports
+
+    def _step(self, step: Step) -> PassReport:
+        from edgezip import graph
+
         options = step.options.model_dump(mode="json")
-        _check_samples(step.name, options, samples)
-        key = _key(graph.to_bytes(model), step.name, options, samples, target)
-        place = None if cache_dir is None else cache_dir / "passes" / key
-        kept = None if place is None else _read(place, step.name, options)
+        data = graph.to_bytes(self._model)
+        place = None if self._cache is None else self._cache / self._key(data, step.name, options)
+        kept = None if place is None else pass_cache.read(place)
+        from_cache = kept is not None
         if kept is None:
-            made, rows = _RUN[step.name](model, step.options, _layers(model, step.name, options, samples, progress), target)
-            data = graph.to_bytes(made)
-            kept = graph.from_bytes(data), PassReport(step.name, options, tuple(rows))
+            made, rows = self._made(step, options)
+            kept = graph.to_bytes(made), rows
             if place is not None:
-                _write(place, data, kept[1])
-        model = kept[0]
-        reports.append(kept[1])
-    return model, reports
+                pass_cache.write(place, *kept)
+        self._model = graph.from_bytes(kept[0])
+        self._follow(step.name, kept[1])
+        return PassReport(step.name, options, tuple(kept[1]), from_cache)
+
+    def _made(self, step: Step, options: dict[str, Any]) -> tuple[Model, list[LayerChange]]:
+        layers = _layers(self._model, step.name, options, self._samples, self._tell)
+        made, rows = _RUN[step.name](self._model, step.options, layers, self._target)
+        rows = [replace(row, predicted_us=_predicted(self._model, made, row.name, self._target)) for row in rows]
+        if self._samples is None or step.name in EXACT:
+            return made, rows
+        shares = error_shares(
+            self._model, made, list(islice(self._samples(), SHARE_SAMPLES)), [r.name for r in rows if not r.reason]
+        )
+        rows = [replace(row, share=shares.get(row.name)) for row in rows]
+        if self._recover == "none":
+            return made, rows
+        outputs = self._composed(rows)
+        made, found = refit_layers(
+            self._wanted,
+            made,
+            self._samples,
+            samples=len(self._samples),
+            outputs=outputs,
+            mode=self._recover,
+            keep=[row.name for row in rows if row.reason == KEPT],
+            progress=lambda done: self._tell("recover", done),
+        )
+        ways = {each.name: each for each in found}
+        return made, [_with_recovery(row, ways.get(row.name)) for row in rows]
+
+    def _follow(self, name: str, rows: Sequence[LayerChange]) -> None:
+        self._outputs = self._composed(rows)
+        if name in EXACT:  # the function is the same, what flows between the layers is not
+            self._wanted, self._outputs = self._model, {}
+
+    def _composed(self, rows: Sequence[LayerChange]) -> dict[str, tuple[int, ...]]:
+        """Which outputs of the wanted model's layers are left after ``rows``."""
+        found = dict(self._outputs)
+        for row in rows:
+            if row.outputs is not None:
+                before = found.get(row.name)
+                found[row.name] = row.outputs if before is None else tuple(before[i] for i in row.outputs)
+        return found
+
+    def _key(self, data: bytes, name: str, options: dict[str, Any]) -> str:
+        from edgezip import __version__, graph
+
+        said = {
+            "edgezip": __version__,
+            "pass": name,
+            "options": options,
+            "samples": self._samples.digest if self._samples else "",
+        }
+        said["target"] = self._target.model_dump(mode="json") if self._target else ""
+        said["recover"] = self._recover
+        said["wanted"] = hashlib.sha256(graph.to_bytes(self._wanted)).hexdigest() if self._recover != "none" else ""
+        said["outputs"] = self._outputs
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode() + b"\0" + data).hexdigest()
+
+
+def _with_recovery(row: LayerChange, found: Recovered | None) -> LayerChange:
+    return row if found is None else replace(row, recovery=found.way, recovered_db=round(found.after_db, 2))
+
+
+def rounds_of(step: Step) -> list[Step]:
+    """The step, or its rounds: multiplications go by the same share each time, sparsity nears its end ever more slowly.
+
+    Zhu and Gupta, "To prune, or not to prune", 2017, equation 1.
+    """
+    options = step.options
+    rounds = int(getattr(options, "rounds", 1))
+    if rounds == 1:
+        return [step]
+    if isinstance(options, PruneChannels):
+        each = [{"macs": 1 - (1 - options.macs) ** (1 / rounds)}] * rounds
+    else:
+        assert isinstance(options, Prune)
+        if ":" in options.pattern:
+            raise UsageError(
+                "N:M has one sparsity: it cannot grow", where="prune: rounds", got=f"{rounds} rounds of {options.pattern}"
+            )
+        each = [{"sparsity": options.sparsity * (1 - (1 - (i + 1) / rounds) ** 3)} for i in range(rounds)]
+    return [step.model_copy(update={step.name: options.model_copy(update=change | {"rounds": 1})}) for change in each]
 
 
 def final_rows(reports: Sequence[PassReport]) -> list[LayerChange]:
@@ -106,36 +229,40 @@ def _check_samples(name: str, options: dict[str, Any], samples: SampleSet | None
         )
 
 
-def _key(data: bytes, name: str, options: dict[str, Any], samples: SampleSet | None, target: Target | None) -> str:
-    from edgezip import __version__
+def _check_pattern(step: Step, target: Target | None, force: bool) -> None:
+    """A pattern of zeros that the target's kernels multiply by all the same is no gain in time."""
+    pattern = getattr(step.options, "pattern", None)
+    if pattern is None or target is None or force or pattern in target.sparse_patterns:
+        return
+    known = ", ".join(target.sparse_patterns)
+    raise UsageError(
+        f"no kernel of {target.name} skips zeros of this pattern: it would be no faster",
+        where="prune: pattern",
+        expected=known or f"none: {target.name} runs all weights as dense ones",
+        got=pattern,
+        hint="prune_channels makes it faster; --force (recipe: force: true) prunes all the same, for a smaller file",
+    )
 
-    said = {"edgezip": __version__, "pass": name, "options": options, "samples": samples.digest if samples else ""}
-    said["target"] = target.name if target else ""
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode() + b"\0" + data).hexdigest()
 
-
-def _read(place: Path, name: str, options: dict[str, Any]) -> tuple[Model, PassReport] | None:
-    """What was kept, or None. The rows are written last: without them the model may be half a model."""
-    from edgezip import graph
-    from edgezip.passes.layer_change import LayerChange
-
-    rows = place.with_suffix(".json")
-    if not rows.is_file():
+def _predicted(before: Model, after: Model, name: str, target: Target | None) -> tuple[float, float] | None:
+    """Microseconds of the layer, and of the chain that stands for it."""
+    if target is None:
         return None
-    held = [LayerChange(**row) for row in json.loads(rows.read_text())]
-    return graph.from_bytes(place.with_suffix(".onnx").read_bytes()), PassReport(name, options, tuple(held), True)
+    from edgezip import cost, graph
 
-
-def _write(place: Path, data: bytes, report: PassReport) -> None:
-    from edgezip.program import write_atomically
-
-    place.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(place.with_suffix(".onnx"), data)
-    write_atomically(place.with_suffix(".json"), json.dumps([asdict(layer) for layer in report.layers]).encode())
+    old = {node.name: node for node in graph.nodes(before)}
+    chain = re.compile(rf"{re.escape(name)}(_\d+)?")
+    new = [
+        node for node in graph.nodes(after) if chain.fullmatch(node.name or "") and (node.name == name or node.name not in old)
+    ]
+    if name not in old:
+        return None
+    pair = [sum(cost.predict_us(cost.layer_cost(node), target) for node in side) for side in ([old[name]], new)]
+    return round(pair[0], 2), round(pair[1], 2)
 
 
 def _layers(
-    model: Model, name: str, options: dict[str, Any], samples: SampleSet | None, progress: Progress | None
+    model: Model, name: str, options: dict[str, Any], samples: SampleSet | None, tell: Progress
 ) -> Iterable[tuple[Product, Inputs | None]]:
     """The model's products, with what they meet where the pass asks for it."""
     from edgezip.passes.gather_hessians import gather_hessians
@@ -144,7 +271,6 @@ def _layers(
     products = find_products(model)
     if samples is None or name == "equalize":
         return [(product, None) for product in products]
-    tell = progress or (lambda stage, done: None)
     return gather_hessians(model, products, samples, samples=len(samples), progress=lambda done: tell(name, done))
 
 

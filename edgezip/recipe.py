@@ -50,6 +50,7 @@ class PruneChannels(BaseModel):
     macs: float = Field(gt=0, lt=1)
     method: Literal["l2", "wanda"] = "wanda"
     multiple: int = Field(default=8, ge=1)
+    rounds: int = Field(default=1, ge=1, le=50)  # so many cuts, each followed by recovery
     keep: tuple[str, ...] = ()
 
 
@@ -62,6 +63,8 @@ class Prune(BaseModel):
     pattern: str = "4x16"
     method: Literal["magnitude", "wanda", "obs"] = "obs"
     everywhere: bool = False  # one ranking over all layers instead of the same share of each
+    permute: bool = True  # N:M: channels are ordered so that groups lose least
+    rounds: int = Field(default=1, ge=1, le=50)  # sparsity grows in so many steps, each followed by recovery
     keep: tuple[str, ...] = ()
 
 
@@ -71,7 +74,7 @@ class Factorize(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: Literal["auto", "svd", "spatial", "tucker", "cp"] = "auto"
-    rank_by: Literal["energy", "ratio", "evbmf"] = "energy"
+    rank_by: Literal["energy", "ratio", "evbmf", "budget"] = "energy"  # budget: ``rank`` is the share of all layers together
     rank: float = Field(default=0.9, gt=0, lt=1)
     multiple: int = Field(default=8, ge=1)
     prefer: Literal["time", "size"] = "time"
@@ -138,6 +141,8 @@ class Recipe(BaseModel):
 
     passes: tuple[Step, ...] = ()
     quantize: Int8 | None = None
+    recover: Literal["refit", "bias", "none"] = "refit"  # after each pass, from calibration data where there is any
+    force: bool = False  # also patterns that no kernel of the target skips
 
     @classmethod
     def int8(
@@ -160,9 +165,11 @@ class Recipe(BaseModel):
         return cls._checked({"quantize": values}, "recipe")
 
     @classmethod
-    def of(cls, steps: Sequence[Mapping[str, Any]], last: Recipe | None = None) -> Self:
+    def of(
+        cls, steps: Sequence[Mapping[str, Any]], last: Recipe | None = None, *, recover: str = "refit", force: bool = False
+    ) -> Self:
         """``steps``, each ``{pass: options}``, then the ``quantize`` of ``last``. Raises UsageError."""
-        values: dict[str, Any] = {"passes": [dict(step) for step in steps]}
+        values: dict[str, Any] = {"passes": [dict(step) for step in steps], "recover": recover, "force": force}
         if last is not None and last.quantize is not None:
             values["quantize"] = last.quantize
         return cls._checked(values, "recipe")
@@ -192,7 +199,8 @@ class Recipe(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors()[0]
+            found = error.errors()  # a key that is missing may be the one that is misspelt: tell that first
+            first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
             field = ".".join(map(str, first["loc"]))
             hint = _nearest(str(first["loc"][-1])) if first["type"] == "extra_forbidden" else ""
             raise UsageError(f"{field}: {first['msg']}", where=where, got=str(first.get("input")), hint=hint) from error

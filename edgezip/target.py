@@ -106,6 +106,7 @@ class Target(_Strict):
     clusters: tuple[Cluster, ...] = ()
     ram_mb: tuple[int, ...] = ()
     default_threads: int = 1
+    sparse_patterns: tuple[str, ...] = ()  # of zeros that a kernel for this target skips, as `--prune` calls them
     sensor: str = "none"
     spin_us: Annotated[int, Field(ge=0, le=1_000_000)] | None = None  # idle workers look for work so long; 0 on batteries
     deploy: Deploy = Deploy()

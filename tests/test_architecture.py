@@ -33,7 +33,16 @@ ALLOWED: dict[str, set[str]] = {
     "search": {"passes", "pack", "measure", "target", "cost", "graph"},
     "report": set(),
 }
-TOP = {"cli", "__init__", "__main__", "compilation", "compression", "pipeline", "tuning"}  # compose everything above
+TOP = {
+    "cli",
+    "__init__",
+    "__main__",
+    "compilation",
+    "compression",
+    "pass_cache",
+    "pipeline",
+    "tuning",
+}  # compose everything above
 TORCH_ROOMS = {"train"}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from small_nets import conv_net, load, node
 import edgezip
 from edgezip import graph, pipeline
 from edgezip.compression import compress
-from edgezip.errors import UsageError
+from edgezip.errors import CalibrationError, InvalidModelError, ShapeError, UsageError
 from edgezip.passes.sample_set import SampleSet
 from edgezip.recipe import Recipe
 
@@ -134,3 +136,200 @@ def test_weights_in_blocks_stay_in_float_and_the_report_says_so() -> None:
     feeds = [{"x": generator.standard_normal((1, 64)).astype(np.float32)} for _ in range(3)]
     with pytest.raises(UsageError, match="nothing in this model can run in int8"):
         compress(model, Recipe.of([{"quantize_weights": {}}], Recipe.int8("minmax")), calibration=feeds)
+
+
+HALF = [{"prune": {"sparsity": 0.6, "pattern": "1x1", "method": "magnitude"}}]
+
+
+def _noise(model: Any, feeds: list[dict[str, np.ndarray]]) -> float:
+    exact = conv_net()
+    return sum(float(((graph.run(model, feed)["y"] - graph.run(exact, feed)["y"]) ** 2).sum()) for feed in feeds)
+
+
+def _unseen(count: int = 12) -> list[dict[str, np.ndarray]]:
+    generator = np.random.default_rng(77)
+    return [{"x": generator.standard_normal((1, 3, 12, 12)).astype(np.float32)} for _ in range(count)]
+
+
+def test_recovery_follows_each_pass_unless_it_is_not_wanted() -> None:
+    noise = {}
+    for mode in ("none", "bias", "refit"):
+        small = compress(conv_net(), Recipe.of(HALF, recover=mode), calibration=_feeds(24))
+        noise[mode] = _noise(small.model, _unseen())
+        ways = {row.recovery for row in small.report.passes[0].layers}
+        assert ways <= {"none": {""}, "bias": {"bias", "left"}, "refit": {"refit", "bias", "left"}}[mode]
+    assert noise["refit"] < 0.5 * noise["none"]
+    assert noise["bias"] < noise["none"]
+    assert compress(conv_net(), Recipe.of(HALF)).report.passes[0].layers[0].recovery == ""  # no data, no recovery
+
+
+def test_channels_that_went_are_recovered_against_their_own_and_so_are_those_of_a_second_cut() -> None:
+    build = lambda: conv_net(channels=32)  # noqa: E731
+    steps = [{"prune_channels": {"macs": 0.3, "multiple": 4}}, {"prune_channels": {"macs": 0.2, "multiple": 4}}]
+    noise = {}
+    for mode in ("none", "refit"):
+        small = compress(build(), Recipe.of(steps, recover=mode), calibration=_feeds(24))
+        noise[mode] = sum(
+            float(((graph.run(small.model, feed)["y"] - graph.run(build(), feed)["y"]) ** 2).sum()) for feed in _unseen()
+        )
+    assert noise["refit"] < 0.85 * noise["none"]  # "none" has the fit of prune_channels itself
+
+
+def test_after_equalising_layers_are_fitted_to_the_equalised_network() -> None:
+    steps = [{"equalize": {}}, *HALF]
+    small = compress(conv_net(), Recipe.of(steps), calibration=_feeds(24))
+    plain = compress(conv_net(), Recipe.of(steps, recover="none"), calibration=_feeds(24))
+    assert _noise(small.model, _unseen()) < 0.5 * _noise(plain.model, _unseen())
+
+
+def test_rows_say_time_and_share_of_the_error() -> None:
+    generator = np.random.default_rng(0)
+    weights = {name: generator.standard_normal((256, 256)).astype(np.float32) / 16 for name in ("w1", "w2")}
+    model = load([node("MatMul", ["x", "w1"], "h"), node("MatMul", ["h", "w2"], "y")], weights, (64, 256))
+    feeds = [{"x": generator.standard_normal((64, 256)).astype(np.float32)} for _ in range(4)]
+    steps = [{"factorize": {"rank_by": "ratio", "rank": 0.25, "keep": ["y_node"]}}]
+    first, second = compress(model, Recipe.of(steps), calibration=feeds, target="rpi4").report.passes[0].layers
+    assert first.predicted_us is not None
+    assert first.predicted_us[0] > first.predicted_us[1]
+    assert second.predicted_us == (first.predicted_us[0], first.predicted_us[0])
+    assert (first.share, second.share) == (pytest.approx(1.0), None)
+
+
+def test_the_share_is_the_noise_of_one_layer_alone() -> None:
+    from edgezip.search.error_shares import error_shares
+
+    model, small = conv_net(), graph.clone(conv_net())
+    for name, factor in (("w1", 1.01), ("w4", 1.1)):
+        held = graph.constant(graph.find_value(small, name))
+        assert held is not None
+        graph.replace_weight(small, name, held * np.float32(factor))
+    shares = error_shares(model, small, _feeds(2), ["c1_node", "y_node"])
+    noise = {}
+    for layer, name in (("c1_node", "w1"), ("y_node", "w4")):
+        alone = conv_net()
+        graph.replace_weight(alone, name, graph.constant(graph.find_value(small, name)))  # type: ignore[arg-type]
+        noise[layer] = _noise(alone, _feeds(2))
+    assert shares == pytest.approx({name: value / sum(noise.values()) for name, value in noise.items()}, rel=1e-3)
+
+
+def test_sparsity_grows_in_rounds_and_gradual_is_no_worse() -> None:
+    once = compress(conv_net(), Recipe.of(HALF), calibration=_feeds(24))
+    steps = [{"prune": {"sparsity": 0.6, "pattern": "1x1", "method": "magnitude", "rounds": 3}}]
+    slow = compress(conv_net(), Recipe.of(steps), calibration=_feeds(24))
+    shares = [report.options["sparsity"] for report in slow.report.passes]
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(0.6)
+    assert len(shares) == 3
+    assert {round(row.sparsity, 1) for row in slow.report.passes[-1].layers} == {0.6}
+    assert _noise(slow.model, _unseen()) < 1.05 * _noise(once.model, _unseen())
+    with pytest.raises(UsageError, match="one sparsity"):
+        compress(conv_net(), Recipe.of([{"prune": {"sparsity": 0.5, "pattern": "2:4", "rounds": 2}}]), calibration=_feeds())
+
+
+def test_channels_go_in_rounds_that_reach_the_share_together() -> None:
+    steps = [{"prune_channels": {"macs": 0.4, "multiple": 1, "rounds": 2}}]
+    small = compress(conv_net(channels=64), Recipe.of(steps), calibration=_feeds(8))
+    from edgezip import cost
+
+    left = [sum(layer.macs for layer in cost.layer_costs(model)) for model in (conv_net(channels=64), small.model)]
+    assert left[1] / left[0] == pytest.approx(0.6, abs=0.06)
+    assert len(small.report.passes) == 2
+
+
+def test_a_pattern_that_no_kernel_of_the_target_skips_is_refused_unless_forced() -> None:
+    steps = [{"prune": {"sparsity": 0.5, "pattern": "2:4"}}]
+    with pytest.raises(UsageError, match=r"no kernel of rpi4 skips.*2:4.*--force"):
+        compress(conv_net(), Recipe.of(steps), calibration=_feeds(), target="rpi4")
+    assert compress(conv_net(), Recipe.of(steps, force=True), calibration=_feeds(), target="rpi4").report.passes
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_refused_by_node(wrong: float) -> None:
+    model = conv_net()
+    held = graph.constant(graph.find_value(model, "w3"))
+    assert held is not None
+    held = held.copy()
+    held[2, 1] = wrong
+    graph.replace_weight(model, "w3", held)
+    for recipe in (Recipe.of(HALF), Recipe.int8("minmax")):
+        with pytest.raises(InvalidModelError, match=r"node 'c3_node' \(Conv\), weight 'w3' at \(2, 1, 0, 0\)"):
+            compress(model, recipe, calibration=_feeds())
+
+
+def test_a_share_that_would_empty_a_layer_is_refused_by_its_name() -> None:
+    with pytest.raises(UsageError, match=r"nothing would be left.*c1_node.*keep"):
+        compress(conv_net(), Recipe.of([{"prune": {"sparsity": 0.999, "pattern": "1x1"}}]), calibration=_feeds())
+
+
+@pytest.mark.parametrize(
+    ("steps", "hint"),
+    [
+        ([{"prune": {"sparcity": 0.5}}], "sparsity"),
+        ([{"prune": {"sparsity": 0.5, "patern": "2:4"}}], "pattern"),
+        ([{"prune_chanels": {"macs": 0.5}}], "prune_channels"),
+        ([{"factorize": {"rank_buy": "ratio"}}], "rank_by"),
+    ],
+)
+def test_an_unknown_key_gets_the_one_that_was_meant(steps: list[dict[str, Any]], hint: str) -> None:
+    with pytest.raises(UsageError, match=f"did you mean '{hint}'"):
+        Recipe.of(steps)
+
+
+@pytest.mark.parametrize(
+    ("feed", "error", "word"),
+    [
+        ({"x": np.zeros((1, 3, 12, 11), np.float32)}, ShapeError, "x"),
+        ({"z": np.zeros((1, 3, 12, 12), np.float32)}, ShapeError, "x"),
+        ({"x": np.full((1, 3, 12, 12), np.nan, np.float32)}, CalibrationError, "not finite"),
+    ],
+)
+def test_calibration_data_that_does_not_fit_is_refused(feed: Any, error: type[Exception], word: str) -> None:
+    with pytest.raises(error, match=word):
+        compress(conv_net(), Recipe.of([{"prune": {"sparsity": 0.5, "pattern": "1x1"}}]), calibration=[*_feeds(), feed])
+
+
+KILLED = """
+import os, signal, sys
+sys.path[:0] = sys.argv[1].split(os.pathsep)
+import test_pipeline as here
+from edgezip import pipeline
+from edgezip.compression import compress
+from edgezip.recipe import Recipe
+real = pipeline._RUN["prune"]
+def killed(*given):
+    real(*given)
+    os.kill(os.getpid(), signal.SIGKILL)
+pipeline._RUN["prune"] = killed
+compress(here.conv_net(), Recipe.of(here.STEPS), calibration=here._feeds(), cache_dir=sys.argv[2])
+"""
+
+
+def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    """SIGKILL in the midst of the second pass: what is kept is the first, whole, and nothing of the second."""
+    import subprocess
+
+    here = Path(__file__).parent
+    folders = f"{here}{os.pathsep}{here / 'passes'}"
+    done = subprocess.run([sys.executable, "-c", KILLED, folders, str(tmp_path)], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(list((tmp_path / "passes").glob("*.json"))) == 1
+    resumed = compress(conv_net(), Recipe.of(STEPS), calibration=_feeds(), cache_dir=tmp_path)
+    assert [report.from_cache for report in resumed.report.passes] == [True, False, False]
+    whole = compress(conv_net(), Recipe.of(STEPS), calibration=_feeds())
+    assert graph.to_bytes(resumed.model) == graph.to_bytes(whole.model)
+    assert [r.layers for r in resumed.report.passes] == [r.layers for r in whole.report.passes]
+
+
+def test_the_cache_stays_below_its_bound_and_the_oldest_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgezip import pass_cache
+
+    for number, name in enumerate("abc"):
+        pass_cache.write(tmp_path / name, bytes(1000), [])
+        os.utime(tmp_path / f"{name}.json", (number, number))
+    (tmp_path / "torn.onnx").write_bytes(bytes(1000))  # of a run that was killed before its rows
+    assert pass_cache.read(tmp_path / "a") is not None  # now the youngest
+    monkeypatch.setattr(pass_cache, "CACHE_BYTES", 3500)
+    pass_cache.write(tmp_path / "d", bytes(1000), [])
+    assert sorted(path.stem for path in tmp_path.glob("*.onnx")) == ["a", "c", "d"]
+    (tmp_path / "a.onnx").write_bytes(bytes(999))
+    assert pass_cache.read(tmp_path / "a") is None  # does not fit its checksum

@@ -43,6 +43,9 @@ def command(
     codebook: Annotated[int | None, typer.Option(help="weights share so many values, 2 to 256", metavar="COUNT")] = None,
     int4: Annotated[bool, typer.Option("--int4", help="weights of 4 bits in blocks of 32")] = False,
     target: Annotated[str | None, typer.Option(help="what pays is asked of this target")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="prune also in a pattern that no kernel of --target skips (a smaller file, no faster)")
+    ] = False,
     recipe: Annotated[Path | None, typer.Option(help="recipe file (YAML) instead of flags")] = None,
     shape: Annotated[list[str] | None, typer.Option(help="fix an input: NAME=1x3x224x224; repeatable")] = None,
     mean: Annotated[float, typer.Option(help="pictures: (pixel - mean) / std")] = 0.0,
@@ -53,11 +56,11 @@ def command(
     if not model.exists():
         raise MissingFileError("no such model", where=str(model))
     flags = steps_of(prune_channels, prune, factorize, codebook, int4, tuple(keep or ()), data_free=calib is None)
-    if recipe is not None and (flags or int8 or keep or num_samples or method != "auto" or activations != "static"):
+    if recipe is not None and (flags or int8 or force or keep or num_samples or method != "auto" or activations != "static"):
         raise UsageError(
             "a recipe says it all",
             where="--recipe",
-            hint="leave out the flags of passes, --method, --activations, --num-samples, --keep",
+            hint="leave out the flags of passes, --force, --method, --activations, --num-samples, --keep",
         )
     check_output(output, model)
     from edgezip.program import write_atomically
@@ -71,6 +74,7 @@ def command(
             Recipe.int8(method, keep=tuple(keep or ()), num_samples=num_samples, activations=activations)
             if int8 or not flags
             else None,
+            force=force,
         )
     )
     if calib is None and chosen.quantize is not None and chosen.quantize.activations == "static":

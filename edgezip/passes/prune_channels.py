@@ -68,7 +68,7 @@ def prune_channels(
     pruned = graph.clone(model)
     _fit_again(pruned, sets, seen, gone)
     remove_channels(pruned, sets, gone)
-    return pruned, _rows(model, pruned, sets, seen)
+    return pruned, _rows(model, pruned, sets, seen, gone)
 
 
 def select_channels(
@@ -302,7 +302,16 @@ def _restate_resize(model: Model, node: Node) -> None:
 _RESTATE = {"Reshape": _restate_reshape, "Split": _restate_split, "Resize": _restate_resize, "Upsample": _restate_resize}
 
 
-def _rows(model: Model, pruned: Model, sets: ChannelSets, seen: Mapping[str, tuple[Product, Inputs | None]]) -> list[LayerChange]:
+def _left(product: Product, sets: ChannelSets, gone: set[int]) -> tuple[int, ...] | None:
+    """Which of a layer's outputs stay; None when all do."""
+    made = product.node.outputs[0]
+    stays = _stays(sets, sets.along(made, 1 if product.node.op_type.startswith("Conv") else -1), gone)
+    return None if stays.all() else tuple(np.flatnonzero(stays).tolist())
+
+
+def _rows(
+    model: Model, pruned: Model, sets: ChannelSets, seen: Mapping[str, tuple[Product, Inputs | None]], gone: set[int]
+) -> list[LayerChange]:
     after = {product.name: product for product in find_products(pruned)}
     rows = []
     for product, inputs in seen.values():
@@ -313,7 +322,9 @@ def _rows(model: Model, pruned: Model, sets: ChannelSets, seen: Mapping[str, tup
         reason = "" if old.shape != new.shape else sets.frozen.get(product.name, "nothing of it can go, or need go")
         sparsity = float((new == 0).mean())
         shown = "float32" if reason else form
+        sizes = (old.size * 4, new.size * 4)
+        left = _left(product, sets, gone)
         rows.append(
-            LayerChange(product.name, product.node.op_type, shown, 32, sparsity, old.size * 4, new.size * 4, signal, None, reason)
+            LayerChange(product.name, product.node.op_type, shown, 32, sparsity, *sizes, signal, None, reason, outputs=left)
         )
     return rows

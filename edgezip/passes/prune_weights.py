@@ -114,6 +114,13 @@ def prune_weights(
                 for g, rows in enumerate(held)
             ]
         )
+        if not made.any() and held.any():
+            raise UsageError(
+                f"nothing would be left of a layer of {held.size} weights",
+                where=f"prune: node '{product.name}' ({product.node.op_type}), pattern {pattern.name}",
+                got=f"sparsity {1 - density:.4g}",
+                hint=f"ask for less, or keep it: keep: ['{product.name}'] (--keep {product.name})",
+            )
         twin = there[product.name]
         graph.replace_weight(pruned, twin.weight_name, twin.array_of(made))
         graph.set_metadata(twin.node, PATTERN_KEY, pattern.name)
