@@ -291,6 +291,7 @@ class Convert(IntEnum):
     DEQUANTIZE = 2
     REQUANTIZE = 3
     CAST = 4
+    BITS = 5
 
 
 SECTION = np.dtype([("offset", "<u8"), ("bytes", "<u8"), ("crc32", "<u4"), ("reserved", "<u4")])

@@ -35,8 +35,10 @@ def integer(kind: str, a: Array, b: Array) -> Array:
     """The operator on two arrays of one dtype; comparisons give bool, all else the dtype, modulo its width."""
     if a.dtype == np.float32:
         with np.errstate(all="ignore"):
-            if kind == "FMOD":
-                return _canonical(np.fmod(a, b))
+            if kind in ("FMOD", "MOD"):
+                rest = np.fmod(a, b)
+                signed = np.where(rest == 0, np.copysign(F32(0), b), np.where((rest < 0) != (b < 0), rest + b, rest))
+                return _canonical(rest if kind == "FMOD" else signed)
             return _canonical(double_functions.power(a.astype(np.float64), b.astype(np.float64)).astype(F32))
     bits, u, v = a.dtype.itemsize * 8, a.astype(np.int64), b.astype(np.int64)
     safe = np.where((v == 0) | (v == -1), 1, v)

@@ -26,6 +26,10 @@ static ez_status check_conversion(ez_check *check, const ez_copy_params *p) {
     case EZ_CONVERT_CAST:
       if (dx == EZ_DTYPE_S8 || dy == EZ_DTYPE_S8) return ez_check_fail(check, out, "dtype", "a cast does not go with s8");
       return EZ_OK;
+    case EZ_CONVERT_BITS:
+      if (ez_element_bytes(dx) != ez_element_bytes(dy) || dx == EZ_DTYPE_BOOL || dy == EZ_DTYPE_BOOL)
+        return ez_check_fail(check, out, "dtype", "%d and %d have no bits in common", dx, dy);
+      return EZ_OK;
     case EZ_CONVERT_QUANTIZE:
     case EZ_CONVERT_DEQUANTIZE:
     case EZ_CONVERT_REQUANTIZE: break;

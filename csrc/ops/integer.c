@@ -5,7 +5,7 @@
 static int is_comparison(int32_t kind) { return kind >= EZ_INTEGER_EQUAL && kind <= EZ_INTEGER_GREATER_EQUAL; }
 
 static int fits(int dtype, int32_t kind) {
-  if (dtype == EZ_DTYPE_F32) return kind == EZ_INTEGER_FMOD || kind == EZ_INTEGER_POW;
+  if (dtype == EZ_DTYPE_F32) return kind == EZ_INTEGER_MOD || kind == EZ_INTEGER_FMOD || kind == EZ_INTEGER_POW;
   if (dtype == EZ_DTYPE_BOOL) return kind == EZ_INTEGER_XOR || is_comparison(kind);
   return dtype == EZ_DTYPE_S32 || dtype == EZ_DTYPE_S64 || dtype == EZ_DTYPE_U8;
 }
@@ -64,8 +64,15 @@ static uint64_t compute(int32_t kind, int64_t a, int64_t b, int bits) {
   }
 }
 
+/* The remainder with the sign of b, zeros too: an exact fmodf, and one b more where the signs differ. */
+static float mod(float a, float b) {
+  const float rest = fmodf(a, b);
+  if (rest == 0.0f) return copysignf(0.0f, b);
+  return (rest < 0.0f) != (b < 0.0f) ? rest + b : rest;
+}
+
 static float of_floats(int32_t kind, float a, float b) {
-  const float y = kind == EZ_INTEGER_FMOD ? fmodf(a, b) : (float)ez_pow(a, b);
+  const float y = kind == EZ_INTEGER_MOD ? mod(a, b) : kind == EZ_INTEGER_FMOD ? fmodf(a, b) : (float)ez_pow(a, b);
   return isnan(y) ? NAN : y;
 }
 

@@ -20,11 +20,18 @@ if TYPE_CHECKING:
 LIMIT_BYTES = 64 << 20
 
 
+DEFAULTS: dict[str, tuple[str, Any]] = {
+    "MeanVarianceNormalization": ("axes", [0, 2, 3]),  # ONNX's inference fails without
+    "STFT": ("onesided", 1),  # inference takes one that does not say so for two-sided; its definition says one-sided
+}
+
+
 def write_defaults(model: Model) -> None:
-    """ONNX's inference takes an STFT that does not say so for two-sided; its definition says one-sided."""
+    """Attributes that ONNX's own inference gets wrong where a node leaves them to their defaults."""
     for node in graph.nodes(model):
-        if node.op_type == "STFT" and graph.attribute(node, "onesided") is None:
-            graph.set_attribute(node, "onesided", 1)
+        name, value = DEFAULTS.get(node.op_type, ("", None))
+        if name and graph.attribute(node, name) is None:
+            graph.set_attribute(node, name, value)
 
 
 def short_time(model: Model, node: Node) -> None:

@@ -134,12 +134,13 @@ def _copy_in_place(builder: Builder, index: int, step: Step) -> None:
 
     def fits(s: Step) -> bool:
         made = builder.tensors[s.outputs[_position(builder, s, step.inputs[0])]]
-        walks_rows = s.op in STRIDED or (s.op is Op.COPY and _fills_rows(s, made.dims[-1]))
-        strided = run_of_one or (walks_rows and made.dims[-1] == p["dims"][1])
+        columns = made.dims[-1] if made.dims else 1
+        walks_rows = s.op in STRIDED or (s.op is Op.COPY and _fills_rows(s, columns))
+        strided = run_of_one or (walks_rows and columns == p["dims"][1])
         output = y.place is not Place.OUTPUT or (
             y.dtype is not DType.S8 and run_of_one and elements(y.dims) == elements(made.dims)
         )
-        return strided and output and made.row_stride == (made.dims[-1] if made.dims else 1)
+        return strided and output and made.row_stride == columns
 
     made_by = producers_of(builder, index, step.inputs[0], fits)
     for i in made_by:

@@ -566,6 +566,8 @@ def _copy(session: ReferenceSession, step: Step) -> None:
             x = ref.requantize(x, p["scale"], source.zero_point, y.zero_point, p["lo"], p["hi"])
         case Convert.CAST:
             x = ref.cast(x, y.dtype.numpy)
+        case Convert.BITS:
+            x = x.view(y.dtype.numpy)
         case Convert.NONE:
             pass
     _scatter_strided(session, step.outputs[0], x, p["dims"], p["y_stride"], p["rank"], p["y_offset"])

@@ -310,6 +310,7 @@ def copy(case: Case) -> Case:
         Convert.DEQUANTIZE: (DType.S8, DType.F32),
         Convert.REQUANTIZE: (DType.S8, DType.S8),
         Convert.CAST: (case.pick(*any_dtype), case.pick(*any_dtype)),
+        Convert.BITS: case.pick((DType.F32, DType.S32), (DType.S32, DType.F32), (DType.U8, DType.S8), (DType.S8, DType.U8)),
     }[convert]
     shape = random_dims(case, case.pick(1, 2, 3, 4), 5000)
     if case.rng.random() < 0.4:  # pictures: planes to pixels and back

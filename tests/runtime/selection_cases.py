@@ -23,7 +23,7 @@ def strides_of(dims: tuple[int, ...]) -> list[int]:
 def integer(case: Case) -> Case:
     kind = case.pick(*Integer)
     compares = Integer.EQUAL <= kind <= Integer.GREATER_EQUAL
-    floats = kind in (Integer.FMOD, Integer.POW) and case.rng.random() < 0.6
+    floats = kind in (Integer.MOD, Integer.FMOD, Integer.POW) and case.rng.random() < 0.6
     dtype = DType.F32 if floats else DType.BOOL if kind is Integer.XOR and case.rng.random() < 0.4 else case.pick(*WHOLE)
     dims = tuple(int(case.pick(1, 2, 3, 7, 20)) for _ in range(case.pick(1, 2, 3)))
     operands, walks = [], []

@@ -268,7 +268,8 @@ typedef struct ez_resize_params {
   int32_t lo, hi;
 } ez_resize_params;
 
-enum { EZ_CONVERT_NONE = 0, EZ_CONVERT_QUANTIZE = 1, EZ_CONVERT_DEQUANTIZE = 2, EZ_CONVERT_REQUANTIZE = 3, EZ_CONVERT_CAST = 4 };
+/* BITS: the same bits as another type of their width, f32 and s32, u8 and s8 */
+enum { EZ_CONVERT_NONE = 0, EZ_CONVERT_QUANTIZE = 1, EZ_CONVERT_DEQUANTIZE = 2, EZ_CONVERT_REQUANTIZE = 3, EZ_CONVERT_CAST = 4, EZ_CONVERT_BITS = 5 };
 /* for every index of dims: y[y_offset + sum i*y_stride] = convert(x[x_offset + sum i*x_stride]). Offsets and strides in elements, strides may be
  * zero (expand) or negative (flip) for x; for y all positive. fill != 0: y is first filled with fill_value (s8: logical; f32: fill_float).
  * Quantize and dequantize use x's / y's own scale and zero point; requantize uses `scale` = sx/sy. CAST: between f32, s32, s64, u8, bool
@@ -361,7 +362,7 @@ typedef struct ez_recurrent_params {
 } ez_recurrent_params;
 
 /* s32, s64 and u8 wrap; division and remainders by zero give 0; shifts of the width or more, or of negative widths, give 0 (-1 for negative numbers
- * to the right). Comparisons and XOR of bool give bool. f32: FMOD and POW only. */
+ * to the right). Comparisons and XOR of bool give bool. f32: MOD, FMOD and POW only. */
 enum { EZ_INTEGER_ADD = 1, EZ_INTEGER_SUB, EZ_INTEGER_MUL, EZ_INTEGER_DIV, EZ_INTEGER_MIN, EZ_INTEGER_MAX, EZ_INTEGER_EQUAL, EZ_INTEGER_LESS,
        EZ_INTEGER_LESS_EQUAL, EZ_INTEGER_GREATER, EZ_INTEGER_GREATER_EQUAL, EZ_INTEGER_AND, EZ_INTEGER_OR, EZ_INTEGER_XOR, EZ_INTEGER_MOD,
        EZ_INTEGER_FMOD, EZ_INTEGER_SHIFT_LEFT, EZ_INTEGER_SHIFT_RIGHT, EZ_INTEGER_POW };

@@ -4,7 +4,33 @@ These are rules of arithmetic, for operators that real models have seldom or whe
 writes out itself is in ``frontends/standard.py``.
 """
 
-from edgezip.frontends.decompose import integers, normalizations, products, reductions, selections, volumes
+from edgezip.frontends.decompose import (
+    activations,
+    determinants,
+    integers,
+    normalizations,
+    products,
+    recurrences,
+    reductions,
+    sampling,
+    scattered,
+    selections,
+    volumes,
+)
 from edgezip.frontends.decompose.emitter import RULES, run
 
-__all__ = ["RULES", "integers", "normalizations", "products", "reductions", "run", "selections", "volumes"]
+__all__ = [
+    "RULES",
+    "activations",
+    "determinants",
+    "integers",
+    "normalizations",
+    "products",
+    "recurrences",
+    "reductions",
+    "run",
+    "sampling",
+    "scattered",
+    "selections",
+    "volumes",
+]

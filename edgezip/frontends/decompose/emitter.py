@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Rule = Callable[["Emitter"], bool]
 RULES: dict[str, Rule] = {}
+LARGEST_CONSTANT = 1 << 24  # elements of a table or a canvas that a rule makes: a few numbers of a file must not fill the memory
 
 
 def decomposes(*op_types: str) -> Callable[[Rule], Rule]:
@@ -38,19 +39,36 @@ def run(model: Model) -> bool:
 
 
 def _bound(model: Model) -> bool:
-    """How many boxes NonMaxSuppression keeps depends on the data: its result gets room for all that there can be."""
+    """Shapes that inference leaves open and that constants settle; whether any was."""
     found = False
     for node in graph.nodes(model):
-        if node.op_type != "NonMaxSuppression" or node.domain or graph.has_static_shape(node.outputs[0]):
-            continue
-        most = graph.constant(node.inputs[2]) if len(node.inputs) > 2 else None
-        scores = node.inputs[1]
-        if most is None or scores is None or not graph.has_static_shape(scores) or int(most.reshape(-1)[0]) < 1:
-            continue
-        batch, classes, boxes = graph.shape(scores)
-        graph.set_type(node.outputs[0], np.int64, (batch * classes * min(int(most.reshape(-1)[0]), boxes), 3))
-        found = True
+        settle = OPEN_SHAPES.get(node.op_type)
+        if settle is not None and not node.domain and not graph.has_static_shape(node.outputs[0]):
+            found |= settle(node)
     return found
+
+
+def _kept_boxes(node: Node) -> bool:
+    """How many boxes NonMaxSuppression keeps depends on the data: its result gets room for all that there can be."""
+    most = graph.constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    scores = node.inputs[1]
+    if most is None or scores is None or not graph.has_static_shape(scores) or int(most.reshape(-1)[0]) < 1:
+        return False
+    batch, classes, boxes = graph.shape(scores)
+    graph.set_type(node.outputs[0], np.int64, (batch * classes * min(int(most.reshape(-1)[0]), boxes), 3))
+    return True
+
+
+def _unpooled(node: Node) -> bool:
+    """MaxUnpool says its own size; inference does not look at it."""
+    size, x = graph.constant(node.inputs[2]) if len(node.inputs) > 2 else None, node.inputs[0]
+    if size is None or x is None or x.dtype is None or size.size != len(graph.shape(x)) or (size < 1).any():
+        return False
+    graph.set_type(node.outputs[0], graph.dtype(x), tuple(int(d) for d in size.reshape(-1)))
+    return True
+
+
+OPEN_SHAPES: dict[str, Callable[[Node], bool]] = {"MaxUnpool": _unpooled, "NonMaxSuppression": _kept_boxes}
 
 
 def _is_known(node: Node) -> bool:

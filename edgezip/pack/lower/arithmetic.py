@@ -59,8 +59,6 @@ def remainder(context: Context, node: Node) -> None:
         kind = Integer.SHIFT_LEFT if graph.attribute(node, "direction") == "LEFT" else Integer.SHIFT_RIGHT
     else:
         kind = Integer.POW
-    if kind is Integer.MOD and a.dtype is DType.F32:
-        raise Unsupported("is a float remainder without fmod")
     shape, name = graph.shape(node.outputs[0]), node.outputs[0].name or ""
     own = a.dtype
     if a.dtype is not b.dtype:  # only Pow has two types

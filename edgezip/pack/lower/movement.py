@@ -12,10 +12,10 @@ import numpy as np
 
 from edgezip import graph
 from edgezip.pack.builder import Ref, elements, plain
-from edgezip.pack.context import UNCLIPPED, Context, QParams, Unsupported, constant_of
+from edgezip.pack.context import UNCLIPPED, Context, QParams, Unsupported, constant_of, dtype_of
 from edgezip.pack.lower.elementwise import broadcast_strides
 from edgezip.pack.lower.registry import Target8, lowers, lowers_int8
-from edgezip.program import DType, Op
+from edgezip.program import Convert, DType, Op
 
 if TYPE_CHECKING:
     from edgezip.graph import Node, Value
@@ -61,6 +61,27 @@ def _gains_ones(context: Context, x: Ref, shape: tuple[int, ...]) -> Ref | None:
 def identity(context: Context, node: Node) -> None:
     """The same value under another name."""
     context.set(node.outputs[0], source(context, node.inputs[0]))
+
+
+BITS = ({DType.F32, DType.S32},)
+
+
+@lowers("BitCast")
+def bit_cast(context: Context, node: Node) -> None:
+    """The same bits under another type of their width; a bool is a byte that is 0 or 1."""
+    x, name = source(context, node.inputs[0]), node.outputs[0].name or ""
+    dtype = dtype_of(graph.dtype(node.outputs[0]), name)
+    if {x.dtype, dtype} not in BITS and x.dtype is not dtype and (x.dtype, dtype) != (DType.BOOL, DType.U8):
+        raise Unsupported(f"reads the bits of {x.dtype.name} as {dtype.name}; the runtime has it for F32 and S32")
+    y, form = context.like(x, name, dtype), {"op": "BitCast", "node": node.name}
+    if {x.dtype, dtype} in BITS:
+        walk = {"rank": 1, "dims": (elements(x.shape),), "x_stride": (1,), "y_stride": (1,), "x_offset": 0, "y_offset": 0}
+        context.builder.step(
+            node.name or "", Op.COPY, (x.tensor,), (y.tensor,), form, convert=Convert.BITS, lo=-128, hi=127, **walk
+        )
+    else:
+        context.copy(node.name or "", x, y, form=form)
+    context.set(node.outputs[0], y)
 
 
 @lowers("Transpose")
