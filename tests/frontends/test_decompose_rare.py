@@ -302,3 +302,24 @@ def test_mean_variance_normalization_over_its_default_axes() -> None:
     expected = centred / (np.sqrt((centred**2).mean((0, 2, 3), keepdims=True)) + 1e-9)
     got = Session(pack.compile(loaded)).run({"x": x})["y0"]
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+# --- parameters along an axis or of blocks ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dims", "attrs"), [((3,), {}), ((5,), {"axis": -1}), ((2, 3, 2), {"axis": 2, "block_size": 3})])
+@pytest.mark.parametrize("zero", [False, True])
+def test_quantize_and_dequantize_of_activations_with_many_scales(
+    dims: tuple[int, ...], attrs: dict[str, Any], zero: bool
+) -> None:
+    constants = {"s": RNG.uniform(0.1, 2, dims).astype(np.float32)}
+    if zero:
+        constants["z"] = RNG.integers(0, 255, dims).astype(np.uint8)
+    check("QuantizeLinear", {"x": f32(2, 3, 5) * 90}, 21, constants, tolerance=0, **attrs)
+    check("DequantizeLinear", {"x": RNG.integers(0, 255, (2, 3, 5)).astype(np.uint8)}, 21, constants, **attrs)
+
+
+@pytest.mark.parametrize("attrs", [{"axis": 3}, {"axis": 2, "block_size": 1 << 20}, {"axis": 0}])
+def test_scales_that_do_not_fit_their_axis_are_refused(attrs: dict[str, Any]) -> None:
+    constants = {"s": np.ones(3 if "block_size" not in attrs else (2, 3, 2), np.float32)}
+    assert refused("QuantizeLinear", {"x": f32(2, 3, 5)}, 21, constants, **attrs)
