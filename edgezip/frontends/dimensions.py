@@ -120,7 +120,7 @@ def _forget_shapes(model: Model) -> None:
 
 def infer(model: Model, where: str) -> None:
     """Runs ONNX's shape inference with data propagation and writes what it finds into the model. Raises InvalidModelError."""
-    inferred = _inferred(_skeleton(model), where)
+    inferred = _inferred(model, where)
     known = graph.values(model)
     for info in [*inferred.graph.value_info, *inferred.graph.output]:
         value = known.get(info.name)
@@ -128,7 +128,7 @@ def infer(model: Model, where: str) -> None:
             _take(value, info.type.tensor_type, where)
 
 
-def _inferred(skeleton: onnx.ModelProto, where: str) -> onnx.ModelProto:
+def _inferred(model: Model, where: str) -> onnx.ModelProto:
     """With the propagation of data, or without where that fails: it takes every tensor of whole numbers for a row and refuses
     the sum of a column and a row; folding finds what it would have found, round by round."""
     import onnx
@@ -136,8 +136,8 @@ def _inferred(skeleton: onnx.ModelProto, where: str) -> onnx.ModelProto:
     error: Exception | None = None
     for data_prop in (True, False):
         try:
-            return onnx.shape_inference.infer_shapes(skeleton, check_type=True, strict_mode=True, data_prop=data_prop)
-        except Exception as failure:  # InferenceError, and plain RuntimeError from its C++ part
+            return onnx.shape_inference.infer_shapes(_skeleton(model), check_type=True, strict_mode=True, data_prop=data_prop)
+        except Exception as failure:  # InferenceError, plain RuntimeError from its C++ part, SerdeError of what no file can hold
             error = failure
     text = " ".join(str(error).split())
     raise InvalidModelError(f"shapes do not fit: {text[:400]}", where=where, hint="check --shape, or export again") from error

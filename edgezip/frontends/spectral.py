@@ -27,11 +27,22 @@ DEFAULTS: dict[str, tuple[str, Any]] = {
 
 
 def write_defaults(model: Model) -> None:
-    """Attributes that ONNX's own inference gets wrong where a node leaves them to their defaults."""
+    """What ONNX's own inference gets wrong or refuses: attributes left to their defaults, a Range of one-element rows."""
     for node in graph.nodes(model):
+        if node.op_type == "Range" and not node.domain:
+            _take_scalars(model, node)
         name, value = DEFAULTS.get(node.op_type, ("", None))
         if name and graph.attribute(node, name) is None:
             graph.set_attribute(node, name, value)
+
+
+def _take_scalars(model: Model, node: Node) -> None:
+    """Inputs that are computed go through a Reshape to a scalar: the standard's own bodies hand rows of one element over."""
+    for position, value in enumerate(node.inputs):
+        if value is not None and graph.constant(value) is None:
+            scalar = graph.add_initializer(model, f"{node.name}.scalar", np.zeros(0, np.int64))
+            made = graph.new_node(model, "Reshape", [value, scalar], f"{node.name}.scalar", before=node)
+            node.replace_input_with(position, made)
 
 
 def short_time(model: Model, node: Node) -> None:

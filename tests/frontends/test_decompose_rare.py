@@ -113,6 +113,20 @@ def test_attention_windows_add_columns_to_rows_of_whole_numbers(causal: int) -> 
     check("Attention", feeds, 25, is_causal=causal, left_window_size=1)
 
 
+def test_a_range_takes_rows_of_one_element() -> None:
+    """The bodies of the standard's own functions hand them over; inference refuses them."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["n"], start=1), helper.make_node("Range", ["o", "n", "d"], ["r"]),
+        helper.make_node("Cast", ["r"], ["c"], to=1), helper.make_node("Add", ["x", "c"], ["y"]),
+    ]  # fmt: skip
+    info = [helper.make_tensor_value_info(n, 1, [2, 5]) for n in "xy"]
+    held = [onnx.numpy_helper.from_array(np.array(v, np.int64), n) for n, v in (("o", 0), ("d", 1))]
+    made = helper.make_model(helper.make_graph(nodes, "g", info[:1], info[1:], held), opset_imports=[helper.make_opsetid("", 20)])
+    x = f32(2, 5)
+    got = Session(pack.compile(front.load(made.SerializeToString()))).run({"x": x})["y"]
+    np.testing.assert_array_equal(got, x + np.arange(5, dtype=np.float32))
+
+
 # --- scattered ----------------------------------------------------------------------------------------------------
 
 
