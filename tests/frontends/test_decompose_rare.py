@@ -337,3 +337,10 @@ def test_quantize_and_dequantize_of_activations_with_many_scales(
 def test_scales_that_do_not_fit_their_axis_are_refused(attrs: dict[str, Any]) -> None:
     constants = {"s": np.ones(3 if "block_size" not in attrs else (2, 3, 2), np.float32)}
     assert refused("QuantizeLinear", {"x": f32(2, 3, 5)}, 21, constants, **attrs)
+
+
+def test_computed_zero_points_of_blocks_are_refused_not_left_out() -> None:
+    feeds = {"x": np.zeros((2, 4), np.uint8), "z": np.ones((2, 2), np.uint8)}
+    proto = proto_of("DequantizeLinear", feeds, 21, {"s": np.ones((2, 2), np.float32)}, ["x", "s", "z"], 1, axis=1, block_size=2)
+    with pytest.raises(UnsupportedModelError, match="DequantizeLinear"):
+        pack.compile(front.load(proto.SerializeToString()))

@@ -150,11 +150,9 @@ def quantize(emit: Emitter) -> bool:
     """saturate(round(x / scale) + zero point) where scale or zero point are computed, or stand along an axis or in blocks."""
     held, result = emit.constant(1), graph.dtype(emit.node.outputs[0])
     is_fixed = emit.input(2) is None or emit.constant(2) is not None
-    if result.name not in ("int8", "uint8") or (held is not None and held.size == 1 and is_fixed):
+    if result.name not in ("int8", "uint8") or (held is not None and held.size == 1 and is_fixed) or not _are_aligned(emit):
         return False
     scale, zero = (_spread(emit, emit.input(place)) for place in (1, 2))
-    if scale is None:
-        return False
     steps = emit("Round", emit("Div", emit.x, scale))
     if zero is not None:
         steps = emit("Add", steps, emit.cast(zero, np.float32))
@@ -169,23 +167,37 @@ def dequantize(emit: Emitter) -> bool:
     held = emit.constant(1)
     if graph.constant(emit.x) is not None or held is None or (emit.dtype.name in ("int8", "uint8") and held.size == 1):
         return False
-    scale, zero = (_spread(emit, emit.input(place)) for place in (1, 2))
+    scale, zero = (_spread(emit, emit.input(place)) if _are_aligned(emit) else None for place in (1, 2))
+    if scale is None:
+        return False
     x = emit.cast(emit.x, np.float32)
     if zero is not None:
         x = emit("Sub", x, emit.cast(zero, np.float32))
-    return emit.finish(emit("Mul", x, emit.cast(scale, np.float32) if scale is not None else None))
+    return emit.finish(emit("Mul", x, emit.cast(scale, np.float32)))
+
+
+def _are_aligned(emit: Emitter) -> bool:
+    """Scales and zero points fit the axis and its blocks, which are constants; what does not fit is refused by name later."""
+    axis, block, shape = int(emit.attr("axis", 1)), int(emit.attr("block_size", 0)), emit.shape
+    for place in (1, 2):
+        value, held = emit.input(place), emit.constant(place)
+        if value is None or np.prod(graph.shape(value)) == 1:
+            continue
+        if not -len(shape) <= axis < len(shape) or (block and held is None):
+            return False
+        size = -(-shape[axis] // block) if block else shape[axis]
+        wanted = (*shape[: axis % len(shape)], size, *shape[axis % len(shape) + 1 :]) if block else (size,)
+        if graph.shape(value) != wanted:
+            return False
+    return True
 
 
 def _spread(emit: Emitter, parameter: Value | None) -> Value | None:
     """Scales or zero points in a shape that broadcasts over the first input; constants where they stand in blocks."""
-    if parameter is None or not graph.shape(parameter):
-        return parameter
-    shape, block = graph.shape(parameter), int(emit.attr("block_size", 0))
-    axis = int(emit.attr("axis", 1)) % max(len(emit.shape), 1)
-    if block:
-        held = graph.constant(parameter)
-        if held is None:
-            return None
-        return emit.value(np.repeat(held, block, axis).take(range(emit.shape[axis]), axis))
-    column = [-1 if place == axis else 1 for place in range(len(emit.shape))] if shape != (1,) else []
-    return emit.reshape(parameter, column)
+    if parameter is None or np.prod(graph.shape(parameter)) == 1:
+        return parameter if parameter is None else emit.reshape(parameter, ())
+    axis, block, held = int(emit.attr("axis", 1)) % len(emit.shape), int(emit.attr("block_size", 0)), graph.constant(parameter)
+    if block and held is not None:
+        repeated = np.repeat(held, min(block, emit.shape[axis]), axis)
+        return emit.value(np.ascontiguousarray(repeated.take(range(emit.shape[axis]), axis)))
+    return emit.reshape(parameter, [-1 if place == axis else 1 for place in range(len(emit.shape))])
