@@ -1,16 +1,20 @@
 """What each compression pass costs on real models: ladders of recipes, every one scored on its task.
 
-    python -m bench.ladders [--work .work/zoo] [--samples 40] [--ladder weights4|pruning|channels|shared|low_rank ...] [task ...]
+    python -m bench.ladders [--work .work/zoo] [--samples 40] [--ladder weights4|pruning|channels|shared|low_rank|windows] [task]
 
 Each recipe runs on the task's calibration samples; the result, plain ONNX, is scored in ONNX Runtime on samples that calibration
-never saw. Columns: metric, paired counts against float, output SQNR, mean SQNR of the layers, bytes of the weights, seconds.
-Writes bench/results/<date>-<host>-ladders.json.
+never saw. Columns: metric, paired counts against float, output SQNR, mean SQNR of the layers (each alone, before recovery), bytes
+of the weights, how many times as fast the network became on our float32 kernels (one thread, runs interleaved with those of the
+untouched network, ratio of the medians; ladders that make the graph smaller only), seconds that the recipe took.
+Merged into bench/results/<date>-<host>-ladders.json, a task's ladder replacing its older one.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,77 +24,153 @@ from bench import ours, protocol
 from bench.agreement import figures
 from bench.zoo import TASKS, load_task
 from bench.zoo.runners import RUNNERS
-from bench.zoo.task import Score, Task
+from bench.zoo.task import Feed, Score, Task
 from edgezip.errors import EdgeZipError
 from edgezip.recipe import Recipe
 from edgezip.report import text
 
-COLUMNS = ("task", "ladder", "recipe", "metric", "worse/better", "SQNR dB", "layers dB", "weights kB", "seconds")
+COLUMNS = ("task", "ladder", "recipe", "metric", "worse/better", "SQNR dB", "layers dB", "weights kB", "times as fast", "seconds")
 Steps = list[dict[str, Any]]
+TIMED = {"channels", "windows", "low_rank"}
+ROUNDS = 15
+ROUND_SECONDS = 0.05
 
 
-def _weights(method: str, **options: Any) -> Steps:
-    return [{"quantize_weights": {"bits": 4, "method": method, **options}}]
+@dataclass(frozen=True)
+class Rung:
+    """``passes``, then int8 activations on request; ``recover`` and ``target`` as in ``edgezip.compress``."""
+
+    passes: Steps
+    int8: bool = False
+    recover: str = "refit"
+    target: str | None = None
 
 
-def _pruned(pattern: str, method: str) -> Steps:
-    return [{"prune": {"pattern": pattern, "sparsity": 0.5, "method": method}}]
+def _weights(method: str, *before: dict[str, Any], int8: bool = False, **options: Any) -> Rung:
+    return Rung([*before, {"quantize_weights": {"bits": 4, "method": method, **options}}], int8=int8)
 
 
-# ladder -> name of a rung -> passes; those whose name ends with "int8" get int8 activations after them
-LADDERS: dict[str, dict[str, Steps]] = {
+def _pruned(pattern: str, method: str, recover: str = "none", **options: Any) -> Rung:
+    return Rung(
+        [{"prune": {"pattern": pattern, "sparsity": 0.5, "method": method, "permute": False, **options}}], recover=recover
+    )
+
+
+def _channels(macs: float, recover: str = "refit", **options: Any) -> Rung:
+    return Rung([{"prune_channels": {"macs": macs, **options}}], recover=recover)
+
+
+def _thin(method: str, share: float, recover: str = "none", target: str | None = None, **options: Any) -> Rung:
+    prefer = "time" if target else "size"
+    return Rung(
+        [{"factorize": {"method": method, "rank_by": "ratio", "rank": share, "prefer": prefer, **options}}],
+        recover=recover,
+        target=target,
+    )
+
+
+AWQ = {"smooth": {"method": "awq"}}
+LADDERS: dict[str, dict[str, Rung]] = {
     "weights4": {
         "nearest, block 32": _weights("nearest"),
         "adaround, block 32": _weights("adaround"),
         "gptq, block 32": _weights("gptq"),
-        "awq + nearest, block 32": [{"smooth": {"method": "awq"}}, *_weights("nearest")],
-        "awq + gptq, block 32": [{"smooth": {"method": "awq"}}, *_weights("gptq")],
-        "nearest, channel, int8": _weights("nearest", per="channel"),
-        "adaround, channel, int8": _weights("adaround", per="channel"),
-        "gptq, channel, int8": _weights("gptq", per="channel"),
+        "awq + nearest, block 32": _weights("nearest", AWQ),
+        "awq + gptq, block 32": _weights("gptq", AWQ),
+        "nearest, channel, int8": _weights("nearest", int8=True, per="channel"),
+        "adaround, channel, int8": _weights("adaround", int8=True, per="channel"),
+        "gptq, channel, int8": _weights("gptq", int8=True, per="channel"),
     },
     "pruning": {
-        f"{pattern} {method}": _pruned(pattern, method)
-        for pattern in ("1x1", "2:4", "4x16")
-        for method in ("magnitude", "wanda", "obs")
+        **{
+            f"{pattern} {method}": _pruned(pattern, method)
+            for pattern in ("1x1", "2:4", "4x16")
+            for method in ("magnitude", "wanda", "obs")
+        },
+        "2:4 obs, channels ordered": _pruned("2:4", "obs", permute=True),
+        **{f"{pattern} obs, refit": _pruned(pattern, "obs", "refit") for pattern in ("1x1", "4x16")},
+        "2:4 obs, channels ordered, refit": _pruned("2:4", "obs", "refit", permute=True),
     },
-    "channels": {f"{macs:.0%} of MACs": [{"prune_channels": {"macs": macs}}] for macs in (0.1, 0.25, 0.5)},
+    "channels": {
+        **{f"{macs:.0%} of MACs": _channels(macs, "none") for macs in (0.1, 0.25, 0.5)},
+        **{f"{macs:.0%} of MACs, refit": _channels(macs) for macs in (0.1, 0.25, 0.5)},
+        "50% of MACs, 4 rounds, refit": _channels(0.5, rounds=4),
+    },
     "shared": {
-        "k-means 16": [{"cluster": {"count": 16}}],
-        "k-means 64": [{"cluster": {"count": 64}}],
-        "powers of two": [{"cluster": {"table": "powers", "count": 15}}],
-        "NF4": [{"cluster": {"table": "nf4"}}],
-        "k-means 16, int8": [{"cluster": {"count": 16}}],
+        "k-means 16": Rung([{"cluster": {"count": 16}}]),
+        "k-means 64": Rung([{"cluster": {"count": 64}}]),
+        "powers of two": Rung([{"cluster": {"table": "powers", "count": 15}}]),
+        "NF4": Rung([{"cluster": {"table": "nf4"}}]),
+        "k-means 16, int8": Rung([{"cluster": {"count": 16}}], int8=True),
     },
     "low_rank": {
-        f"energy {share}": [{"factorize": {"rank": share, "prefer": "size"}}] for share in (0.99, 0.95, 0.9)
+        **{
+            f"svd of {share:.0%} of the weights, {'whitened' if whiten else 'plain'}": _thin("svd", share, whiten=whiten)
+            for share in (0.7, 0.5, 0.35)
+            for whiten in (False, True)
+        },
+        **{f"svd of {share:.0%} of the weights, whitened, refit": _thin("svd", share, "refit") for share in (0.7, 0.5, 0.35)},
+        "budget of 70%, refit": Rung([{"factorize": {"rank_by": "budget", "rank": 0.7, "prefer": "size"}}]),
+    },
+    "windows": {
+        f"{method} of {share:.0%} of the weights, refit": _thin(method, share, "refit", "host")
+        for method in ("tucker", "spatial", "cp")
+        for share in (0.5, 0.3, 0.15)
     },
 }  # fmt: skip
 
 
-def rung(task: Task, work: Path, reference: Score, name: str, steps: Steps, samples: int) -> dict[str, Any]:
+def rung(task: Task, work: Path, reference: Score, rung: Rung, samples: int, *, timed: bool) -> dict[str, Any]:
     """Figures of one recipe on one task; an error is kept as its text."""
     feed = ours.first_feed(task, work)
     model = edgezip.load(str(task.model(work)), shapes=ours.shapes_of(feed))
-    recipe = Recipe.of(steps, Recipe.int8("mse") if name.endswith("int8") else None)
+    recipe = Recipe.of(rung.passes, Recipe.int8("mse") if rung.int8 else None, recover=rung.recover, force=True)
     started = time.perf_counter()
     try:
-        small: Any = edgezip.compress(model, recipe, calibration=list(islice(task.calibration(work), samples)))
+        calibration = list(islice(task.calibration(work), samples))
+        small: Any = edgezip.compress(model, recipe, calibration=calibration, target=rung.target)
     except EdgeZipError as error:
         return {"refused": str(error)[:200]}
     seconds = time.perf_counter() - started
     path = work / f"{task.name}.ladder.onnx"
     small.save(path)
-    layers = [
-        row.sqnr_db for report in small.report.passes for row in report.layers if row.sqnr_db is not None and not row.reason
-    ]
+    rows = [row for report in small.report.passes for row in report.layers]
+    layers = [row.sqnr_db for row in rows if row.sqnr_db is not None and not row.reason]
     return {
         **figures(reference, task.score(work, RUNNERS["ort"](path, feed))),
         "layers_sqnr_db": round(sum(layers) / len(layers), 2) if layers else None,
+        "by_operator_db": _by_operator(rows),
+        "layers_changed": len(layers),
         "bytes_before": small.report.bytes_before,
         "bytes_after": small.report.bytes_after,
+        **({"times_as_fast": round(times_as_fast(model, small.model, feed), 3)} if timed else {}),
         "seconds": round(seconds, 1),
     }
+
+
+def _by_operator(rows: list[Any]) -> dict[str, float]:
+    """Mean SQNR of the changed layers of each operator."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if row.sqnr_db is not None and not row.reason:
+            found.setdefault(row.op, []).append(row.sqnr_db)
+    return {op: round(statistics.mean(values), 2) for op, values in found.items()}
+
+
+def times_as_fast(model: Any, small: Any, feed: Feed) -> float:
+    """Median processor time of ``model`` over that of ``small``, both float32 on our kernels, one thread, turn about."""
+    sessions = [edgezip.Session(edgezip.compile(each, "host", vectors=0), threads=1) for each in (model, small)]
+    for session in sessions:
+        session.run(feed)
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(ROUNDS):
+        for session, taken in zip(sessions, times, strict=True):
+            started, count = time.process_time(), 0
+            while (now := time.process_time()) - started < ROUND_SECONDS or count < 2:
+                session.run(feed)
+                count += 1
+            taken.append((now - started) / max(count, 1))
+    return statistics.median(times[0]) / statistics.median(times[1])
 
 
 def climb(task: Task, work: Path, ladder: str, samples: int) -> list[dict[str, Any]]:
@@ -101,7 +181,7 @@ def climb(task: Task, work: Path, ladder: str, samples: int) -> list[dict[str, A
         {"task": task.name, "ladder": ladder, "recipe": "float", "metric": reference.metric, "pct": round(reference.percent, 2)}
     ]
     for name, steps in LADDERS[ladder].items():
-        found = rung(task, work, reference, name, steps, samples)
+        found = rung(task, work, reference, steps, samples, timed=ladder in TIMED)
         rows.append({"task": task.name, "ladder": ladder, "recipe": name, "metric": reference.metric, **found})
         print(table(rows[-1:]), flush=True)
     return rows
@@ -117,7 +197,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         size = f"{row['bytes_after'] / 1000:,.0f}" if "bytes_after" in row else "-"
         shown = ["-" if number is None else f"{number:.2f}" for number in numbers]
         metric = row.get("refused") or f"{row['pct']:.2f}"
-        lines.append((row["task"], row["ladder"], row["recipe"], metric, moved, *shown, size, str(row.get("seconds", "-"))))
+        ends = [str(row.get(key, "-")) for key in ("times_as_fast", "seconds")]
+        lines.append((row["task"], row["ladder"], row["recipe"], metric, moved, *shown, size, *ends))
     return text.table(COLUMNS, lines)
 
 
@@ -130,12 +211,12 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path(".work/zoo"))
     parser.add_argument("--results", type=Path, default=protocol.RESULTS)
     arguments = parser.parse_args()
-    rows = []
     for name in arguments.tasks:
         for ladder in arguments.ladder or LADDERS:
-            rows += climb(load_task(name), arguments.work, ladder, arguments.samples)
-    path = protocol.save("ladders", {"rows": rows}, arguments.results)
-    print(f"\n{table(rows)}\nwrote {path}")
+            rows = climb(load_task(name), arguments.work, ladder, arguments.samples)
+            result = {"task": name, "ladder": ladder, "samples": arguments.samples, "rows": rows}
+            path = protocol.merge("ladders", result, ("task", "ladder"), arguments.results)
+            print(f"\n{table(rows)}\nwrote {path}\n", flush=True)
     return 0
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from edgezip import pass_cache
 from edgezip.errors import UsageError
 from edgezip.passes.refit_layers import refit_layers
-from edgezip.recipe import Prune, PruneChannels
+from edgezip.recipe import OrderChannels, Prune, PruneChannels, Step
 from edgezip.search.error_shares import error_shares
 
 if TYPE_CHECKING:
@@ -28,13 +28,14 @@ if TYPE_CHECKING:
     from edgezip.passes.products import Product
     from edgezip.passes.refit_layers import Recovered
     from edgezip.passes.sample_set import SampleSet
-    from edgezip.recipe import Cluster, Equalize, Factorize, QuantizeWeights, Smooth, Step
+    from edgezip.recipe import Cluster, Equalize, Factorize, QuantizeWeights, Smooth
     from edgezip.target import Target
 
 Progress = Callable[[str, int], None]
 Layers = Iterable[tuple["Product", "Inputs | None"]]
 Made = tuple["Model", list["LayerChange"]]
-EXACT = {"equalize", "smooth"}  # leave the network's function as it is: nothing to recover
+SCALED = {"equalize", "smooth"}  # leave the network's function as it is, but not what flows between its layers
+EXACT = {*SCALED, "order_channels"}  # nothing to recover
 KEPT = "kept by request"
 SHARE_SAMPLES = 4  # on which each layer's share of the error is measured: two runs of the network a layer and sample
 DATA_FREE = {
@@ -153,7 +154,7 @@ class _Run:
 
     def _follow(self, name: str, rows: Sequence[LayerChange]) -> None:
         self._outputs = self._composed(rows)
-        if name in EXACT:  # the function is the same, what flows between the layers is not
+        if name in SCALED:
             self._wanted, self._outputs = self._model, {}
 
     def _composed(self, rows: Sequence[LayerChange]) -> dict[str, tuple[int, ...]]:
@@ -186,12 +187,15 @@ def _with_recovery(row: LayerChange, found: Recovered | None) -> LayerChange:
 
 
 def rounds_of(step: Step) -> list[Step]:
-    """The step, or its rounds: multiplications go by the same share each time, sparsity nears its end ever more slowly.
+    """The step, or its rounds: multiplications go by the same share each time, sparsity nears its end ever more slowly. Before
+    N:M pruning channels are put into order.
 
     Zhu and Gupta, "To prune, or not to prune", 2017, equation 1.
     """
     options = step.options
     rounds = int(getattr(options, "rounds", 1))
+    if rounds == 1 and isinstance(options, Prune) and options.permute and ":" in options.pattern:
+        return [Step(order_channels=OrderChannels(pattern=options.pattern, keep=options.keep)), step]
     if rounds == 1:
         return [step]
     if isinstance(options, PruneChannels):
@@ -308,11 +312,27 @@ def _prune(model: Model, options: Prune, layers: Layers, target: Target | None) 
     )
 
 
+def _order_channels(model: Model, options: OrderChannels, layers: Layers, target: Target | None) -> Made:
+    from edgezip.passes.order_channels import order_channels
+
+    n, m = map(int, options.pattern.split(":"))
+    return order_channels(model, layers, n, m, keep=options.keep)
+
+
 def _factorize(model: Model, options: Factorize, layers: Layers, target: Target | None) -> Made:
     from edgezip.passes.factorize_weights import Rank, factorize_weights
 
     rank = Rank(options.rank_by, options.rank, options.multiple)
-    return factorize_weights(model, layers, rank, method=options.method, target=target, prefer=options.prefer, keep=options.keep)
+    return factorize_weights(
+        model,
+        layers,
+        rank,
+        method=options.method,
+        target=target,
+        prefer=options.prefer,
+        whiten=options.whiten,
+        keep=options.keep,
+    )
 
 
 def _quantize_weights(model: Model, options: QuantizeWeights, layers: Layers, target: Target | None) -> Made:
@@ -333,6 +353,7 @@ _RUN: dict[str, Callable[[Any, Any, Layers, Any], Made]] = {
     "equalize": _equalize,
     "smooth": _smooth,
     "prune_channels": _prune_channels,
+    "order_channels": _order_channels,
     "prune": _prune,
     "factorize": _factorize,
     "quantize_weights": _quantize_weights,

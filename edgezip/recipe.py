@@ -63,9 +63,18 @@ class Prune(BaseModel):
     pattern: str = "4x16"
     method: Literal["magnitude", "wanda", "obs"] = "obs"
     everywhere: bool = False  # one ranking over all layers instead of the same share of each
-    permute: bool = True  # N:M: channels are ordered so that groups lose least
+    permute: bool = True  # N:M: channels are put into the order in which groups lose least (pass order_channels) before
     rounds: int = Field(default=1, ge=1, le=50)  # sparsity grows in so many steps, each followed by recovery
     keep: tuple[str, ...] = ()
+
+
+class OrderChannels(BaseModel):
+    """Channels put into the order in which N:M pruning loses least; the network computes what it did."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pattern: str = Field(default="2:4", pattern=r"^[1-9]\d*:[1-9]\d*$")
+    keep: tuple[str, ...] = ()  # layers that will not be pruned
 
 
 class Factorize(BaseModel):
@@ -78,6 +87,7 @@ class Factorize(BaseModel):
     rank: float = Field(default=0.9, gt=0, lt=1)
     multiple: int = Field(default=8, ge=1)
     prefer: Literal["time", "size"] = "time"
+    whiten: bool = True  # calibration data, where there is any, weighs the error
     keep: tuple[str, ...] = ()
 
 
@@ -111,6 +121,7 @@ class Step(BaseModel):
     equalize: Equalize | None = None
     smooth: Smooth | None = None
     prune_channels: PruneChannels | None = None
+    order_channels: OrderChannels | None = None
     prune: Prune | None = None
     factorize: Factorize | None = None
     quantize_weights: QuantizeWeights | None = None
@@ -208,7 +219,7 @@ class Recipe(BaseModel):
 
 def _nearest(word: str) -> str:
     """What was probably meant by a key that does not exist."""
-    models = (Recipe, Step, Int8, Equalize, Smooth, PruneChannels, Prune, Factorize, QuantizeWeights, Cluster)
+    models = (Recipe, Step, Int8, Equalize, Smooth, PruneChannels, OrderChannels, Prune, Factorize, QuantizeWeights, Cluster)
     known = sorted({name for model in models for name in model.model_fields})
     close = get_close_matches(word, known, 1, 0.6)
     return f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(known)}"

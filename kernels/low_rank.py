@@ -16,7 +16,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 DAMPING = 1e-4  # of the mean diagonal of a second moment, before its root is inverted
-SWEEPS = 20
+SWEEPS = 200
 RIDGE = 1e-3  # of the mean diagonal of the normal equations of CP: keeps components from growing against each other
 STARTS = 3
 
@@ -24,7 +24,7 @@ STARTS = 3
 def svd(weights: Array, rank: int, hessian: Array | None = None) -> tuple[Array, Array]:
     """(left (outputs, rank), right (rank, K)): the best product of that rank; ``hessian`` (K, K) = E[x x^T] weighs the error."""
     held = weights.astype(np.float64)
-    root, inverse = (None, None) if hessian is None else _roots(hessian)
+    root, inverse = (None, None) if hessian is None else roots(hessian)
     u, s, v = np.linalg.svd(held if root is None else held @ root, full_matrices=False)
     half = np.sqrt(s[:rank])
     right = half[:, None] * v[:rank]
@@ -34,11 +34,11 @@ def svd(weights: Array, rank: int, hessian: Array | None = None) -> tuple[Array,
 def singular_values(weights: Array, hessian: Array | None = None) -> Array:
     """Of the matrix that ``svd`` cuts, falling; their squares beyond a rank add up to the error that it leaves."""
     held = weights.astype(np.float64)
-    return np.asarray(np.linalg.svd(held if hessian is None else held @ _roots(hessian)[0], compute_uv=False))
+    return np.asarray(np.linalg.svd(held if hessian is None else held @ roots(hessian)[0], compute_uv=False))
 
 
-def _roots(hessian: Array) -> tuple[Array, Array]:
-    """The symmetric square root of the damped second moment, and its inverse."""
+def roots(hessian: Array) -> tuple[Array, Array]:
+    """The symmetric square root of a damped second moment (K, K), and its inverse."""
     values, vectors = np.linalg.eigh(hessian.astype(np.float64))
     damped = np.maximum(values, 0) + DAMPING * max(float(np.mean(np.maximum(values, 0))), 1e-30)
     return vectors * np.sqrt(damped) @ vectors.T, vectors / np.sqrt(damped) @ vectors.T
@@ -56,15 +56,19 @@ def rank_by_energy(values: Array, share: float) -> int:
 def tucker2(weights: Array, outputs_rank: int, channels_rank: int, sweeps: int = SWEEPS) -> tuple[Array, Array, Array]:
     """(out (outputs, r1), core (r1, window, r2), in (r2, channels)) of (outputs, window, channels); both factors orthonormal.
 
-    Higher-order orthogonal iteration from the singular vectors of the two unfoldings.
+    Higher-order orthogonal iteration from the singular vectors of the two unfoldings, until the core grows no more.
     """
     held = weights.astype(np.float64)
     channels = _leading(np.moveaxis(held, 2, 0).reshape(held.shape[2], -1), channels_rank)
     outputs = _leading(held.reshape(len(held), -1), outputs_rank)
+    energy = 0.0
     for _ in range(sweeps):
         outputs = _leading((held @ channels).reshape(len(held), -1), outputs_rank)
         inner = np.einsum("owc,or->rwc", held, outputs)
         channels = _leading(np.moveaxis(inner, 2, 0).reshape(held.shape[2], -1), channels_rank)
+        before, energy = energy, float(((inner @ channels) ** 2).sum())
+        if energy <= before * (1 + 1e-9):
+            break
     core = np.einsum("owc,or,cs->rws", held, outputs, channels)
     return outputs, core, np.ascontiguousarray(channels.T)
 

@@ -110,7 +110,7 @@ def test_the_chain_is_priced_as_its_nodes_are() -> None:
     model, _ = _conv(_thin(np.random.default_rng(1), 32, 32, 3, 3, 2), WINDOWS["dilated"])
     (product,) = find_products(model)
     for method in ("tucker", "spatial", "cp"):
-        chain = module._chain(product, None, Rank("evbmf", multiple=1), method)
+        chain = module._cutter(product, None, method)(Rank("evbmf", multiple=1))
         small, _ = factorize_weights(model, [(product, None)], Rank("evbmf", multiple=1), method=method)
         stated, real = module._costs(product, chain), cost.layer_costs(small)
         assert [layer.macs for layer in stated] == [layer.macs for layer in real]
@@ -132,3 +132,50 @@ def test_what_cannot_be_is_refused(call: Any, word: str) -> None:
     model, _ = _conv(_thin(np.random.default_rng(1), 8, 8, 3, 3, 1), {})
     with pytest.raises(UsageError, match=word):
         call(model)
+
+
+def _two_layers() -> tuple[Any, list[Any], dict[str, Array]]:
+    """A full layer and a thin one behind it, with inputs: a budget has to come out of the thin one."""
+    generator = np.random.default_rng(8)
+    thin = generator.standard_normal((48, 6)) @ generator.standard_normal((6, 48)) / 18
+    weights = {"w2": thin + 0.01 * generator.standard_normal((48, 48)), "w1": generator.standard_normal((48, 48)) / 7}
+    nodes = [node("MatMul", ["x", "w1"], "h"), node("MatMul", ["h", "w2"], "y")]
+    model = load(nodes, {name: held.astype(np.float32) for name, held in weights.items()}, (100, 48))
+    feed = {"x": generator.standard_normal((100, 48)).astype(np.float32)}
+    return model, list(gather_hessians(model, find_products(model), lambda: [feed], samples=1)), feed
+
+
+@pytest.mark.parametrize("share", [0.9, 0.7, 0.4])
+def test_a_budget_is_kept_and_spent_where_it_costs_least(share: float) -> None:
+    model, layers, feed = _two_layers()
+    errors = []
+    for rank in (Rank("budget", share, 1), Rank("ratio", share, 1)):
+        small, rows = factorize_weights(model, layers, rank, prefer="size")
+        used = sum(row.bytes_after for row in rows) / sum(row.bytes_before for row in rows)
+        assert used <= share or rank.by == "ratio"  # which is rounded to whole ranks, up too
+        errors.append(float(((graph.run(small, feed)["y"] - graph.run(model, feed)["y"]) ** 2).sum()))
+    assert errors[0] < 0.8 * errors[1]
+
+
+def test_a_budget_that_cannot_be_kept_is_refused() -> None:
+    model, layers, _ = _two_layers()
+    with pytest.raises(UsageError, match=r"cannot be reached.*at least 0\.0"):
+        factorize_weights(model, layers, Rank("budget", 0.01, 1), prefer="size")
+
+
+@pytest.mark.parametrize("method", ["tucker", "spatial", "cp"])
+def test_inputs_weigh_windows_too(method: str) -> None:
+    """Channels of very different strength: with their moment the same rank leaves less error in the outputs."""
+    generator = np.random.default_rng(6)
+    model, _ = _conv(generator.standard_normal((24, 16, 3, 3)).astype(np.float32), {"pads": [1, 1, 1, 1]})
+    feeds = [
+        {"x": (generator.standard_normal((1, 16, 9, 9)) * np.exp(2 * np.linspace(-1, 1, 16))[:, None, None]).astype(np.float32)}
+        for _ in range(6)
+    ]
+    layers = list(gather_hessians(model, find_products(model), lambda: feeds, samples=6))
+    noise = []
+    for whiten in (True, False):
+        small, (row,) = factorize_weights(model, layers, Rank("ratio", 0.4, 1), method=method, whiten=whiten)
+        assert ("whitened" in row.form) == whiten
+        noise.append(sum(float(((graph.run(small, f)["y"] - graph.run(model, f)["y"]) ** 2).sum()) for f in feeds))
+    assert noise[0] < 0.9 * noise[1]
