@@ -9,7 +9,8 @@ STRUCTURE = ("QuantizeLinear", "DequantizeLinear", "Constant")
 
 
 def supported() -> list[dict[str, Any]]:
-    """One row an ONNX operator: has it a float32 rule, and is it int8 by a kernel, as a table, by moving bytes, or not at all."""
+    """One row an ONNX operator: does it run in float32, by which way, and is it int8 by a kernel, as a table, by moving bytes?"""
+    from edgezip.frontends import decompose, standard
     from edgezip.pack import tables
     from edgezip.pack.lower import FLOAT, INT8
     from edgezip.pack.plan_graph import MOVEMENT
@@ -20,17 +21,24 @@ def supported() -> list[dict[str, Any]]:
         forms["by row"] = RECURRENT
         return next((form for form, names in forms.items() if name in names), None)
 
-    names = sorted({*FLOAT, *INT8, *tables.FUNCTIONS, *STRUCTURE})
-    return [{"operator": name, "float32": name in FLOAT or name in STRUCTURE, "int8": int8(name)} for name in names]
+    bodies = standard.written_out()
+
+    def how(name: str) -> str | None:
+        ways: dict[str, Container[str]] = {"kernel": {*FLOAT, *STRUCTURE}, "others": decompose.RULES, "body": bodies}
+        return next((way for way, names in ways.items() if name in names), None)
+
+    names = sorted({*FLOAT, *INT8, *tables.FUNCTIONS, *STRUCTURE, *decompose.RULES, *bodies})
+    return [{"operator": name, "float32": how(name) is not None, "how": how(name), "int8": int8(name)} for name in names]
 
 
 def show(rows: list[dict[str, Any]]) -> None:
     """A table, and what it means."""
     from edgezip.report import text
 
-    cells = [(row["operator"], "yes" if row["float32"] else None, row["int8"]) for row in rows]
+    cells = [(row["operator"], row["how"], row["int8"]) for row in rows]
     print(text.table(("operator", "float32", "int8"), cells))
     print(f"\n{len(rows)} operators; table: elementwise on int8 through 256 entries, exact to the step")
+    print("others: written as operators that have kernels; body: as the function that the standard gives")
     print("by row: int8 weights, each row of the activations quantised at run time")
     print("BatchNormalization folds into the layer before it, Sum becomes Add, STFT a Conv, DFT a MatMul, If a branch;")
     print("shapes, constants and copies are gone before that")

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from edgezip.graph import Model
 
 MAX_ROUNDS = 32  # of inference and folding; each round but the last folds at least one node
+FREE_INITIALIZERS = 4  # the first version whose constants need not be inputs too; exporters of older files often left that out
 IR_VERSION = 10  # the first whose nodes and values carry metadata; older files put initializers among the inputs
 
 
@@ -76,6 +77,7 @@ def checked(
     functions.check(proto, where)
     external.load(proto, None if isinstance(path, bytes) else Path(path), where)
     precision.to_float32(proto)
+    proto.ir_version = max(proto.ir_version, FREE_INITIALIZERS)
     outside.rewrite(proto)
     structure.check_operators(proto, where)
     dimensions.declare_missing(proto, given, where)

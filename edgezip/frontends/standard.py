@@ -36,7 +36,17 @@ KEPT = {
     "SpaceToDepth",
     "Swish",
 }
+NO_WAY = {"Bernoulli", "SequenceMap"}  # bodies that draw random numbers, or loop over a sequence
 PRIVATE = "edgezip.standard"  # domain of the body while it is being inlined
+
+
+def written_out() -> set[str]:
+    """Operators of the newest operator set that run as their standard bodies alone."""
+    import onnx
+
+    found: list[Any] = list(onnx.defs.get_all_schemas())
+    bodies = {s.name for s in found if not s.domain and (s.has_function or s.has_context_dependent_function)}
+    return bodies - KEPT - NO_WAY
 
 
 def expand(model: Model, where: str) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from edgezip import compilation
 from edgezip.cli.main import main
 from edgezip.data import DEMO_MODEL
+from edgezip.frontends.decompose import RULES
 from edgezip.pack.lower import FLOAT, INT8
 from edgezip.program import HEADER
 
@@ -66,7 +67,9 @@ def test_the_operators_of_the_runtime_need_no_model(capsys: pytest.CaptureFixtur
     code, out, _ = inspect(capsys, "--ops", "--json")
     rows = {row["operator"]: row for row in json.loads(out)["operators"]}
     assert code == 0
-    assert set(rows) >= {*FLOAT, *INT8, "Gelu", "QuantizeLinear"}
+    assert set(rows) >= {*FLOAT, *INT8, *RULES, "Gelu", "QuantizeLinear"}
+    assert [rows[name]["how"] for name in ("Conv", "Det", "Attention")] == ["kernel", "others", "body"]
+    assert "Bernoulli" not in rows
     assert (rows["Conv"]["float32"], rows["Conv"]["int8"]) == (True, "kernel")
     assert rows["Sigmoid"]["int8"] == "table"
     assert rows["LSTM"]["int8"] == "by row"

@@ -295,6 +295,14 @@ def test_bits_behind_and_before_other_nodes() -> None:
     np.testing.assert_array_equal(Session(pack.compile(model)).run({"x": x})["y"], np.abs(x + x))
 
 
+@pytest.mark.parametrize(("before", "after"), [(np.int8, np.uint8), (np.uint8, np.int8)])
+def test_bits_of_all_bytes(before: Any, after: Any) -> None:
+    x = np.arange(256).astype(np.uint8).view(before)
+    proto = proto_of("BitCast", {"x": x}, 26, {}, [], 1, to=helper.np_dtype_to_tensor_dtype(np.dtype(after)))
+    got = Session(pack.compile(front.load(proto.SerializeToString()))).run({"x": x})["y0"]
+    np.testing.assert_array_equal(got, x.view(after))
+
+
 def test_bits_of_a_bool_are_a_byte() -> None:
     check("BitCast", {"x": np.array([True, False, True])}, 26, expected=[np.array([1, 0, 1], np.uint8)], to=2)
 

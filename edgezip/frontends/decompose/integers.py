@@ -201,3 +201,12 @@ def _spread(emit: Emitter, parameter: Value | None) -> Value | None:
         repeated = np.repeat(held, min(block, emit.shape[axis]), axis)
         return emit.value(np.ascontiguousarray(repeated.take(range(emit.shape[axis]), axis)))
     return emit.reshape(parameter, [-1 if place == axis else 1 for place in range(len(emit.shape))])
+
+
+@decomposes("BitCast")
+def bytes_of_either_sign(emit: Emitter) -> bool:
+    """int8 as uint8 and back: casts, which wrap between whole numbers. Other types are lowered."""
+    kinds = emit.dtype.name, graph.dtype(emit.node.outputs[0]).name
+    if kinds == ("int8", "uint8"):
+        return emit.finish(emit.cast(emit.cast(emit.x, np.int32), np.uint8))
+    return emit.finish(emit.cast(emit.x, np.int8)) if kinds == ("uint8", "int8") else False
