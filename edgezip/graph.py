@@ -86,6 +86,8 @@ STATE = (
 STATE_INITIAL = "edgezip.state_initial"  # JSON object, input name -> base64 of its first value's bytes; absent: zeros
 DYNAMIC_ROWS = ("edgezip.activation", "dynamic_s8_row")  # metadata of a node whose rows are quantised at run time
 ORT_OPSET = 25  # the newest that ONNX Runtime 1.2x reads; newer sets widen types and add operators, which it refuses by name
+# without these int8 sums saturate on AVX2, and products with weights of few bits round their other operand to int8
+EXACT = (("session.x64quantprecision", "1"), ("session.qdq_matmulnbits_accuracy_level", "1"))
 MAX_PROTO_BYTES = (1 << 31) - 1  # protobuf's own limit; above it weights go to an external file
 
 
@@ -575,9 +577,9 @@ def quantize_weight(
 ) -> Value:
     """Stores a weight as integers: initializer ``<name>_quantized`` -> DequantizeLinear, which the weight's users now read.
 
-    ``quantized`` int8, uint8, int4 or int32 (bias) in the weight's shape; ``scale`` float32, scalar or (channels,) with ``axis``,
-    with ``block`` the weight's shape with ceil(channels / block) along ``axis``; ``zero_point`` like ``scale``, of the dtype of
-    ``quantized``. The float weight goes when nothing reads it. Raises ShapeError.
+    ``quantized`` int8, uint8, (u)int4, (u)int2 or int32 (bias) in the weight's shape; ``scale`` float32, scalar or (channels,)
+    with ``axis``, with ``block`` the weight's shape with ceil(channels / block) along ``axis``; ``zero_point`` like ``scale``, of
+    the dtype of ``quantized``. The float weight goes when nothing reads it. Raises ShapeError.
     """
     if tuple(quantized.shape) != shape(weight):
         raise ShapeError(
@@ -610,9 +612,9 @@ def _earliest(model: Model, users: Sequence[Node]) -> Node | None:
 
 
 def _raise_for_quantisation(model: Model, quantized: Array, axis: int | None, block: int = 0) -> None:
-    """QuantizeLinear has an axis since opset 13, blocks and types other than 8 bits since 21."""
-    narrow = quantized.dtype.name in {"int4", "uint4", "int2", "uint2"}
-    raise_opset(model, 21 if narrow or block else 13 if axis is not None else 10)
+    """QuantizeLinear has an axis since opset 13, blocks and types of 4 bits since 21, of 2 bits since 25."""
+    since = {"int4": 21, "uint4": 21, "int2": 25, "uint2": 25}.get(quantized.dtype.name, 21 if block else 13)
+    raise_opset(model, since if axis is not None or since > 13 else 10)
 
 
 def _checked_parameters(value: Value, scale: Array, zero_point: Array, axis: int | None, block: int = 0) -> tuple[Array, Array]:
@@ -680,9 +682,10 @@ _NOT_RAISED = {"GroupNormalization": 21, "GridSample": 20, "DFT": 20, "Upsample"
 
 
 def raise_opset(model: Model, version: int) -> None:
-    """Brings the model to operator set ``version`` (at most 24) at least, rewriting the nodes whose form changed on the way.
+    """Brings the model to operator set ``version`` (at most 25) at least, rewriting the nodes whose form changed on the way.
 
-    Per-channel QuantizeLinear needs 13, int4 and block scales need 21. Raises UnsupportedModelError (a node cannot be rewritten).
+    Per-channel QuantizeLinear needs 13, int4 and block scales need 21, int2 needs 25. Raises UnsupportedModelError (a node cannot
+    be rewritten).
     """
     old = opset(model)
     if old >= version:
@@ -789,7 +792,28 @@ def _with_outputs(model: Model, names: Sequence[str]) -> onnx.ModelProto:
     del proto.graph.output[:]
     for name in names:
         proto.graph.output.append(declared.get(name) or onnx_ir.serde.serialize_value(known[name]))
+    _drop_unread(proto.graph, names)
     return proto
+
+
+def _drop_unread(part: onnx.GraphProto, outputs: Sequence[str]) -> None:
+    """Removes the nodes that no output hangs on: ONNX Runtime would run them all the same."""
+    wanted = set(outputs)
+    for number in reversed(range(len(part.node))):
+        if wanted.intersection(part.node[number].output):
+            wanted.update(_read_by(part.node[number]))
+        else:
+            del part.node[number]
+
+
+def _read_by(node: onnx.NodeProto) -> Iterator[str]:
+    """Names that the node reads, inside of its bodies too."""
+    yield from node.input
+    for held in node.attribute:
+        for body in (*held.graphs, *([held.g] if held.HasField("g") else [])):
+            for inner in body.node:
+                yield from _read_by(inner)
+            yield from (value.name for value in body.output)
 
 
 def _session(proto: onnx.ModelProto, threads: int, optimize: bool) -> Any:
@@ -802,6 +826,8 @@ def _session(proto: onnx.ModelProto, threads: int, optimize: bool) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     options.use_deterministic_compute = True
+    for entry in EXACT:
+        options.add_session_config_entry(*entry)
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from edgezip.search.error_shares import error_shares
 
 if TYPE_CHECKING:
     from edgezip.graph import Model
+    from edgezip.passes.follow_inputs import Wanted
     from edgezip.passes.gather_hessians import Inputs
     from edgezip.passes.layer_change import LayerChange
     from edgezip.passes.products import Product
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from edgezip.target import Target
 
 Progress = Callable[[str, int], None]
-Layers = Iterable[tuple["Product", "Inputs | None"]]
 Made = tuple["Model", list["LayerChange"]]
 SCALED = {"equalize", "smooth"}  # leave the network's function as it is, but not what flows between its layers
 EXACT = {*SCALED, "order_channels"}  # nothing to recover
@@ -127,7 +127,7 @@ class _Run:
         return PassReport(step.name, options, tuple(kept[1]), from_cache)
 
     def _made(self, step: Step, options: dict[str, Any]) -> tuple[Model, list[LayerChange]]:
-        layers = _layers(self._model, step.name, options, self._samples, self._tell)
+        layers = Layers(self._model, None if step.name == "equalize" else self._samples, lambda done: self._tell(step.name, done))
         made, rows = _RUN[step.name](self._model, step.options, layers, self._target)
         rows = [replace(row, predicted_us=_predicted(self._model, made, row.name, self._target)) for row in rows]
         if self._samples is None or step.name in EXACT:
@@ -136,7 +136,7 @@ class _Run:
             self._model, made, list(islice(self._samples(), SHARE_SAMPLES)), [r.name for r in rows if not r.reason]
         )
         rows = [replace(row, share=shares.get(row.name)) for row in rows]
-        if self._recover == "none":
+        if self._recover == "none" or _fits_itself(step):
             return made, rows
         outputs = self._composed(rows)
         made, found = refit_layers(
@@ -180,6 +180,11 @@ class _Run:
         said["wanted"] = hashlib.sha256(graph.to_bytes(self._wanted)).hexdigest() if self._recover != "none" else ""
         said["outputs"] = self._outputs
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode() + b"\0" + data).hexdigest()
+
+
+def _fits_itself(step: Step) -> bool:
+    """Whether the pass answers for the errors of earlier layers on its own, and settles biases."""
+    return step.name == "quantize_weights" and getattr(step.options, "method", "") != "nearest"
 
 
 def _with_recovery(row: LayerChange, found: Recovered | None) -> LayerChange:
@@ -265,17 +270,31 @@ def _predicted(before: Model, after: Model, name: str, target: Target | None) ->
     return round(pair[0], 2), round(pair[1], 2)
 
 
-def _layers(
-    model: Model, name: str, options: dict[str, Any], samples: SampleSet | None, tell: Progress
-) -> Iterable[tuple[Product, Inputs | None]]:
-    """The model's products, with what they meet where the pass asks for it."""
-    from edgezip.passes.gather_hessians import gather_hessians
-    from edgezip.passes.products import find_products
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """The products of ``model`` with what they meet, where there are ``samples``; ``tell`` hears how many are done."""
 
-    products = find_products(model)
-    if samples is None or name == "equalize":
-        return [(product, None) for product in products]
-    return gather_hessians(model, products, samples, samples=len(samples), progress=lambda done: tell(name, done))
+    model: Model
+    samples: SampleSet | None
+    tell: Callable[[int], None]
+
+    def __iter__(self) -> Iterator[tuple[Product, Inputs | None]]:
+        from edgezip.passes.gather_hessians import gather_hessians
+        from edgezip.passes.products import find_products
+
+        products = find_products(self.model)
+        if self.samples is None:
+            return iter([(product, None) for product in products])
+        return gather_hessians(self.model, products, self.samples, samples=len(self.samples), progress=self.tell)
+
+    def following(self, changed: Model) -> Iterator[tuple[Product, Wanted]]:
+        """The same, their inputs being those in ``changed`` at the moment they are asked for."""
+        from edgezip.passes.follow_inputs import follow_inputs
+        from edgezip.passes.products import find_products
+
+        assert self.samples is not None
+        products = find_products(self.model)
+        return follow_inputs(self.model, changed, products, self.samples, samples=len(self.samples), progress=self.tell)
 
 
 def _equalize(model: Model, options: Equalize, layers: Layers, target: Target | None) -> Made:
@@ -336,11 +355,16 @@ def _factorize(model: Model, options: Factorize, layers: Layers, target: Target 
 
 
 def _quantize_weights(model: Model, options: QuantizeWeights, layers: Layers, target: Target | None) -> Made:
+    from edgezip import graph
     from edgezip.passes.quantize_weights import quantize_weights
     from edgezip.passes.weight_grid import Form
 
-    form = Form(options.bits, options.per, options.symmetric)
-    return quantize_weights(model, layers, form, method=options.method, keep=options.keep)
+    form = Form(options.bits, options.per, options.symmetric, options.packed, options.scales)
+    changes = {pattern: layer.model_dump(exclude_none=True) for pattern, layer in options.layers.items()}
+    forms = {pattern: replace(form, **change) for pattern, change in changes.items()}
+    shadow = None if options.method == "nearest" or layers.samples is None else graph.clone(model)
+    seen = layers if shadow is None else layers.following(shadow)
+    return quantize_weights(model, seen, form, method=options.method, keep=options.keep, forms=forms, shadow=shadow)
 
 
 def _cluster(model: Model, options: Cluster, layers: Layers, target: Target | None) -> Made:

@@ -91,6 +91,16 @@ class Factorize(BaseModel):
     keep: tuple[str, ...] = ()
 
 
+class LayerForm(BaseModel):
+    """What differs for some layers; the rest is as for all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bits: int | None = Field(default=None, ge=2, le=8)
+    per: Literal["tensor", "channel", 32, 64, 128] | None = None
+    symmetric: bool | None = None
+
+
 class QuantizeWeights(BaseModel):
     """Weights of few bits; activations stay as they are (or become int8 by ``quantize`` after it)."""
 
@@ -100,6 +110,9 @@ class QuantizeWeights(BaseModel):
     per: Literal["tensor", "channel", 32, 64, 128] = 32
     symmetric: bool = True
     method: Literal["nearest", "gptq", "adaround"] = "gptq"
+    scales: Literal["mse", "minmax"] = "mse"  # of least squared error, or the largest weight at the largest code
+    packed: bool = True  # int2 and int4 in the file; false: int8, for runtimes that do not know those
+    layers: dict[str, LayerForm] = {}  # names or operators of nodes, or patterns of them -> another form; the first that fits
     keep: tuple[str, ...] = ()
 
 
@@ -219,7 +232,8 @@ class Recipe(BaseModel):
 
 def _nearest(word: str) -> str:
     """What was probably meant by a key that does not exist."""
-    models = (Recipe, Step, Int8, Equalize, Smooth, PruneChannels, OrderChannels, Prune, Factorize, QuantizeWeights, Cluster)
+    passes = (Equalize, Smooth, PruneChannels, OrderChannels, Prune, Factorize, QuantizeWeights, LayerForm, Cluster)
+    models = (Recipe, Step, Int8, *passes)
     known = sorted({name for model in models for name in model.model_fields})
     close = get_close_matches(word, known, 1, 0.6)
     return f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(known)}"

@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import njit
 
-from edgezip.kernels.second_order import Grid, output_error
+from edgezip.kernels.second_order import Grid
 
 Array = np.ndarray[Any, Any]
 ITERATIONS = 1000
@@ -26,48 +27,87 @@ DECAY, DECAY_SQUARE, TINY = 0.9, 0.999, 1e-8  # Adam
 def adaround(weights: Array, hessian: Array, grid: Grid, *, iterations: int = ITERATIONS) -> Array:
     """Codes (outputs, K) on ``grid``, each the nearest below or above its weight (outputs, K); float64.
 
-    Deterministic. Never worse than rounding to nearest: where learning ends above it, the nearest codes are given back.
+    Deterministic. Never worse than rounding to nearest: rows where learning ends above it get their nearest codes back.
     """
-    scaled = weights.astype(np.float64) / grid.scale + grid.zero_point
-    low = np.clip(np.floor(scaled), grid.low, grid.high)
-    low = np.where(scaled < grid.low, grid.low, np.minimum(low, grid.high - 1))
+    scale, zero = (np.broadcast_to(np.atleast_2d(held), weights.shape) for held in (grid.scale, grid.zero_point))
+    return adaround_groups(weights[None], hessian[None], scale[None], zero[None], (grid.low, grid.high), iterations)[0]
+
+
+def adaround_groups(
+    weights: Array, hessians: Array, scale: Array, zero: Array, bounds: tuple[int, int], iterations: int = ITERATIONS
+) -> Array:
+    """``adaround`` of many layers (groups, outputs, K) at once, each with its own moments (groups, K, K).
+
+    ``scale`` and ``zero``: (groups, outputs, K); ``bounds``: the least and greatest code.
+    """
+    scaled = weights.astype(np.float64) / scale + zero
+    low = np.clip(np.floor(scaled), bounds[0], bounds[1] - 1)
+    plain = np.clip(np.rint(weights / scale) + zero, *bounds)
+    start = _row_errors((plain - scaled) * scale, hessians)
+    whole = start.sum(axis=1)
+    unit = np.where(whole > 0, weights[0].size / np.where(whole > 0, whole, 1.0), 0.0)
     share = np.clip(scaled - low, 0.01, 0.99)
-    plain = grid.codes(weights)
-    start = output_error(grid.values(plain) - weights, hessian)
-    if start <= 0:
-        return plain
-    unit = weights.size / start
-    learned = _learn(share.astype(np.float32), low - scaled, grid.scale, hessian * unit, iterations)
+    learned = _learn(share.astype(np.float32), (low - scaled) * scale, scale, hessians, unit, iterations)
     codes = low + (learned > 0.5)
-    better = output_error(grid.values(codes) - weights, hessian) < start
-    return codes if better else plain
+    better = _row_errors((codes - scaled) * scale, hessians) < start
+    return np.where(better[..., None], codes, plain)
 
 
-def _learn(share: Array, offset: Array, scale: Array, hessian: Array, iterations: int) -> Array:
-    """h (outputs, K) after learning; ``offset + h`` in units of ``scale`` is the change of the weights. All in float32."""
-    step, moments = np.broadcast_to(np.asarray(scale, np.float32), share.shape), hessian.astype(np.float32)
-    base = (offset * step).astype(np.float32)
+def _row_errors(change: Array, hessians: Array) -> Array:
+    """(groups, outputs)."""
+    return np.einsum("goj,goj->go", change @ hessians, change)
+
+
+def _learn(share: Array, base: Array, scale: Array, hessians: Array, unit: Array, iterations: int) -> Array:
+    """h (groups, outputs, K) after learning; ``base + h scale`` is the change of the weights. All in float32."""
+    typical = scale.mean(axis=(1, 2), keepdims=True)  # numbers near 1 instead of moments that float32 may not hold
+    moments = (hessians * unit[:, None, None] * typical**2).astype(np.float32)
+    step = np.ascontiguousarray(scale / typical, np.float32)
+    base = (base / typical).astype(np.float32)
     logit = -np.log(np.float32(1.2) / (share + np.float32(0.1)) - 1)
+    soft, change = share.copy(), base + share * step
     mean, square = np.zeros_like(logit), np.zeros_like(logit)
     for number in range(1, iterations + 1):
-        sigmoid = 1 / (1 + np.exp(-logit))
-        stretched = np.float32(1.2) * sigmoid - np.float32(0.1)
-        soft = np.clip(stretched, 0, 1)
-        slope = 2 * ((base + soft * step) @ moments) * step
-        slope += _pressure(soft, number / iterations)
-        gradient = slope * np.where((stretched > 0) & (stretched < 1), np.float32(1.2) * sigmoid * (1 - sigmoid), 0)
-        mean += (1 - DECAY) * (gradient - mean)
-        square += (1 - DECAY_SQUARE) * (gradient * gradient - square)
-        corrected = np.sqrt(square / (1 - DECAY_SQUARE**number)) + TINY
-        logit -= np.float32(RATE / (1 - DECAY**number)) * mean / corrected
-    return np.clip(np.float32(1.2) / (1 + np.exp(-logit)) - np.float32(0.1), 0, 1)
+        pull = np.matmul(change, moments)
+        rate = np.float32(RATE / (1 - DECAY**number))
+        bias = np.float32(1 / (1 - DECAY_SQUARE**number))
+        flat = (logit, mean, square, soft, change, pull, base, step)
+        _advance(*(held.reshape(-1) for held in flat), rate, bias, np.float32(_beta(number / iterations)))
+    return soft
 
 
-def _pressure(soft: Array, progress: float) -> Array:
-    """Derivative of the regulariser."""
+def _beta(progress: float) -> float:
+    """The exponent of the regulariser, 0 as long as there is none."""
     if progress < WARM_UP:
-        return np.zeros_like(soft)
+        return 0.0
     fall = (progress - WARM_UP) / (1 - WARM_UP)
-    beta = BETA[1] + 0.5 * (BETA[0] - BETA[1]) * (1 + np.cos(np.pi * fall))
-    centred = 2 * soft - 1
-    return np.asarray(-REGULARISER * 2 * beta * np.sign(centred) * np.abs(centred) ** np.float32(beta - 1), np.float32)
+    return float(BETA[1] + 0.5 * (BETA[0] - BETA[1]) * (1 + np.cos(np.pi * fall)))
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _advance(
+    logit: Array, mean: Array, square: Array, soft: Array, change: Array, pull: Array, base: Array, step: Array,
+    rate: Any, bias: Any, beta: Any,
+) -> None:  # fmt: skip
+    """One step of Adam for every weight, and the change of weights that it leads to; all float32, edited in place."""
+    one, stretch, under = np.float32(1.0), np.float32(1.2), np.float32(0.1)
+    keep, keep_square = np.float32(DECAY), np.float32(DECAY_SQUARE)
+    for i in range(logit.size):
+        h = soft[i]
+        gradient = np.float32(0.0)
+        if h > 0.0 and h < one:
+            slope = np.float32(2.0) * pull[i] * step[i]
+            if beta > 0.0:
+                centred = np.float32(2.0) * h - one
+                size = abs(centred)
+                push = np.float32(REGULARISER) * np.float32(2.0) * beta * size ** (beta - one)
+                slope -= push if centred > 0.0 else -push
+            sigmoid = (h + under) / stretch
+            gradient = slope * stretch * sigmoid * (one - sigmoid)
+        mean[i] += (one - keep) * (gradient - mean[i])
+        square[i] += (one - keep_square) * (gradient * gradient - square[i])
+        logit[i] -= rate * mean[i] / (np.sqrt(square[i] * bias) + np.float32(TINY))
+        h = stretch / (one + np.exp(-logit[i])) - under
+        h = min(max(h, np.float32(0.0)), one)
+        soft[i] = h
+        change[i] = base[i] + h * step[i]

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from edgezip.kernels.second_order import Layout
+
 Array = np.ndarray[Any, Any]
 
 
@@ -111,17 +113,18 @@ class Table:
     centres: Array
     scale: Array
 
-    def codes(self, weights: Array, columns: slice | Array = slice(None)) -> Array:
-        """Index of the nearest entry for each weight (outputs, any); columns share their row's scale."""
+    def codes(self, weights: Array) -> Array:
+        """Index of the nearest entry for each weight (outputs, K)."""
         return nearest(weights / self.scale, self.centres)
 
-    def values(self, codes: Array, columns: slice | Array = slice(None)) -> Array:
+    def values(self, codes: Array) -> Array:
         """What the codes stand for, float64."""
         return np.asarray(self.centres.astype(np.float64)[codes.astype(np.int64)] * self.scale)
 
-    def reordered(self, order: Array, outputs: int) -> Table:
-        """The same: no column has a scale of its own."""
-        return self
+    def laid_out(self, shape: tuple[int, int]) -> Layout:
+        """For ``jit_rounding``."""
+        scale = np.ascontiguousarray(np.broadcast_to(self.scale.astype(np.float64), shape))
+        return Layout(scale, np.zeros(shape), 0, len(self.centres) - 1, self.centres.astype(np.float64))
 
 
 # Dettmers et al., "QLoRA", 2023, appendix E: quantiles of a normal distribution, here on the scale of int8.

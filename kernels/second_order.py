@@ -16,6 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from edgezip.kernels import jit_rounding
+
 Array = np.ndarray[Any, Any]
 BLOCK = 128  # columns whose errors are gathered before they are pushed onto the rest: one product instead of 128 updates
 DAMPING = 0.01  # of the mean diagonal, as both papers have it
@@ -26,21 +28,37 @@ SMALL = 64  # triangles that LAPACK inverts as they are
 class Points(Protocol):
     """Where changed weights may lie: an even grid, or a table of values."""
 
-    def codes(self, weights: Array, columns: slice | Array = ...) -> Array:
-        """The nearest point's code for each weight (outputs, width); ``columns`` of the layer belong to them."""
+    def codes(self, weights: Array) -> Array:
+        """The nearest point's code for each weight (outputs, K)."""
         ...
 
-    def values(self, codes: Array, columns: slice | Array = ...) -> Array:
+    def values(self, codes: Array) -> Array:
         """What the codes stand for, float64."""
         ...
 
-    def reordered(self, order: Array, outputs: int) -> Points:
-        """The same for columns in another order."""
+    def laid_out(self, shape: tuple[int, int]) -> Layout:
+        """The same for compiled loops over ``shape`` = (outputs, K)."""
         ...
 
 
-# (weights (outputs, width) as they stand, first column) -> weights as they shall be, for one column or for several
-Round = Callable[[Array, int], Array]
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Points for ``jit_rounding``: ``scale`` and ``zero`` (outputs, K), bounds of the codes, and the table's entries or none."""
+
+    scale: Array
+    zero: Array
+    low: int
+    high: int
+    centres: Array
+
+    def ordered(self, order: Array) -> Layout:
+        """For columns in another order."""
+        return Layout(self.scale[:, order], self.zero[:, order], self.low, self.high, self.centres)
+
+    @property
+    def arguments(self) -> tuple[Array, Array, int, int, Array]:
+        """In the order in which the loops take them."""
+        return self.scale, self.zero, self.low, self.high, self.centres
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,36 +73,24 @@ class Grid:
     low: int
     high: int
 
-    def codes(self, weights: Array, columns: slice | Array = slice(None)) -> Array:
-        """The nearest q of each weight, halves to even; ``columns`` of the grid belong to ``weights``."""
-        scale, zero = self._at(columns, weights)
-        return np.asarray(np.clip(np.rint(weights / scale) + zero, self.low, self.high))
+    def codes(self, weights: Array) -> Array:
+        """The nearest q of each weight, halves to even."""
+        return np.asarray(np.clip(np.rint(weights / self.scale) + self.zero_point, self.low, self.high))
 
-    def values(self, codes: Array, columns: slice | Array = slice(None)) -> Array:
+    def values(self, codes: Array) -> Array:
         """What the codes stand for, float64."""
-        scale, zero = self._at(columns, codes)
-        return np.asarray((codes - zero) * scale)
+        return np.asarray((codes - self.zero_point) * self.scale)
 
-    def rounded(self, weights: Array, columns: slice | Array = slice(None)) -> Array:
+    def rounded(self, weights: Array) -> Array:
         """Each weight on its nearest point of the grid."""
-        return self.values(self.codes(weights, columns), columns)
+        return self.values(self.codes(weights))
 
-    def reordered(self, order: Array, outputs: int) -> Grid:
-        """The same grid for columns in another order."""
-        shape = (outputs, len(order))
-        return Grid(
-            np.broadcast_to(self.scale, shape)[:, order],
-            np.broadcast_to(self.zero_point, shape)[:, order],
-            self.low,
-            self.high,
+    def laid_out(self, shape: tuple[int, int]) -> Layout:
+        """For ``jit_rounding``."""
+        scale, zero = (
+            np.ascontiguousarray(np.broadcast_to(np.asarray(held, np.float64), shape)) for held in (self.scale, self.zero_point)
         )
-
-    def _at(self, columns: slice | Array, like: Array) -> tuple[Array, Array]:
-        pair = []
-        for held in (self.scale, self.zero_point):
-            whole = np.atleast_2d(np.asarray(held, np.float64))
-            pair.append(whole[:, columns] if whole.shape[1] > 1 else whole)
-        return pair[0], pair[1]
+        return Layout(scale, zero, self.low, self.high, np.zeros(0))
 
 
 def inverse_factor(hessian: Array, damping: float = DAMPING) -> Array:
@@ -137,16 +143,14 @@ def gptq(weights: Array, hessian: Array, grid: Points, *, by_activity: bool = Tr
     """
     dense = hessian.astype(np.float64)
     order = np.argsort(-np.diag(dense), kind="stable") if by_activity else np.arange(len(dense))
-    own = grid.reordered(order, len(weights))
-    source = weights.astype(np.float64)[:, order]
-    held = _sweep(
-        source,
-        inverse_factor(dense[np.ix_(order, order)], damping),
-        lambda block, at: own.values(own.codes(block, slice(at, at + 1)), slice(at, at + 1)),
-    )
-    codes = np.empty_like(held)
-    codes[:, order] = own.codes(held)
-    plain = grid.codes(weights.astype(np.float64))
+    source = weights.astype(np.float64)
+    factor = inverse_factor(dense[np.ix_(order, order)], damping)
+    fed = np.empty(source.shape, np.int64)
+    points = grid.laid_out(source.shape).ordered(order)
+    jit_rounding.feed_back(np.ascontiguousarray(source[:, order]), factor, *points.arguments, fed)
+    codes = np.empty(source.shape)
+    codes[:, order] = fed
+    plain = grid.codes(source)
     worse = _row_errors(grid.values(codes) - weights, dense) > _row_errors(grid.values(plain) - weights, dense)
     codes[worse] = plain[worse]
     return codes
@@ -156,21 +160,6 @@ def _row_errors(change: Array, hessian: Array) -> Array:
     return np.einsum("ij,ij->i", change @ hessian, change)
 
 
-def _sweep(weights: Array, factor: Array, settle: Round) -> Array:
-    """``weights`` after ``settle`` fixed each column in turn."""
-    held = weights.copy()
-    for first in range(0, held.shape[1], BLOCK):
-        last = min(first + BLOCK, held.shape[1])
-        errors = np.zeros((len(held), last - first))
-        for j in range(first, last):
-            fixed = settle(held[:, j : j + 1], j)[:, 0]
-            errors[:, j - first] = (held[:, j] - fixed) / factor[j, j]
-            held[:, j:last] -= np.outer(errors[:, j - first], factor[j, j:last])
-            held[:, j] = fixed
-        held[:, last:] -= errors @ factor[first:last, last:]
-    return held
-
-
 def descend(weights: Array, hessian: Array, grid: Points, codes: Array, sweeps: int = 8) -> Array:
     """``codes`` (outputs, K) moved along one column after another to where the output error is least, until nothing moves.
 
@@ -178,33 +167,10 @@ def descend(weights: Array, hessian: Array, grid: Points, codes: Array, sweeps: 
     "QuantEase", 2023, equation 6; started from ``gptq`` it ends below it.
     """
     second = hessian.astype(np.float64) + np.diag(np.where(np.diag(hessian) > 0, 0.0, 1.0))
-    held = codes.astype(np.float64).copy()
-    change = grid.values(held) - weights
-    for _ in range(sweeps):
-        moved = 0
-        for first in range(0, held.shape[1], BLOCK):
-            columns = slice(first, min(first + BLOCK, held.shape[1]))
-            moved += _descend_block(second, grid, held, change, columns)
-        if not moved:
-            break
-    return held
-
-
-def _descend_block(second: Array, grid: Points, codes: Array, change: Array, columns: slice) -> int:
-    """One sweep over ``columns``; edits ``codes`` and ``change`` and returns how many codes moved."""
-    pull = change @ second[:, columns]  # half the gradient; kept true inside of the block only
-    inner = second[columns, columns]
-    moved = 0
-    for i, j in enumerate(range(columns.start, columns.stop)):
-        at = slice(j, j + 1)
-        best = grid.codes(grid.values(codes[:, at], at) - pull[:, i : i + 1] / inner[i, i], at)
-        step = (grid.values(best, at) - grid.values(codes[:, at], at))[:, 0]
-        if step.any():
-            moved += int((step != 0).sum())
-            codes[:, j] = best[:, 0]
-            change[:, j] += step
-            pull += np.outer(step, inner[i])
-    return moved
+    held = codes.astype(np.int64)
+    pull = np.ascontiguousarray((grid.values(held) - weights) @ second)
+    jit_rounding.go_down(second, pull, *grid.laid_out(held.shape).arguments, held, sweeps)
+    return held.astype(np.float64)
 
 
 # ---------------------------------------------------------------- removing

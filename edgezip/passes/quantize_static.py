@@ -13,7 +13,7 @@ import numpy as np
 
 from edgezip import graph
 from edgezip.passes.place_qdq import Placement, output_axis
-from edgezip.passes.round_weights import quantize_weights
+from edgezip.passes.round_weights import BIAS_LIMIT, quantize_weights
 from edgezip.passes.stored_weights import stored_weights
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _quantize_weight(model: Model, node: Node, axis: int | None, bias: Array | N
     """The scales, (outputs,) or (1,); weights that are integers already keep theirs."""
     ready = stored_weights(node, axis)
     if ready is not None:
-        return np.asarray(graph.constant(ready.inputs[1]), np.float32).reshape(-1)
+        return _as_stored(model, ready, axis, bias, sx)
     weight = node.inputs[1]
     held = graph.constant(weight)
     assert weight is not None
@@ -76,6 +76,27 @@ def _quantize_weight(model: Model, node: Node, axis: int | None, bias: Array | N
     else:
         graph.quantize_weight(model, weight, values, scale, np.zeros(len(scale), np.int8), axis=axis, uses=[(node, 1)])
     return scale
+
+
+def _as_stored(model: Model, ready: Node, axis: int | None, bias: Array | None, sx: float) -> Array:
+    """The scales of integers that a pass before made. Where one is so fine that the bias would leave int32, the row gets coarser.
+
+    Such rows hold next to nothing: channels that training left dead.
+    """
+    stored, scale = (np.asarray(graph.constant(value)) for value in ready.inputs[:2])
+    old = scale.astype(np.float32).reshape(-1)
+    if bias is None or axis is None:
+        return old
+    largest = np.abs(bias.astype(np.float64).reshape(-1))
+    floor = (largest if largest.size == old.size else largest.max(keepdims=True)) / (sx * BIAS_LIMIT)
+    new = np.maximum(old, floor).astype(np.float32)
+    if (new == old).all():
+        return old
+    ratio = (old.astype(np.float64) / new).reshape([-1 if a == axis and old.size > 1 else 1 for a in range(stored.ndim)])
+    names = [str(value.name) for value in ready.inputs[:2] if value is not None]
+    graph.replace_weight(model, names[0], np.rint(stored.astype(np.float64) * ratio).astype(stored.dtype))
+    graph.replace_weight(model, names[1], new.reshape(scale.shape))
+    return new
 
 
 def _quantize_bias(model: Model, node: Node, value: Value, bias: Array, steps: Array) -> None:

@@ -16,16 +16,21 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 BLOCKS = (32, 64, 128)
+SCALES = ("mse", "minmax")
 SHRINKS = np.linspace(1.0, 0.5, 26)
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How weights are stored. ``per``: "tensor", "channel", or the number of input channels that share a scale."""
+    """How weights are stored. ``per``: "tensor", "channel", or the number of input channels that share a scale. ``packed``: as
+    int2 or int4 where they fit; else as int8, for runtimes that do not know those. ``scales``: "mse", the scale of least squared
+    error, or "minmax", the largest weight at the largest code."""
 
     bits: int = 4
     per: str | int = 32
     symmetric: bool = True
+    packed: bool = True
+    scales: str = "mse"
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 8:
@@ -35,6 +40,8 @@ class Form:
             raise UsageError(
                 "no such sharing", where="quantize_weights: per", expected=f"tensor, channel, {blocks}", got=str(self.per)
             )
+        if self.scales not in SCALES:
+            raise UsageError("no such rule", where="quantize_weights: scales", expected=", ".join(SCALES), got=self.scales)
 
     @property
     def low(self) -> int:
@@ -49,12 +56,16 @@ class Form:
         return (1 << (self.bits - 1 if self.symmetric else self.bits)) - 1
 
     @property
+    def width(self) -> int:
+        """Bits that a weight takes up in the file: of the narrowest type that ONNX has for it, or 8 if not ``packed``."""
+        return next(width for width in (2, 4, 8) if width >= self.bits) if self.packed else 8
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """What the file stores."""
-        if self.bits > 4:
-            return np.dtype(np.int8 if self.symmetric else np.uint8)
-        narrow: np.dtype[Any] = np.dtype(ml_dtypes.int4 if self.symmetric else ml_dtypes.uint4)
-        return narrow
+        types = {2: (ml_dtypes.int2, ml_dtypes.uint2), 4: (ml_dtypes.int4, ml_dtypes.uint4), 8: (np.int8, np.uint8)}
+        held: np.dtype[Any] = np.dtype(types[self.width][0 if self.symmetric else 1])
+        return held
 
     @property
     def text(self) -> str:
@@ -92,7 +103,7 @@ def grid_of(rows: Array, strength: Array, product: Product, form: Form) -> Grid:
     top, bottom = np.maximum(weights.max(axis=-1), 0), np.minimum(weights.min(axis=-1), 0)
     best_scale = np.ones(top.shape)
     best_zero, least = np.zeros(top.shape), np.full(top.shape, np.inf)
-    for shrink in SHRINKS:
+    for shrink in SHRINKS if form.scales == "mse" else (1.0,):
         scale, zero = _parameters(bottom * shrink, top * shrink, form)
         codes = np.clip(np.rint(weights / scale[..., None]) + zero[..., None], form.low, form.high)
         error = (counts * ((codes - zero[..., None]) * scale[..., None] - weights) ** 2).sum(axis=-1)

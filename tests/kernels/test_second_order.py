@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgezip.kernels import second_order, sparse_masks
+from edgezip.kernels import codebook, jit_rounding, second_order, sparse_masks
 
 Array = np.ndarray[Any, Any]
 
@@ -114,3 +114,39 @@ def test_refit_to_changed_inputs_gives_least_squares() -> None:
     made = second_order.refit(weights, new.T @ new, np.ones((4, 6), bool), old.T @ new, damping=0.0)
     expected = np.linalg.lstsq(new, old @ weights.T, rcond=None)[0].T
     np.testing.assert_allclose(made, expected, atol=1e-9)
+
+
+def _plain_feedback(weights: Array, factor: Array, grid: second_order.Grid) -> Array:
+    """Error feedback as it is written down, a column at a time."""
+    held, made = weights.copy(), np.empty_like(weights)
+    for j in range(held.shape[1]):
+        codes = grid.codes(held)[:, j]
+        made[:, j] = codes
+        value = (codes - grid.zero_point[:, 0]) * grid.scale[:, 0]
+        held[:, j + 1 :] -= np.outer((held[:, j] - value) / factor[j, j], factor[j, j + 1 :])
+    return made
+
+
+@pytest.mark.parametrize("columns", [1, 5, 130])
+def test_compiled_feedback_is_the_plain_one(columns: int) -> None:
+    weights, hessian = _problem(columns, columns=columns)
+    grid, factor = _grid(weights), second_order.inverse_factor(hessian)
+    codes = np.empty(weights.shape, np.int64)
+    jit_rounding.feed_back(weights.copy(), factor, *grid.laid_out(weights.shape).arguments, codes)
+    assert np.array_equal(codes, _plain_feedback(weights, factor, grid))
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_compiled_descent_moves_each_column_to_its_minimum(table: bool) -> None:
+    weights, hessian = _problem(9)
+    grid = _grid(weights)
+    points = codebook.Table(np.array([-100, -31, -7, 0, 3, 30, 127], np.int8), grid.scale / 18) if table else grid
+    codes = second_order.descend(weights, hessian, points, points.codes(weights), sweeps=50)
+    least = second_order.output_error(points.values(codes) - weights, hessian)
+    for column in range(weights.shape[1]):  # no other code of any one column is better
+        for step in (-1, 1):
+            moved = codes.copy()
+            moved[:, column] = np.clip(moved[:, column] + step, *((0, 6) if table else (grid.low, grid.high)))
+            each = np.einsum("ij,ij->i", (points.values(moved) - weights) @ hessian, points.values(moved) - weights)
+            now = np.einsum("ij,ij->i", (points.values(codes) - weights) @ hessian, points.values(codes) - weights)
+            assert (each >= now - 1e-9 * least).all()

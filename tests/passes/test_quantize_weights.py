@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from small_nets import conv_net, load, node
 from test_products import CASES
 
 from edgezip import graph
+from edgezip.compilation import compile as compile_model
 from edgezip.errors import UsageError
+from edgezip.frontends import onnx as front
 from edgezip.passes.gather_hessians import Inputs, gather_hessians
 from edgezip.passes.products import Product, find_products
 from edgezip.passes.quantize_weights import BITS_KEY, METHODS, quantize_weights
 from edgezip.passes.weight_grid import Form
+from edgezip.runtime.reference import ReferenceSession
+from edgezip.runtime.session import Session
 
 Array = np.ndarray[Any, Any]
 
@@ -58,7 +63,8 @@ def test_codes_fit_their_bits_and_the_file_is_as_small_as_said(bits: int) -> Non
     small, (row,) = quantize_weights(model, [(p, None) for p in find_products(model)], Form(bits, 32), method="nearest")
     stored = graph.constant(graph.find_value(small, "w_quantized"))
     assert stored is not None
-    assert stored.dtype.name == ("int4" if bits <= 4 else "int8")
+    width = 2 if bits == 2 else 4 if bits <= 4 else 8
+    assert stored.dtype.name == f"int{width}"
     codes = stored.astype(int)
     assert codes.min() >= -(2 ** (bits - 1))
     assert codes.max() <= 2 ** (bits - 1) - 1
@@ -66,7 +72,7 @@ def test_codes_fit_their_bits_and_the_file_is_as_small_as_said(bits: int) -> Non
     scales = graph.constant(graph.find_value(small, "w_scale"))
     assert scales is not None
     assert scales.shape == (40, 3)
-    assert row.bytes_after == 40 * 96 // (2 if bits <= 4 else 1) + scales.nbytes + -(-scales.size // (2 if bits <= 4 else 1))
+    assert row.bytes_after == 40 * 96 * width // 8 + scales.nbytes + -(-scales.size * width // 8)
     assert graph.get_metadata(graph.nodes(small)[-1], BITS_KEY) == str(bits)
 
 
@@ -121,3 +127,67 @@ def test_methods_that_need_data_say_so_and_layers_to_keep_stay() -> None:
     small, rows = quantize_weights(model, layers, Form(4), method="nearest", keep=("Gemm",))
     assert [row.name for row in rows if row.reason] == ["y_node"]
     assert graph.constant(graph.find_value(small, "w4")) is not None
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("per", ["tensor", "channel", 32, 64, 128])
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_every_width_passes_the_checker_and_runs_the_same_everywhere(bits: int, per: str | int, symmetric: bool) -> None:
+    generator = np.random.default_rng(bits)
+    held = {"w": generator.standard_normal((8, 160, 1, 1)), "v": generator.standard_normal((8, 128))}
+    nodes = [node("Conv", ["x", "w"], "c"), node("GlobalAveragePool", ["c"], "g"), node("Flatten", ["g"], "f"),
+             node("Gemm", ["f", "v2"], "h", transB=1), node("Gemm", ["h", "v"], "y")]  # fmt: skip
+    held = {"w": held["w"], "v2": generator.standard_normal((8, 8)), "v": held["v"]}
+    model = load(nodes, {name: array.astype(np.float32) for name, array in held.items()}, (1, 160, 4, 4))
+    small, rows = quantize_weights(model, [(p, None) for p in find_products(model)], Form(bits, per, symmetric), method="nearest")
+    assert not any(row.reason for row in rows)
+    data = graph.to_bytes(small)
+    onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
+    stored = graph.constant(graph.find_value(small, "w_quantized"))
+    width = next(width for width in (2, 4, 8) if width >= bits)
+    assert stored.dtype.name == f"{'' if symmetric else 'u'}int{width}"
+    feed = {"x": generator.standard_normal((1, 160, 4, 4)).astype(np.float32)}
+    theirs = graph.run(small, feed)["y"]
+    program = compile_model(front.load(data), "host", vectors=0)
+    native, plain = (session(program).run(feed)["y"] for session in (Session, ReferenceSession))
+    assert np.array_equal(native, plain)
+    np.testing.assert_allclose(native, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_unpacked_codes_are_the_same_numbers_in_bytes() -> None:
+    model, _ = _layer("strided")
+    layers = [(p, None) for p in find_products(model)]
+    narrow, wide = (
+        graph.constant(
+            graph.find_value(quantize_weights(model, layers, Form(3, packed=packed), method="nearest")[0], "w_quantized")
+        )
+        for packed in (True, False)
+    )
+    assert (narrow.dtype.name, wide.dtype.name) == ("int4", "int8")
+    assert np.array_equal(narrow.astype(int), wide.astype(int))
+
+
+def test_layers_have_forms_of_their_own() -> None:
+    model = conv_net()
+    layers = [(p, None) for p in find_products(model)]
+    forms = {"c2_*": Form(8, "channel"), "Conv": Form(2, "channel")}
+    small, rows = quantize_weights(model, layers, Form(4, "channel"), method="nearest", forms=forms)
+    assert {row.name: row.bits for row in rows} == {"c1_node": 2, "c2_node": 8, "c3_node": 2, "y_node": 4}
+    assert graph.get_metadata(graph.find_node(small, "c2_node"), BITS_KEY) == "8"
+    with pytest.raises(UsageError, match="no layer with weights fits"):
+        quantize_weights(model, layers, Form(4), method="nearest", forms={"c9_*": Form(8)})
+
+
+def test_minmax_scales_reach_the_largest_weight() -> None:
+    model, _ = _layer("strided")
+    product = find_products(model)[0]
+    scale = {}
+    for rule in ("minmax", "mse"):
+        small, _ = quantize_weights(model, [(product, None)], Form(3, "channel", scales=rule), method="nearest")
+        scale[rule] = graph.constant(graph.find_value(small, "w_scale"))
+    reach = np.maximum(product.weights()[0].max(axis=1) / 3, -product.weights()[0].min(axis=1) / 4)
+    np.testing.assert_allclose(scale["minmax"], reach, rtol=1e-6)
+    assert (scale["mse"] <= scale["minmax"]).all()
+    assert (scale["mse"] < scale["minmax"]).any()
+    with pytest.raises(UsageError, match="no such rule"):
+        Form(4, scales="median")
