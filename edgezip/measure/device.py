@@ -50,7 +50,7 @@ class Device:
         conditions.check_memory(conditions.ask(transport), program, len(data) + len(runner), 1, transport.name)
         self._folder = self._shell("mktemp -d").strip()
         self._runner = Runner(transport, self._folder)
-        self._file_bytes, self._header = len(data), data[: HEADER.itemsize]
+        self._file_bytes, self._header = len(data), program.plain_bytes()[: HEADER.itemsize]
         try:
             self._send("model.ez", data)
             self._send("ez_run", runner)
