@@ -102,6 +102,7 @@ EZ_INLINE void add_paired(__m256i acc[BLOCK][2], const panel_chunk *c, const uin
       for (int r = 0; r < R; r++)
         acc[r][half] = _mm256_add_epi32(acc[r][half], _mm256_madd_epi16(_mm256_maddubs_epi16(ez_four_bytes(x + r * PITCH), b), ones));
       ez_keep(acc, R);
+      __asm__("" : "+r"(x)); /* else gcc 12 keeps what it read of x for the other half, and spills sums for it */
     }
   }
 }

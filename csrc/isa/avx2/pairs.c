@@ -25,9 +25,24 @@ static void load_rows(window_rows *rows, const int8_t *w, int32_t steps) {
   rows->w[WINDOW] = _mm256_setzero_si256();
 }
 
-static int may_meet(const window_rows *rows, int32_t a, int32_t b) {
-  const __m256i over = _mm256_cmpgt_epi16(_mm256_abs_epi16(_mm256_add_epi16(rows->w[a], rows->w[b])), _mm256_set1_epi16(128));
-  return _mm256_testz_si256(over, over);
+/* Bit 2 k of partners[a]: whether k and a may meet. The mean of two bytes of offset 128 is within 65..192 if their sum is within
+ * -127..128. */
+static void find_partners(const window_rows *rows, int32_t n, uint32_t *partners) {
+  __m256i bytes[WINDOW / 2]; /* two k each, 16 columns in any order */
+  for (int32_t i = 0; i < WINDOW / 2; i++) {
+    const __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi16(rows->w[2 * i], rows->w[2 * i + 1]), 0xd8);
+    bytes[i] = _mm256_xor_si256(both, _mm256_set1_epi8((char)0x80));
+  }
+  for (int32_t a = 0; a < n; a++) {
+    const __m256i of = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)(const void *)bytes + a));
+    uint32_t halves = 0;
+    for (int32_t i = 0; i < n / 2; i++) {
+      const __m256i above = _mm256_sub_epi8(_mm256_avg_epu8(of, bytes[i]), _mm256_set1_epi8(65));
+      const __m256i fits = _mm256_cmpeq_epi64(_mm256_subs_epu8(above, _mm256_set1_epi8(127)), _mm256_setzero_si256());
+      halves |= (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(fits)) << 4 * i;
+    }
+    partners[a] = halves & halves >> 1 & 0x55555555 & ~(1u << 2 * a);
+  }
 }
 
 /* A pair of k, or one k and NOBODY. */
@@ -41,56 +56,48 @@ static void add_pair(pairing *p, int32_t a, int32_t b) {
   p->of[2 * p->count++ + 1] = (uint8_t)b;
 }
 
-static int is_good(const window_rows *rows, const uint8_t *pair) { return may_meet(rows, pair[0], pair[1]); }
+/* `mate` of each k of `paired`; `free` are still to be asked. Bit 2 k stands for k. */
+typedef struct matching {
+  uint8_t mate[WINDOW];
+  uint32_t paired, free;
+} matching;
 
-/* Changes partners with another pair, if both are good then. */
-static int swaps(const window_rows *rows, uint8_t *pair, uint8_t *other) {
-  for (int i = 0; i < 2; i++)
-    if (may_meet(rows, pair[0], other[i]) && may_meet(rows, pair[1], other[1 - i])) {
-      const uint8_t second = pair[1];
-      pair[1] = other[i], other[i] = second;
-      return 1;
-    }
+static void marry(matching *m, int32_t a, int32_t b) {
+  m->mate[a] = (uint8_t)b, m->mate[b] = (uint8_t)a;
+  m->paired |= 1u << 2 * a | 1u << 2 * b;
+  m->free &= ~m->paired;
+}
+
+static int32_t first_of(uint32_t bits) { return __builtin_ctz(bits) / 2; }
+
+/* A free partner of a, or a paired one whose mate finds another, and so on: an augmenting path. `tried` are those who were asked. */
+static int finds_partner(matching *m, const uint32_t *partners, int32_t a, uint32_t *tried) {
+  *tried |= 1u << 2 * a;
+  const uint32_t others = partners[a] & m->free & ~*tried;
+  if (others) return marry(m, a, first_of(others)), 1;
+  for (uint32_t left; (left = partners[a] & m->paired & ~*tried) != 0;) {
+    const int32_t b = first_of(left);
+    *tried |= 1u << 2 * b;
+    if (!finds_partner(m, partners, m->mate[b], tried)) continue;
+    marry(m, a, b);
+    return 1;
+  }
   return 0;
 }
 
-/* Neighbours stay together, or change partners with a later or earlier pair: nearly always enough. Returns whether it was. */
-static int pair_neighbours(const window_rows *rows, int32_t n, pairing *p) {
-  for (int32_t k = 0; k < n; k += 2) add_pair(p, k, k + 1);
-  for (int32_t i = 0; i < p->count; i++) {
-    int good = is_good(rows, p->of + 2 * i);
-    for (int32_t j = 1; j < p->count && !good; j++) good = swaps(rows, p->of + 2 * i, p->of + 2 * ((i + j) % p->count));
-    if (!good) return 0;
-  }
-  return 1;
-}
-
-static int32_t fewest(const uint16_t *partners, uint32_t among, uint32_t left) {
-  int32_t best = -1, least = WINDOW + 1;
-  for (uint32_t rest = among; rest; rest &= rest - 1) {
-    const int32_t k = __builtin_ctz(rest), count = __builtin_popcount(partners[k] & left);
-    if (count < least) best = k, least = count;
-  }
-  return best;
-}
-
-/* Those with the fewest possible partners choose first, the partner that has the fewest itself. */
 static pairing pair_up(const window_rows *rows, int32_t n) {
-  pairing p = {.count = 0};
-  if (pair_neighbours(rows, n, &p)) return p;
-  p.count = 0;
-  uint16_t partners[WINDOW] = {0};
-  for (int32_t a = 0; a < n; a++)
-    for (int32_t b = a + 1; b < n; b++)
-      if (may_meet(rows, a, b)) partners[a] |= (uint16_t)(1u << b), partners[b] |= (uint16_t)(1u << a);
-  for (uint32_t left = (1u << n) - 1; left;) {
-    const int32_t a = fewest(partners, left, left);
-    left &= ~(1u << a);
-    const uint32_t possible = partners[a] & left;
-    const int32_t b = possible ? fewest(partners, possible, left) : NOBODY;
-    add_pair(&p, a, b);
-    left &= ~(1u << b);
+  uint32_t partners[WINDOW], alone = 0;
+  find_partners(rows, n, partners);
+  matching m = {.paired = 0, .free = 0x55555555 & (uint32_t)((UINT64_C(1) << 2 * n) - 1)};
+  while (m.free) {
+    uint32_t tried = 0;
+    const int32_t a = first_of(m.free);
+    if (!finds_partner(&m, partners, a, &tried)) alone |= 1u << 2 * a, m.free &= ~(1u << 2 * a);
   }
+  pairing p = {.count = 0};
+  for (int32_t k = 0; k < n; k++)
+    if (alone >> 2 * k & 1) add_pair(&p, k, NOBODY);
+    else if (m.mate[k] > k) add_pair(&p, k, m.mate[k]);
   if (p.count % 2) add_pair(&p, NOBODY, NOBODY);
   return p;
 }
@@ -103,16 +110,21 @@ static void write_step(const window_rows *rows, const uint8_t *of, int8_t *to) {
   _mm256_storeu_si256((__m256i *)(void *)(to + 32), _mm256_unpackhi_epi16(first, second));
 }
 
-/* At most: if no two k may meet, a window takes eight steps, two descriptions. */
+/* At most: a window of more than four steps takes two descriptions. */
 static int32_t window_count(int32_t taps, int32_t channels) { return taps * ((channels + WINDOW - 1) / WINDOW) * 2; }
 
+/* More steps than these are not worth it: 16-bit products cost 4/3 of a step. */
+static int32_t most_steps(int32_t taps, int32_t channels) { return (int32_t)((int64_t)taps * ((channels + 3) / 4) * 6 / 5); }
+
 static size_t panel_room(int32_t taps, int32_t channels) {
-  const size_t windows = (size_t)window_count(taps, channels);
-  return sizeof(ez_paired_panel) + windows * (sizeof(ez_paired_window) + 256) + 64;
+  return sizeof(ez_paired_panel) + (size_t)window_count(taps, channels) * sizeof(ez_paired_window) + (size_t)most_steps(taps, channels) * 64 + 64;
 }
 
+/* Columns of so few k have large weights throughout (each is scaled by its own largest): hardly a panel of them can be paired. */
+#define NARROW 32
+
 size_t ez_avx2_prepared_room(int32_t panels, int32_t taps, int32_t channels, int32_t rows) {
-  if (rows <= EZ_AVX2_FEW_ROWS) return 0;
+  if (rows <= EZ_AVX2_FEW_ROWS || taps * channels <= NARROW) return 0;
   return (size_t)panels * (sizeof(uint64_t) + panel_room(taps, channels) + 64) + 128;
 }
 
@@ -140,9 +152,12 @@ static size_t prepare_panel(const int8_t *w, int32_t taps, int32_t channels, ez_
       load_rows(&rows, w + 64 * ((size_t)t * (size_t)tap_steps + (size_t)s), steps);
       const pairing p = pair_up(&rows, 4 * steps);
       describe(panel, windows, &p, t, 4 * s);
+      if (panel->steps > most_steps(taps, channels)) {
+        *panel = (ez_paired_panel){0, 0};
+        return sizeof *panel;
+      }
       for (int32_t i = 0; i < p.count; i += 2, to += 64) write_step(&rows, p.of + 2 * i, to);
     }
-  if (panel->steps * 5 > taps * tap_steps * 6) panel->windows = 0, to = room; /* 16-bit products cost 4/3 of a step */
   int8_t *const weights = (int8_t *)(uintptr_t)ez_paired_weights(panel);
   memmove(weights, room, (size_t)(to - room));
   return (size_t)(weights - (int8_t *)(void *)panel) + (size_t)(to - room);
