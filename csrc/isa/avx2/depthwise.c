@@ -2,6 +2,7 @@
 #include "isa/avx2/avx2.h"
 
 #define EZ_T 2
+#define EZ_TWO_LINES 1
 #define EZ_DEPTHWISE_NAME ez_avx2_depthwise_s8
 #define EZ_COLUMN(x, out) ((out)[0] = _mm256_unpacklo_epi16((x)[0], (x)[1]), (out)[1] = _mm256_unpackhi_epi16((x)[0], (x)[1]))
 #define EZ_DOT(acc, x, w) _mm256_add_epi32(acc, _mm256_madd_epi16(x, w))

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #define EZ_T 4
+#define EZ_TWO_LINES 0
 #define EZ_DEPTHWISE_NAME ez_avxvnni_depthwise_s8
 #define EZ_COLUMN(x, out) dwords_of(x, out)
 #define EZ_DOT(acc, x, w) _mm256_dpbusd_avx_epi32(acc, x, w)
