@@ -16,15 +16,15 @@
 #define BLOCK EZ_WIDE_ROWS
 #define PAIRED_STEPS 128 /* of 4 k, in a chunk */
 #define WIDE_STEPS 64
-#define MOST_PANELS 4
+#define ROOM_STEPS 256   /* of widened weights: as many panels side by side */
+#define MOST_PANELS 8
 #define ODD 288   /* bytes: (x0, x2) of each step in 16 bits; (x1, x3) follow behind room for stores of whole registers */
 #define PITCH 576 /* bytes from row to row */
 
 typedef struct scratch {
   uint8_t rows[GROUP][PITCH] __attribute__((aligned(64)));
   int32_t sums[EZ_ROW_BLOCK][16] __attribute__((aligned(64)));
-  uint8_t gathered[GROUP][4 * WIDE_STEPS + 32];
-  __m256i wide[MOST_PANELS][WIDE_STEPS][4]; /* (w0, w2) of columns 0-7, 8-15, then (w1, w3) */
+  __m256i wide[ROOM_STEPS][4]; /* (w0, w2) of columns 0-7, 8-15, then (w1, w3) */
 } scratch;
 
 /* A chunk of one panel. */
@@ -37,46 +37,60 @@ typedef struct panel_chunk {
   ez_requant_rows requant;
 } panel_chunk;
 
+EZ_INLINE __m256i bytes32(const uint8_t *at) { return _mm256_loadu_si256((const __m256i *)(const void *)at); }
+EZ_INLINE __m128i bytes16(const uint8_t *at) { return _mm_loadu_si128((const __m128i *)(const void *)at); }
+
+/* The next window follows in memory and in the row. */
+static int is_joined(const ez_paired_window *v, const ez_paired_window *end) {
+  return v->steps == 4 && v + 1 != end && v[1].tap == v->tap && v[1].first == v->first + 16;
+}
+
 static void shuffle_rows(scratch *s, const ez_gemm_s8_args *g, const panel_chunk *c, int32_t row0, int32_t rows) {
   uint8_t *column = s->rows[0];
   for (const ez_paired_window *v = c->windows; v != c->end; v++) {
-    const __m128i from = _mm_loadu_si128((const __m128i *)(const void *)v->from);
     const uint8_t *const *a = g->a + (size_t)v->tap * g->a_stride + (size_t)row0;
     const size_t first = (size_t)v->first;
     uint8_t *to = column;
-#pragma GCC unroll 6
-    for (int32_t r = 0; r < rows; r++, to += PITCH)
-      _mm_storeu_si128((__m128i *)(void *)to, _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)(a[r] + first)), from));
+    if (is_joined(v, c->end)) {
+      const __m256i from = _mm256_inserti128_si256(_mm256_castsi128_si256(bytes16(v[0].from)), bytes16(v[1].from), 1);
+#pragma GCC unroll 2
+      for (int32_t r = 0; r < rows; r++, to += PITCH)
+        _mm256_storeu_si256((__m256i *)(void *)to, _mm256_shuffle_epi8(bytes32(a[r] + first), from));
+      column += 4 * v->steps, v++;
+    } else {
+      const __m128i from = bytes16(v->from);
+#pragma GCC unroll 2
+      for (int32_t r = 0; r < rows; r++, to += PITCH) _mm_storeu_si128((__m128i *)(void *)to, _mm_shuffle_epi8(bytes16(a[r] + first), from));
+    }
     column += 4 * v->steps;
   }
 }
 
-static void widen_row(const uint8_t *from, int32_t steps, uint8_t *to) {
-  for (int32_t b = 0; b < 4 * steps; b += 32) {
-    const __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(from + b));
+/* `steps` steps of one tap. What is brought too much is readable, and the next piece covers it. */
+static void widen_piece(const uint8_t *from, int32_t steps, uint8_t *to) {
+  int32_t b = 0;
+  for (; b + 16 < 4 * steps; b += 32) {
+    const __m256i x = bytes32(from + b);
     _mm256_storeu_si256((__m256i *)(void *)(to + b), ez_even_words(x));
     _mm256_storeu_si256((__m256i *)(void *)(to + ODD + b), ez_odd_words(x));
   }
+  if (b >= 4 * steps) return;
+  const __m128i x = bytes16(from + b);
+  _mm_storeu_si128((__m128i *)(void *)(to + b), _mm_and_si128(x, _mm_set1_epi16(0xff)));
+  _mm_storeu_si128((__m128i *)(void *)(to + ODD + b), _mm_srli_epi16(x, 8));
 }
 
-/* The pieces of a chunk's taps one behind the other. What is copied too much is readable, and the next piece covers it. */
-static void gather_row(const ez_gemm_s8_args *g, const panel_chunk *c, int32_t row, uint8_t *to) {
+/* A chunk of rows, the pieces of its taps one behind the other. */
+static void widen_rows(scratch *s, const ez_gemm_s8_args *g, const panel_chunk *c, int32_t row0, int32_t rows) {
   const int32_t tap_steps = (g->channels + 3) / 4;
-  const uint8_t *const *a = g->a + (size_t)(c->first / tap_steps) * g->a_stride + (size_t)row;
+  const uint8_t *const *a = g->a + (size_t)(c->first / tap_steps) * g->a_stride + (size_t)row0;
+  uint8_t *column = s->rows[0];
   for (int32_t at = c->first % tap_steps, left = c->steps; left > 0; at = 0, a += g->a_stride) {
     const int32_t n = tap_steps - at < left ? tap_steps - at : left;
-    const uint8_t *from = *a + 4 * (size_t)at;
-    for (int32_t b = 0; b < 4 * n; b += 16)
-      _mm_storeu_si128((__m128i *)(void *)(to + b), _mm_loadu_si128((const __m128i *)(const void *)(from + b)));
-    to += 4 * n;
+    for (int32_t r = 0; r < rows; r++) widen_piece(a[r] + 4 * (size_t)at, n, column + (size_t)r * PITCH);
+    column += 4 * n;
     left -= n;
   }
-}
-
-/* All rows are gathered before any is read: a load would wait for the stores it spans to leave the core. */
-static void widen_rows(scratch *s, const ez_gemm_s8_args *g, const panel_chunk *c, int32_t row0, int32_t rows) {
-  for (int32_t r = 0; r < rows && g->taps > 1; r++) gather_row(g, c, row0 + r, s->gathered[r]);
-  for (int32_t r = 0; r < rows; r++) widen_row(g->taps > 1 ? s->gathered[r] : g->a[row0 + r] + 4 * (size_t)c->first, c->steps, s->rows[r]);
 }
 
 static void widen_weights(const int8_t *weights, int32_t steps, __m256i (*wide)[4]) {
@@ -188,8 +202,9 @@ static void wide_panels(const ez_gemm_s8_args *g, scratch *s, panel_chunk *chunk
       panel_chunk *c = &chunks[p];
       c->first = first, c->steps = steps - first < WIDE_STEPS ? steps - first : WIDE_STEPS;
       c->is_first = first == 0, c->is_last = first + c->steps == steps;
-      c->wide = (const __m256i(*)[4])s->wide[p];
-      widen_weights(g->w + (size_t)(c->column / 16) * g->panel_bytes + (size_t)first * 64, c->steps, s->wide[p]);
+      __m256i(*const wide)[4] = s->wide + p * c->steps;
+      c->wide = (const __m256i(*)[4])wide;
+      widen_weights(g->w + (size_t)(c->column / 16) * g->panel_bytes + (size_t)first * 64, c->steps, wide);
     }
     for (int32_t row0 = 0; row0 < g->rows; row0 += GROUP) {
       widen_rows(s, g, chunks, row0, rows_from(g, row0));
@@ -208,15 +223,17 @@ void ez_avx2_gemm_s8(const ez_gemm_s8_args *g) {
     ez_avx2_gemm_s8_few(g);
     return;
   }
-  const int32_t panels = (g->columns + 15) / 16, together = g->taps * ((g->channels + 3) / 4) > WIDE_STEPS ? 1 : MOST_PANELS;
+  const int32_t panels = (g->columns + 15) / 16, fit = ROOM_STEPS / (g->taps * ((g->channels + 3) / 4));
+  const int32_t together = fit < 4 ? 1 : fit < MOST_PANELS ? fit : MOST_PANELS;
   scratch s;
-  panel_chunk wide[MOST_PANELS];
+  panel_chunk chunks[MOST_PANELS];
   int32_t n = 0; /* waiting to be multiplied side by side */
   for (int32_t p = 0; p < panels; p++) {
-    panel_chunk c = {.column = 16 * p, .requant = ez_requant_rows_of(g, g->mult + 16 * p)};
+    panel_chunk *c = &chunks[n];
+    c->column = 16 * p, c->requant = ez_requant_rows_of(g, g->mult + 16 * p);
     const ez_paired_panel *pairs = pairs_of(g, p);
-    if (pairs) paired_panel(g, &s, &c, pairs);
-    else wide[n++] = c;
-    if (n == together || (n && p == panels - 1)) wide_panels(g, &s, wide, n), n = 0;
+    if (pairs) paired_panel(g, &s, c, pairs);
+    else n++;
+    if (n == together || (n && p == panels - 1)) wide_panels(g, &s, chunks, n), n = 0;
   }
 }
