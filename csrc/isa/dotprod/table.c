@@ -1,8 +1,11 @@
 #include "core/cpu.h"
 #include "edgezip/ez_format.h"
 #include "isa/dotprod/dotprod.h"
+#include "isa/neon/rows.h"
 
 extern const ez_rows ez_rows_dotprod;
+
+static const ez_rows own_rows = {EZ_NEON_OWN_ROWS};
 
 const ez_isa ez_isa_dotprod = {
     .name = "dotprod",
@@ -14,6 +17,7 @@ const ez_isa ez_isa_dotprod = {
     .gemm_s8_panels = 4,
     .gemm_s8 = ez_dotprod_gemm_s8,
     .depthwise_s8 = ez_dotprod_depthwise_s8,
+    .rows = &own_rows,
     .compiled_rows = &ez_rows_dotprod,
     .rates = {.gemm_s8 = 40, .depthwise_s8 = 12},
 };

@@ -1,8 +1,11 @@
 #include "core/cpu.h"
 #include "edgezip/ez_format.h"
 #include "isa/i8mm/i8mm.h"
+#include "isa/neon/rows.h"
 
 extern const ez_rows ez_rows_i8mm;
+
+static const ez_rows own_rows = {EZ_NEON_OWN_ROWS};
 
 const ez_isa ez_isa_i8mm = {
     .name = "i8mm",
@@ -14,5 +17,6 @@ const ez_isa ez_isa_i8mm = {
     .gemm_s8_panels = 4,
     .gemm_s8 = ez_i8mm_gemm_s8,
     .depthwise_s8 = ez_i8mm_depthwise_s8,
+    .rows = &own_rows,
     .compiled_rows = &ez_rows_i8mm,
 };

@@ -1,8 +1,11 @@
 #include "core/cpu.h"
 #include "edgezip/ez_format.h"
 #include "isa/neon/neon.h"
+#include "isa/neon/rows.h"
 
 extern const ez_rows ez_rows_neon;
+
+static const ez_rows own_rows = {EZ_NEON_OWN_ROWS};
 
 const ez_isa ez_isa_neon = {
     .name = "neon",
@@ -18,6 +21,7 @@ const ez_isa ez_isa_neon = {
     .gemm_f32 = ez_neon_gemm_f32,
     .depthwise_s8 = ez_neon_depthwise_s8,
     .depthwise_f32 = ez_neon_depthwise_f32,
+    .rows = &own_rows,
     .compiled_rows = &ez_rows_neon,
     .rates = {.gemm_s8 = 6, .gemm_f32 = 4, .depthwise_s8 = 4, .depthwise_f32 = 2},
 };
