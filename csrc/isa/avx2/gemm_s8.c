@@ -104,13 +104,13 @@ static void widen_weights(const int8_t *weights, int32_t steps, __m256i (*wide)[
   }
 }
 
-/* Half of the columns at a time: both halves' weights and 12 sums do not fit 16 registers. */
-EZ_INLINE void add_paired(__m256i acc[BLOCK][2], const panel_chunk *c, const uint8_t *x, const int R) {
+/* Half of the columns at a time: both halves' weights and 12 sums do not fit 16 registers. HALVES 1: the panel's last 8 are padding. */
+EZ_INLINE void add_paired(__m256i acc[BLOCK][2], const panel_chunk *c, const uint8_t *x, const int R, const int HALVES) {
   const __m256i ones = _mm256_set1_epi16(1);
   const int8_t *w = c->w;
   for (int32_t k = 0; k < c->steps; k++, w += 64, x += 4) {
 #pragma GCC unroll 2
-    for (int half = 0; half < 2; half++) {
+    for (int half = 0; half < HALVES; half++) {
       const __m256i b = _mm256_loadu_si256((const __m256i *)(const void *)(w + 32 * half));
 #pragma GCC unroll 6
       for (int r = 0; r < R; r++)
@@ -154,7 +154,13 @@ EZ_INLINE void end(const ez_gemm_s8_args *g, scratch *s, const panel_chunk *c, i
   static __attribute__((noinline)) void paired_##R(const ez_gemm_s8_args *g, scratch *s, const panel_chunk *c, int32_t row, int32_t at) {      \
     __m256i acc[BLOCK][2];                                                                                                                     \
     begin(g, s, c, at, acc, R);                                                                                                                \
-    add_paired(acc, c, s->rows[row], R);                                                                                                       \
+    add_paired(acc, c, s->rows[row], R, 2);                                                                                                    \
+    end(g, s, c, at, acc, R);                                                                                                                  \
+  }                                                                                                                                            \
+  static __attribute__((noinline)) void half_##R(const ez_gemm_s8_args *g, scratch *s, const panel_chunk *c, int32_t row, int32_t at) {        \
+    __m256i acc[BLOCK][2];                                                                                                                     \
+    begin(g, s, c, at, acc, R);                                                                                                                \
+    add_paired(acc, c, s->rows[row], R, 1);                                                                                                    \
     end(g, s, c, at, acc, R);                                                                                                                  \
   }                                                                                                                                            \
   static __attribute__((noinline)) void wide_##R(const ez_gemm_s8_args *g, scratch *s, const panel_chunk *c, int32_t row, int32_t at) {        \
@@ -167,6 +173,7 @@ INSTANCE(1) INSTANCE(2) INSTANCE(3) INSTANCE(4) INSTANCE(5) INSTANCE(6)
 
 typedef void (*block_fn)(const ez_gemm_s8_args *g, scratch *s, const panel_chunk *c, int32_t row, int32_t at);
 static const block_fn paired_blocks[BLOCK + 1] = {NULL, paired_1, paired_2, paired_3, paired_4, paired_5, paired_6};
+static const block_fn half_blocks[BLOCK + 1] = {NULL, half_1, half_2, half_3, half_4, half_5, half_6};
 static const block_fn wide_blocks[BLOCK + 1] = {NULL, wide_1, wide_2, wide_3, wide_4, wide_5, wide_6};
 
 static void group_of_rows(const ez_gemm_s8_args *g, scratch *s, const panel_chunk *c, const block_fn *by_rows, int32_t row0, int32_t rows) {
@@ -181,6 +188,7 @@ static int32_t rows_from(const ez_gemm_s8_args *g, int32_t row0) { return g->row
 
 static void paired_panel(const ez_gemm_s8_args *g, scratch *s, panel_chunk *c, const ez_paired_panel *panel) {
   const ez_paired_window *const last = ez_paired_windows(panel) + panel->windows;
+  const block_fn *const blocks = g->columns - c->column <= 8 ? half_blocks : paired_blocks;
   c->end = ez_paired_windows(panel);
   c->w = ez_paired_weights(panel);
   for (c->is_first = 1; c->end != last; c->is_first = 0, c->w += 64 * (size_t)c->steps) {
@@ -189,7 +197,7 @@ static void paired_panel(const ez_gemm_s8_args *g, scratch *s, panel_chunk *c, c
     c->is_last = c->end == last;
     for (int32_t row0 = 0; row0 < g->rows; row0 += GROUP) {
       shuffle_rows(s, g, c, row0, rows_from(g, row0));
-      group_of_rows(g, s, c, paired_blocks, row0, rows_from(g, row0));
+      group_of_rows(g, s, c, blocks, row0, rows_from(g, row0));
     }
   }
 }
