@@ -57,8 +57,10 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, const ez_requant_neon *q, const i
     if (channels > 8) STEP(2);
   }
   if (g->y_f32) {
+    int32x4_t sums[4][4];
     for (int r = 0; r < R; r++)
-      for (int i = 0; i < 4; i++) ez_store_floats_neon(g, row + r, mult - g->mult + 4 * i, acc[r][i]);
+      for (int i = 0; i < 4; i++) sums[r][i] = acc[r][i];
+    ez_neon_store_floats(g, row, mult - g->mult, sums[0], R, 4);
     return;
   }
   EZ_LOAD_AGAIN(mult);

@@ -47,12 +47,13 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, const ez_requant_neon *q, const p
     w += 128;
   }
   if (g->y_f32) {
+    int32x4_t sums[MOST][4];
     for (int r = 0; r < ROWS; r++)
       for (int i = 0; i < 4; i++) {
         const int32x4_t low = acc[r / 2][2 * i], high = acc[r / 2][2 * i + 1];
-        const int32x4_t sums = r % 2 ? vcombine_s32(vget_high_s32(low), vget_high_s32(high)) : vcombine_s32(vget_low_s32(low), vget_low_s32(high));
-        ez_store_floats_neon(g, row + r, g->columns - left + 4 * i, sums);
+        sums[r][i] = r % 2 ? vcombine_s32(vget_high_s32(low), vget_high_s32(high)) : vcombine_s32(vget_low_s32(low), vget_low_s32(high));
       }
+    ez_neon_store_floats(g, row, g->columns - left, sums[0], ROWS, 4);
     return;
   }
   EZ_LOAD_AGAIN(constants);

@@ -112,10 +112,9 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, const ez_requant_neon *q, const u
     sums_1x8(a, g->a_stride, g->taps, steps, w, sums);
   const int32x4_t b0 = vld1q_s32(bias), b1 = vld1q_s32(bias + 4);
   if (g->y_f32) {
-    for (int r = 0; r < rows; r++) {
-      ez_store_floats_neon(g, a - g->a + r, mult - g->mult, vaddq_s32(sums[2 * r], b0));
-      ez_store_floats_neon(g, a - g->a + r, mult - g->mult + 4, vaddq_s32(sums[2 * r + 1], b1));
-    }
+    int32x4_t with_bias[4]; /* and whose address is given away */
+    for (int r = 0; r < rows; r++) with_bias[2 * r] = vaddq_s32(sums[2 * r], b0), with_bias[2 * r + 1] = vaddq_s32(sums[2 * r + 1], b1);
+    ez_neon_store_floats(g, a - g->a, mult - g->mult, with_bias, rows, 2);
     return;
   }
   const float32x4_t m0 = vld1q_f32(mult), m1 = vld1q_f32(mult + 4);

@@ -20,6 +20,8 @@ void ez_neon_depthwise_s8(const ez_depthwise_s8_args *args);
 /* Whether the shape was one that slides (3 x 3, stride 1 or 2, no dilation), and is done. */
 int ez_neon_slide_s8(const ez_depthwise_s8_args *args);
 void ez_neon_depthwise_f32(const ez_depthwise_f32_args *args);
+/* Float results (isa.h) of `rows` rows from `row` on, of 4 * `fours` columns from n on. */
+void ez_neon_store_floats(const ez_gemm_s8_args *g, ptrdiff_t row, ptrdiff_t n, const int32x4_t *sums, int32_t rows, int32_t fours);
 
 /* Rule 4 of EZ-N1 in vectors. Rounding is monotone and keeps whole numbers, so clamping after it, by narrowing with saturation,
  * gives the same bytes as the rule's clamp before it, whatever the sum. (Multipliers are finite: there is no NaN to order.)
@@ -123,14 +125,6 @@ EZ_INLINE void ez_store4_neon(float *y, float32x4_t values, int32_t left) {
   float tail[4];
   vst1q_f32(tail, values);
   memcpy(y, tail, (size_t)left * sizeof(float));
-}
-
-/* Float results (isa.h) of four sums of row `row`, columns n .. n + 3. */
-EZ_INLINE void ez_store_floats_neon(const ez_gemm_s8_args *g, ptrdiff_t row, ptrdiff_t n, int32x4_t sums) {
-  const int32_t left = g->columns - (int32_t)n;
-  if (left <= 0) return;
-  const float32x4_t t = vmulq_f32(vmulq_n_f32(vcvtq_f32_s32(sums), g->row_scale[row]), vld1q_f32(g->mult + n));
-  ez_store4_neon(g->y_f32 + row * (ptrdiff_t)g->y_stride + n, vaddq_f32(t, vld1q_f32(g->addend + n)), left);
 }
 
 /* The clamp of float outputs by compare and select: fmaxnm orders the two zeros, the contract's `t > lo ? t : lo` does not. */
