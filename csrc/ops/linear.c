@@ -79,10 +79,11 @@ static void run_item(void *context, int32_t item, int32_t thread) {
   prepare_rows(j, first, count, (uint8_t *)(scales + MOST_ROWS), a, scales);
   const size_t bytes = (size_t)panel_bytes(j->k, kernels->layout);
   ez_gemm_s8_args args = {.a_stride = MOST_ROWS, .taps = 1, .channels = j->k, .panel_bytes = bytes, .y_stride = (size_t)j->y->row_stride,
-                          .layout = (int32_t)kernels->layout, .act_sign = kernels->act_sign};
+                          .layout = (int32_t)kernels->layout, .act_sign = kernels->act_sign, .prepared = j->run->prepared};
   args.row_step = count > 1 ? (size_t)(a[1] - a[0]) : 0;
   for (int32_t q = panel; q < end; q += isa->gemm_s8_panels) {
     args.columns = j->n - 16 * q < 16 * isa->gemm_s8_panels ? j->n - 16 * q : 16 * isa->gemm_s8_panels;
+    args.panel = q;
     args.w = (const int8_t *)j->run->data[s->inputs[W]] + (size_t)q * bytes;
     args.bias = (const int32_t *)(const void *)j->run->data[s->inputs[BIAS]] + 16 * (size_t)q;
     args.mult = (const float *)(const void *)j->run->data[s->inputs[MULT]] + 16 * (size_t)q;
