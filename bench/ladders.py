@@ -1,6 +1,6 @@
 """What each compression pass costs on real models: ladders of recipes, every one scored on its task.
 
-    python -m bench.ladders [--work .work/zoo] [--samples 40] [--ladder weights4|pruning|channels|shared|low_rank|windows] [task]
+    python -m bench.ladders [--work .work/zoo] [--samples 40] [--ladder weights4|data_free|pruning|...] [task]
 
 Each recipe runs on the task's calibration samples; the result, plain ONNX, is scored in ONNX Runtime on samples that calibration
 never saw. Columns: metric, paired counts against float, output SQNR, mean SQNR of the layers (each alone, before recovery), bytes
@@ -15,13 +15,13 @@ import argparse
 import statistics
 import time
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import edgezip
 from bench import ours, protocol
 from bench.agreement import figures
+from bench.rescale import rescaled
 from bench.zoo import TASKS, load_task
 from bench.zoo.runners import RUNNERS
 from bench.zoo.task import Feed, Score, Task
@@ -38,16 +38,22 @@ ROUND_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Rung:
-    """``passes``, then int8 activations on request; ``recover`` and ``target`` as in ``edgezip.compress``."""
+    """``passes``, then int8 activations on request; ``recover`` and ``target`` as in ``edgezip.compress``.
+
+    ``free``: without calibration data. ``rescaled``: of the network of ``bench.rescale`` instead of the published one.
+    """
 
     passes: Steps
     int8: bool = False
     recover: str = "refit"
     target: str | None = None
+    free: bool = False
+    rescaled: bool = False
 
 
 def _weights(method: str, *before: dict[str, Any], int8: bool = False, **options: Any) -> Rung:
-    return Rung([*before, {"quantize_weights": {"bits": 4, "method": method, **options}}], int8=int8)
+    """Without recovery: the methods fit themselves, and rounding to nearest is to be the plain one."""
+    return Rung([*before, {"quantize_weights": {"bits": 4, "method": method, **options}}], int8=int8, recover="none")
 
 
 def _pruned(pattern: str, method: str, recover: str = "none", **options: Any) -> Rung:
@@ -69,6 +75,11 @@ def _thin(method: str, share: float, recover: str = "none", target: str | None =
     )
 
 
+def _per_tensor(*before: dict[str, Any], rescaled: bool = False) -> Rung:
+    step = {"quantize_weights": {"bits": 8, "per": "tensor", "method": "nearest"}}
+    return Rung([*before, step], free=True, rescaled=rescaled)
+
+
 AWQ = {"smooth": {"method": "awq"}}
 LADDERS: dict[str, dict[str, Rung]] = {
     "weights4": {
@@ -77,9 +88,16 @@ LADDERS: dict[str, dict[str, Rung]] = {
         "gptq, block 32": _weights("gptq"),
         "awq + nearest, block 32": _weights("nearest", AWQ),
         "awq + gptq, block 32": _weights("gptq", AWQ),
+        "min-max, channel, int8": _weights("nearest", int8=True, per="channel", scales="minmax"),
         "nearest, channel, int8": _weights("nearest", int8=True, per="channel"),
         "adaround, channel, int8": _weights("adaround", int8=True, per="channel"),
         "gptq, channel, int8": _weights("gptq", int8=True, per="channel"),
+    },
+    "data_free": {
+        "int8 per tensor": _per_tensor(),
+        "equalize, int8 per tensor": _per_tensor({"equalize": {}}),
+        "rescaled, int8 per tensor": _per_tensor(rescaled=True),
+        "rescaled, equalize, int8 per tensor": _per_tensor({"equalize": {}}, rescaled=True),
     },
     "pruning": {
         **{
@@ -120,14 +138,20 @@ LADDERS: dict[str, dict[str, Rung]] = {
 }  # fmt: skip
 
 
+def spread(feeds: list[Feed], count: int) -> list[Feed]:
+    """So many of ``feeds``, evenly from all: neighbours are crops of one picture."""
+    return feeds if len(feeds) <= count else [feeds[i * len(feeds) // count] for i in range(count)]
+
+
 def rung(task: Task, work: Path, reference: Score, rung: Rung, samples: int, *, timed: bool) -> dict[str, Any]:
     """Figures of one recipe on one task; an error is kept as its text."""
     feed = ours.first_feed(task, work)
     model = edgezip.load(str(task.model(work)), shapes=ours.shapes_of(feed))
+    model = rescaled(model) if rung.rescaled else model
     recipe = Recipe.of(rung.passes, Recipe.int8("mse") if rung.int8 else None, recover=rung.recover, force=True)
     started = time.perf_counter()
     try:
-        calibration = list(islice(task.calibration(work), samples))
+        calibration = None if rung.free else spread(list(task.calibration(work)), samples)
         small: Any = edgezip.compress(model, recipe, calibration=calibration, target=rung.target)
     except EdgeZipError as error:
         return {"refused": str(error)[:200]}

@@ -29,7 +29,7 @@ class Equalize(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    through_relu6: bool = True
+    through_relu6: bool = True  # which becomes ReLU and a cap for each channel: one more step in place of a fused clip
 
 
 class Smooth(BaseModel):

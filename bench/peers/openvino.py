@@ -10,7 +10,7 @@ import numpy as np
 from bench.peers.row import FLOAT32, INT8, Array, Feed, Loaded, Row
 
 ENVIRONMENT = "openvino"
-REQUIREMENTS = ("openvino", "nncf", "onnx", "numpy")
+REQUIREMENTS = ("openvino", "nncf", "onnx", "onnxruntime", "numpy")  # the last but one: NNCF runs ONNX files with it
 NNCF = "openvino.nncf.xml"
 ROWS = (
     Row("openvino float32", FLOAT32, "float.onnx"),

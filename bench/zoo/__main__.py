@@ -47,7 +47,7 @@ def compare(reference: Score, score: Score) -> dict[str, Any]:
     agreement = fidelity.outputs_agreement(reference, score)
     return {
         "candidate_pct": round(score.percent, 2),
-        "paired": fidelity.paired_counts(reference.per_sample, score.per_sample),
+        "paired": fidelity.paired(reference, score),
         "sqnr_db": round(agreement.sqnr_db, 2),
         "cosine": round(agreement.cosine, 6),
     }

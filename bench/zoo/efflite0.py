@@ -48,7 +48,7 @@ class EfficientNetLite0:
 
     def score(self, work: Path, run: Run) -> Score:
         """Top-1 accuracy."""
-        return score_top1(self.feeds(work), run)
+        return score_top1(self.feeds(work), run, imagenet.CROPS)
 
 
 TASK = EfficientNetLite0()

@@ -17,6 +17,19 @@ def outputs_agreement(reference: Score, candidate: Score) -> Agreement:
     return agreement
 
 
+def paired(reference: Score, candidate: Score) -> dict[str, float]:
+    """``paired_counts`` of what is counted: a picture is worse when fewer of its crops are right.
+
+    ``lost``: pictures of which more than half of the crops were right, and are no longer.
+    """
+    counts = paired_counts(reference.counted, candidate.counted)
+    if reference.alike == 1:
+        return counts
+    half = reference.alike / 2
+    lost = sum(r > half >= c for r, c in zip(reference.counted, candidate.counted, strict=True))
+    return {**counts, "lost": lost}
+
+
 def paired_counts(reference: Sequence[float], candidate: Sequence[float]) -> dict[str, float]:
     """Samples that the candidate does worse, better or equally well, and the two-sided p-value of the sign test."""
     worse = sum(c < r for r, c in zip(reference, candidate, strict=True))

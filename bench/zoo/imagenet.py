@@ -19,6 +19,7 @@ PACKAGE = fetch.Package(
     "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb",
 )
 SCORED_ZOOM = (1.0, 0.875, 0.75)
+CROPS = 3 * len(SCORED_ZOOM)  # of each picture, one after another
 CALIBRATION_ZOOM = (0.95, 0.8)  # other windows than the scored ones, and mirrored
 
 

@@ -45,7 +45,7 @@ class SqueezeNet:
 
     def score(self, work: Path, run: Run) -> Score:
         """Top-1 accuracy."""
-        return score_top1(self.feeds(work), run)
+        return score_top1(self.feeds(work), run, imagenet.CROPS)
 
 
 TASK = SqueezeNet()

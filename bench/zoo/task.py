@@ -20,6 +20,7 @@ class Score:
     """One runner on one task: the task's own metric (higher is better) and what it was made from.
 
     ``per_sample`` holds one figure a sample, higher is better, for paired counts; ``outputs`` the first output of each sample.
+    ``alike``: so many samples in a row show one thing (nine crops of a picture), which counts once.
     """
 
     metric: str
@@ -27,6 +28,12 @@ class Score:
     samples: int
     per_sample: list[float] = field(repr=False)
     outputs: list[Array] = field(repr=False)
+    alike: int = 1
+
+    @property
+    def counted(self) -> list[float]:
+        """``per_sample`` summed over what shows one thing."""
+        return [sum(self.per_sample[i : i + self.alike]) for i in range(0, len(self.per_sample), self.alike)]
 
 
 class Task(Protocol):
@@ -51,12 +58,12 @@ class Task(Protocol):
         ...
 
 
-def score_top1(feeds: Iterator[tuple[Feed, Any]], run: Run) -> Score:
-    """Top-1 accuracy of a classifier whose first output is logits [1, classes]."""
+def score_top1(feeds: Iterator[tuple[Feed, Any]], run: Run, alike: int = 1) -> Score:
+    """Top-1 accuracy of a classifier whose first output is logits [1, classes]; ``alike`` as in Score."""
     right: list[float] = []
     outputs = []
     for feed, label in feeds:
         logits = run(feed)[0]
         right.append(float(int(np.argmax(logits)) == label))
         outputs.append(logits)
-    return Score("top-1", 100 * sum(right) / len(right), len(right), right, outputs)
+    return Score("top-1", 100 * sum(right) / len(right), len(right), right, outputs, alike)

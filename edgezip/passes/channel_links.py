@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 COMMUTES = {"Relu", "LeakyRelu", "PRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Identity", "Dropout"}
 NORMS = {"LayerNormalization", "RMSNormalization"}
-CAPS = {"Clip"}  # [0, c] is Relu below c: commutes only where the cap is left out
+CAPS = {"Clip"}  # [0, c] is Relu below c: commutes when each channel gets a cap of its own
 
 
 @dataclass(slots=True)
 class Link:
     """``channels`` run from ``producer`` (a product) or ``norm`` to ``consumers``; ``added``: constants added on the way;
-    ``caps``: Clips on the way whose upper end does not commute."""
+    ``caps``: Clips on the way, whose upper end becomes one for each channel."""
 
     channels: int
     producer: Product | None
@@ -108,6 +108,13 @@ def _passes_on(node: Node, index: int, link: Link, through_caps: bool) -> bool:
             link.added.append(other)
             return True
         return False
+    if node.op_type == "Min" and not node.domain and len(node.inputs) == 2:
+        other = node.inputs[1 - index]
+        rank = len(graph.shape(node.outputs[0]))
+        if other is None or not _own_row(other, link.channels) or graph.shape(other) != _row_shape(link.channels, rank):
+            return False
+        link.added.append(other)
+        return True
     if node.op_type in CAPS:
         low, high = (graph.constant(value) for value in [*node.inputs[1:3], None, None][:2])
         if through_caps and high is not None and low is not None and low.size == 1 and not low.any():
@@ -122,7 +129,7 @@ def _passes_on(node: Node, index: int, link: Link, through_caps: bool) -> bool:
 def apply_scale(model: Model, link: Link, scale: Array) -> None:
     """Divide each channel (channels,) where it comes from by ``scale`` and multiply it where it is read. Edits ``model``.
 
-    Clips of the link become Relu: their upper end would stand at another place in each channel.
+    Clips of the link become Relu and Min: their upper end then stands at another place in each channel.
     """
     inverse = 1.0 / scale
     if link.producer is not None:
@@ -139,7 +146,7 @@ def apply_scale(model: Model, link: Link, scale: Array) -> None:
         split = rows.reshape(product.groups, product.outputs, product.window, -1) * scale.reshape(product.groups, 1, 1, -1)
         graph.replace_weight(model, product.weight_name, product.array_of(split.reshape(rows.shape)))
     for node in link.caps:
-        _uncap(model, node)
+        _cap_each(model, node, inverse)
 
 
 def _multiply(model: Model, value: Value | None, factor: Array) -> None:
@@ -148,11 +155,22 @@ def _multiply(model: Model, value: Value | None, factor: Array) -> None:
         graph.replace_weight(model, value.name or "", (held.astype(np.float64) * factor.reshape(held.shape)).astype(np.float32))
 
 
-def _uncap(model: Model, node: Node) -> None:
-    value = node.inputs[0]
+def _row_shape(channels: int, rank: int) -> tuple[int, ...]:
+    """A number for each channel, of a convolution's result or of rows."""
+    return (channels, *(1,) * (rank - 2)) if rank > 2 else (channels,)
+
+
+def _cap_each(model: Model, node: Node, inverse: Array) -> None:
+    """Clip from 0 to c as Relu and Min with c times ``inverse`` (channels,)."""
+    value, high = node.inputs[0], graph.constant(node.inputs[2])
     assert value is not None
-    made = graph.new_node(model, "Relu", [value], f"{node.name}_uncapped", before=node, like=node.outputs[0])
-    graph.replace_uses(node.outputs[0], made)
+    assert high is not None
+    result = node.outputs[0]
+    caps = (float(high.reshape(())) * inverse).reshape(_row_shape(len(inverse), len(graph.shape(result))))
+    row = graph.add_initializer(model, graph.unique_name(model, f"{node.name}_caps"), caps.astype(np.float32))
+    made = graph.new_node(model, "Relu", [value], f"{node.name}_uncapped", before=node, like=result)
+    capped = graph.new_node(model, "Min", [made, row], f"{node.name}_capped", before=node, like=result)
+    graph.replace_uses(result, capped)
     graph.remove_node(model, node)
 
 

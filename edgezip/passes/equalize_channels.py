@@ -3,7 +3,8 @@
 With r1 the largest weight that makes a channel and r2 the largest that reads it, dividing by ``s = sqrt(r1 / r2)`` gives both the
 range ``sqrt(r1 r2)``; sweeps over all links go on until nothing moves. Nagel et al., "Data-Free Quantization Through Weight
 Equalization and Bias Correction", 2019, section 4.1. It pays where weights have one scale for the tensor; the function of the
-network stays, but for ReLU6 on the way, which becomes ReLU.
+network stays: ReLU6 on the way becomes ReLU and a cap for each channel. (Left out, as the paper does, the caps cost
+EfficientNet-Lite0 31 of 88 points in int8 per tensor; 2026-11-24.)
 """
 
 from __future__ import annotations

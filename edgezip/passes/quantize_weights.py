@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 METHODS = ("nearest", "gptq", "adaround")
-ITERATIONS_WORK = 4e11  # multiplications that learning the rounding of a layer may cost; fewer iterations for larger layers
+ITERATIONS_WORK = 1e11  # multiplications that learning the rounding of a layer may cost; fewer iterations for larger layers
 HOLDS, DAMPINGS = (0.01, 1.0, 100.0), (0.01, 0.1, 1.0, 10.0)  # of the diagonal of the moments
 WELL_KNOWN = 50  # patches a column: there the least damping serves
 TRIED_OUTPUTS = 24

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from small_nets import conv_net, load, node
 
+import edgezip
 from edgezip import graph
 from edgezip.errors import UsageError
+from edgezip.frontends import onnx as front
 from edgezip.passes.channel_links import apply_scale, find_links
 from edgezip.passes.equalize_channels import equalize_channels
 from edgezip.passes.gather_hessians import Inputs, gather_hessians
@@ -17,6 +19,8 @@ from edgezip.passes.products import Product, find_products
 from edgezip.passes.quantize_weights import quantize_weights
 from edgezip.passes.smooth_activations import smooth_activations
 from edgezip.passes.weight_grid import Form
+from edgezip.runtime.reference import ReferenceSession
+from edgezip.runtime.session import Session
 
 Array = np.ndarray[Any, Any]
 
@@ -138,12 +142,31 @@ def test_equalisation_restores_what_random_powers_of_two_broke(cap: bool) -> Non
     assert noise["equal"] < 2 * noise["before"] + 1e-4
 
 
-def test_relu6_is_left_alone_on_request_and_becomes_relu_otherwise() -> None:
+def test_relu6_is_left_alone_on_request_and_gets_a_cap_for_each_channel_otherwise() -> None:
     model = _chain(cap=True)
     kept, rows = equalize_channels(model, through_relu6=False)
     assert "Clip" in {n.op_type for n in graph.nodes(kept)}
     assert "c1_node" not in {row.name for row in rows}
-    assert "Clip" not in {n.op_type for n in graph.nodes(equalize_channels(model)[0])}
+    equal, rows = equalize_channels(model)
+    assert "c1_node" in {row.name for row in rows}
+    assert [n.op_type for n in graph.nodes(equal)].count("Min") == 1  # later sweeps move it, and add none
+    feed = {"x": 20 * np.random.default_rng(0).standard_normal(graph.shape(graph.input_values(model)[0])).astype(np.float32)}
+    exact, made = (next(iter(graph.run(each, feed).values())) for each in (model, equal))
+    np.testing.assert_allclose(made, exact, rtol=1e-4, atol=1e-4 * np.abs(exact).max())
+    assert (graph.run(model, feed, ["r1"])["r1"] == 6).any()  # or the test would show nothing
+
+
+def test_equalised_caps_run_in_int8_as_the_reference_says() -> None:
+    model = _chain(cap=True)
+    generator = np.random.default_rng(1)
+    shape = graph.shape(graph.input_values(model)[0])
+    samples = [{"x": 5 * generator.standard_normal(shape).astype(np.float32)} for _ in range(8)]
+    small = edgezip.compress(model, edgezip.Recipe.of([{"equalize": {}}], edgezip.Recipe.int8("minmax")), calibration=samples)
+    program = edgezip.compile(front.load(graph.to_bytes(small.model)), "host", vectors=0)
+    exact = next(iter(graph.run(model, samples[0]).values()))
+    native, plain = (next(iter(session(program).run(samples[0]).values())) for session in (Session, ReferenceSession))
+    assert np.array_equal(native, plain)
+    assert ((native - exact) ** 2).sum() < 0.01 * (exact**2).sum()
 
 
 def test_smoothing_moves_outliers_of_a_norm_into_the_weights() -> None:
