@@ -357,9 +357,12 @@ def get_metadata(owner: Model | Node | Value, key: str) -> str | None:
     return owner.metadata_props.get(key)
 
 
-def set_metadata(owner: Model | Node | Value, key: str, text: str) -> None:
-    """Attaches a metadata string that is saved with the model."""
-    owner.metadata_props[key] = text
+def set_metadata(owner: Model | Node | Value, key: str, text: str | None) -> None:
+    """Attaches a metadata string that is saved with the model; None takes it off."""
+    if text is None:
+        owner.metadata_props.pop(key, None)
+    else:
+        owner.metadata_props[key] = text
 
 
 # ---------------------------------------------------------------- editing

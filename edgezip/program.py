@@ -105,6 +105,8 @@ class Op(IntEnum):
     NMS = 35
     TOPK = 36
     ROI_ALIGN = 37
+    PLACES = 38
+    UNIQUE = 39
 
 
 class Binary(IntEnum):
@@ -383,6 +385,8 @@ PARAMS: dict[Op, np.dtype[Any]] = {
     Op.NMS: _struct("i batch boxes classes bound most center; f iou score"),
     Op.TOPK: _struct("i outer n inner k largest"),
     Op.ROI_ALIGN: _struct("i batch channels height width rois out_h out_w sampling is_max; f scale offset"),
+    Op.PLACES: _struct("i n"),
+    Op.UNIQUE: _struct("i outer n inner sorted"),
 }
 
 

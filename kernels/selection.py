@@ -402,3 +402,23 @@ def _bin(planes: Array, rows: tuple[Array, ...], columns: tuple[Array, ...], is_
             value = np.zeros_like(value) if rows[3][a] or columns[3][b] else value
             total = (value if a == b == 0 else np.where(value > total, value, total)) if is_max else total + value
     return total if is_max else total / F32(len(rows[0]) * len(columns[0]))
+
+
+# --- different slices -----------------------------------------------------------------------------
+
+
+def unique(x: Array, is_sorted: bool) -> tuple[Array, Array, Array, Array]:
+    """First places, inverse, counts (n entries each, 0 beyond the number of groups) and that number, of the slices of axis 1.
+
+    ``x`` is (outer, n, inner). NaN is equal to NaN and behind all numbers; groups stand in ascending order, or in that of their
+    first occurrence.
+    """
+    n = x.shape[1]
+    keys = [tuple((bool(v != v), 0 if v != v else v) for v in x[:, row].reshape(-1).tolist()) for row in range(n)]
+    groups = list(dict.fromkeys(keys))
+    number = {key: place for place, key in enumerate(sorted(groups) if is_sorted else groups)}
+    inverse = np.asarray([number[key] for key in keys], np.int64)
+    first, counts = np.zeros(n, np.int64), np.bincount(inverse, minlength=n).astype(np.int64)
+    for row in range(n - 1, -1, -1):
+        first[inverse[row]] = row
+    return first, inverse, counts, np.asarray([len(groups)], np.int64)

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.conformance.trial import Result, Verdict
 
-LIMIT_S = 60.0  # of one case; whole networks take a few seconds
+LIMIT_S = 180.0  # of one case; VGG-19 with its 575 MB of made-up weights takes 30 on a busy machine
 
 
 @dataclass(slots=True)

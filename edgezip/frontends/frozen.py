@@ -23,6 +23,8 @@ def freeze(proto: onnx.ModelProto, constants: Mapping[str, np.ndarray[Any, Any]]
         raise UsageError(
             f"no input is called {', '.join(unknown)}", where=where, expected=", ".join(inputs), got=", ".join(unknown)
         )
+    if constants:
+        proto.ir_version = max(proto.ir_version, 4)  # before, initializers had to stand among the inputs
     for name, array in constants.items():
         declared = inputs[name].type.tensor_type
         kind = helper.tensor_dtype_to_np_dtype(declared.elem_type)

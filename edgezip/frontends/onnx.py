@@ -133,6 +133,7 @@ def simplified(
     _fold_and_infer(model, where, limit)
     if dimensions.learn_missing(model, where):
         _fold_and_infer(model, where, limit)
+    control_flow.check_choices(model, where)
     dimensions.check_outputs(model, declared, where)
     attributes.check_against_shapes(model, where)
     rewrite.run(model)
@@ -153,6 +154,7 @@ def _fold_and_infer(model: Model, where: str, limit: int) -> None:
         folded = empty.settle(model, where) | fold.run(model, budget, where)
         if control_flow.inline_branches(model, where) or folded:
             continue
-        if not decompose.run(model) and not standard.expand(model, where):
-            break
+        if decompose.run(model) or standard.expand(model, where) or control_flow.select_branches(model, where):
+            continue
+        break
     control_flow.refuse(model, where)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 BORDERS = {"Cast", "DequantizeLinear", "QuantizeLinear"}  # they go between int8 and other types by themselves
 MOVING = {
+    "Compress",
     "DepthToSpace",
     "Expand",
     "Flatten",
@@ -32,6 +33,7 @@ MOVING = {
     "Squeeze",
     "Tile",
     "Transpose",
+    "Unique",
     "Unsqueeze",
 }
 IN_FLOAT = {"MaxPool"}  # exact there, and without a kernel for int32

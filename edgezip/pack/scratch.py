@@ -49,6 +49,8 @@ def _parts(step: Step, tensors: list[Tensor], layout: Layout) -> list[int]:
         return [x.dims[2] * x.dims[3] * x.dtype.numpy.itemsize + OVERREAD]
     if step.op is Op.TOPK:
         return [step.params["k"] * 4]
+    if step.op is Op.UNIQUE:
+        return [step.params["n"] * 4]
     if step.op is Op.NMS:
         return [step.params["boxes"]]
     return []

@@ -120,8 +120,19 @@ def _roi_align(session: ReferenceSession, step: Step) -> None:
     session.store(step.outputs[0], selection.roi_align(x, rois, batch, p))
 
 
+def _places(session: ReferenceSession, step: Step) -> None:
+    places = np.flatnonzero(session.load(step.inputs[0]))
+    session.store(step.outputs[0], np.pad(places, (0, step.params["n"] - len(places))))
+    session.store(step.outputs[1], np.asarray([len(places)], np.int64))
+
+
+def _unique(session: ReferenceSession, step: Step) -> None:
+    for index, made in zip(step.outputs, selection.unique(_folded(session, step), bool(step.params["sorted"])), strict=True):
+        session.store(index, made)
+
+
 RUN: dict[Op, Callable[[ReferenceSession, Step], None]] = {
     Op.INTEGER: _integer, Op.MATH: _math, Op.ARG: _arg, Op.FOLD: _fold, Op.CUMULATE: _cumulate, Op.TAKE: _take,
     Op.SCATTER: _scatter, Op.WINDOW: _window, Op.INTERPOLATE: _interpolate, Op.GRID_SAMPLE: _grid_sample, Op.NMS: _nms,
-    Op.TOPK: _top_k, Op.ROI_ALIGN: _roi_align,
+    Op.TOPK: _top_k, Op.ROI_ALIGN: _roi_align, Op.PLACES: _places, Op.UNIQUE: _unique,
 }  # fmt: skip

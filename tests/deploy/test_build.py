@@ -145,7 +145,7 @@ def test_runner_of_the_raspberry_pi_4_is_small_static_and_has_no_instruction_bey
     require_tools("aarch64-linux-gnu-objdump")
     target = load_target("rpi4")
     runner = build_runner(target, cache_dir=context.current.cache_dir, compiler=find_compiler(target, "zig"))
-    assert runner.stat().st_size < 400_000
+    assert runner.stat().st_size < 440_000  # 411 kB with decoding of coded programs and 33 operators (zig 0.14, 2026-11-24)
     assert b"/ld-" not in runner.read_bytes()
     code = disassemble(runner)
     assert "smull" in code, "the NEON kernels are there"

@@ -1,4 +1,4 @@
-"""If nodes with constant conditions give way to their branch; conditions of run time, Loop and Scan are refused by name."""
+"""If nodes with constant conditions give way to their branch, others to both and a choice; Loop and Scan are refused by name."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgezip import compile as compile_model
 from edgezip import graph
 from edgezip.errors import UnsupportedModelError
 from edgezip.frontends.onnx import load
+from edgezip.runtime.session import Session
 
 Array = np.ndarray[Any, np.dtype[Any]]
 X = (1, 3, 4)
@@ -106,9 +108,34 @@ def test_condition_made_by_the_branch_of_another() -> None:
     np.testing.assert_array_equal(got, want)
 
 
-def test_condition_of_run_time_is_refused_by_name() -> None:
-    with pytest.raises(UnsupportedModelError, match=r"choose_y.*known only at run time"):
-        load(model_of([conditional("c", PLUS, TIMES)], {}, {"c": TensorProto.BOOL}))
+@pytest.mark.parametrize("condition", [True, False])
+@pytest.mark.parametrize("shape", [[], [1]])
+def test_condition_of_run_time_chooses_between_both_branches(condition: bool, shape: list[int]) -> None:
+    """A branch within a branch, a value of the outer graph as a result, and two results."""
+    inner = branch([conditional("d", PLUS, TIMES, "w")], "w")
+    outer = branch([node("Identity", ["x"], "v")], "v")
+    nodes = [conditional("c", inner, outer, "u"), node("Relu", ["u"], "y")]
+    data = model_of(nodes, {}, {"c": TensorProto.BOOL, "d": TensorProto.BOOL})
+    proto = onnx.load_from_string(data)
+    for info in list(proto.graph.input)[1:]:
+        info.type.tensor_type.shape.Clear()
+        info.type.tensor_type.shape.SetInParent()
+        for size in shape:
+            info.type.tensor_type.shape.dim.add(dim_value=size)
+    program = compile_model(load(proto.SerializeToString()))
+    x = np.random.default_rng(0).normal(size=X).astype(np.float32)
+    for second in (True, False):
+        feeds = {"x": x, "c": np.full(shape, condition), "d": np.full(shape, second)}
+        want = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, feeds)[0]
+        np.testing.assert_array_equal(Session(program).run(feeds)["y"], want)
+
+
+def test_branches_of_run_time_with_other_shapes_are_refused() -> None:
+    """A Where would spread the smaller one without a word."""
+    smaller = branch([node("ReduceMax", ["x"], "t", keepdims=1)], "t")
+    with pytest.raises(UnsupportedModelError, match=r"different shapes.*choose_y|choose_y.*different shapes") as caught:
+        load(model_of([conditional("c", smaller, PLUS)], {}, {"c": TensorProto.BOOL}))
+    assert "(1, 1, 1)" in str(caught.value)
 
 
 def test_loop_is_refused_by_name() -> None:

@@ -110,6 +110,10 @@ def test_layer_norm_whose_mean_is_read_is_expanded() -> None:
         np.testing.assert_allclose(got[name], expected, rtol=1e-5, atol=1e-5)
 
 
+def test_mean_variance_normalization_without_axes() -> None:
+    check("MeanVarianceNormalization", {"x": f32(2, 3, 4, 5)}, opset=13)
+
+
 @pytest.mark.parametrize("kind", [np.float16, np.float64])
 def test_half_and_double_models_are_computed_in_float32(kind: Any) -> None:
     proto = model_of("Add", {"x": f32(2, 3).astype(kind)}, {"c": f32(3).astype(kind)})

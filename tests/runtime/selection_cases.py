@@ -187,8 +187,21 @@ def roi_align(case: Case) -> Case:
     return case.run(Op.ROI_ALIGN, (x, boxes, chosen), y, **sizes, **out, **rules)
 
 
+def places(case: Case) -> Case:
+    n = case.pick(1, 2, 16, 100)
+    return case.run(Op.PLACES, (case.arena(DType.BOOL, (n,)),), case.arena(DType.S64, (n,)), case.arena(DType.S64, (1,)), n=n)
+
+
+def unique(case: Case) -> Case:
+    """Few different values, so that slices repeat; inner and outer small for the same reason."""
+    outer, n, inner = case.pick(1, 2), case.pick(1, 2, 3, 16, 100), case.pick(1, 2)
+    x = case.arena(case.pick(DType.F32, DType.BOOL, *WHOLE), (outer, n, inner))
+    outputs = [case.arena(DType.S64, (size,)) for size in (n, n, n, 1)]
+    return case.run(Op.UNIQUE, (x,), *outputs, outer=outer, n=n, inner=inner, sorted=case.pick(0, 1))
+
+
 GENERATORS: dict[Op, Callable[[Case], Case]] = {
     Op.INTEGER: integer, Op.MATH: functions, Op.ARG: arg, Op.FOLD: fold, Op.CUMULATE: cumulate, Op.TAKE: take,
     Op.SCATTER: scatter, Op.WINDOW: window, Op.INTERPOLATE: interpolate, Op.GRID_SAMPLE: grid_sample, Op.NMS: nms,
-    Op.TOPK: top_k, Op.ROI_ALIGN: roi_align,
+    Op.TOPK: top_k, Op.ROI_ALIGN: roi_align, Op.PLACES: places, Op.UNIQUE: unique,
 }  # fmt: skip

@@ -182,7 +182,9 @@ enum {
   EZ_OP_GRID_SAMPLE = 34, /* x, grid -> y                                    plain order */
   EZ_OP_NMS = 35,      /* boxes, scores -> selected s64 [bound,3], count s64 [1] */
   EZ_OP_TOPK = 36,     /* x -> values, indices s64                           (outer, n, inner) -> (outer, k, inner) */
-  EZ_OP_ROI_ALIGN = 37 /* x, rois f32 [R,4], batch s64 [R] -> y              plain order */
+  EZ_OP_ROI_ALIGN = 37, /* x, rois f32 [R,4], batch s64 [R] -> y             plain order */
+  EZ_OP_PLACES = 38,   /* condition bool [n] -> places s64 [n], count s64 [1]   where it holds; 0 beyond the count */
+  EZ_OP_UNIQUE = 39    /* x -> first s64 [n], inverse s64 [n], counts s64 [n], count s64 [1]   different slices of (outer, n, inner) */
 };
 
 /* Output pixel (i, j) of the out_h x out_w grid goes to (out_offset_h + i*out_step_h, out_offset_w + j*out_step_w) of y:
@@ -447,5 +449,14 @@ typedef struct ez_roi_align_params {
   int32_t batch, channels, height, width, rois, out_h, out_w, sampling, is_max;
   float scale, offset;
 } ez_roi_align_params;
+
+typedef struct ez_places_params {
+  int32_t n;
+} ez_places_params;
+
+/* sorted: slices in ascending order, else in that of their first occurrence; entries of `first` and `counts` beyond the count are 0. */
+typedef struct ez_unique_params {
+  int32_t outer, n, inner, sorted;
+} ez_unique_params;
 
 #endif

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgezip import graph
+from edgezip.frontends import bounded
 
 if TYPE_CHECKING:
     from edgezip.graph import Array, Model, Node, Value
@@ -30,45 +31,12 @@ def decomposes(*op_types: str) -> Callable[[Rule], Rule]:
 
 def run(model: Model) -> bool:
     """Applies every rule once; returns whether anything was replaced. Nodes whose shapes are not known yet stay."""
-    changed, taken = _bound(model), graph.names(model)
+    changed, taken = bounded.bound(model), graph.names(model)
     for node in graph.nodes(model):
         rule = None if node.domain else RULES.get(node.op_type)
         if rule is not None and _is_known(node):
             changed |= rule(Emitter(model, node, taken))
     return changed
-
-
-def _bound(model: Model) -> bool:
-    """Shapes that inference leaves open and that constants settle; whether any was."""
-    found = False
-    for node in graph.nodes(model):
-        settle = OPEN_SHAPES.get(node.op_type)
-        if settle is not None and not node.domain and not graph.has_static_shape(node.outputs[0]):
-            found |= settle(node)
-    return found
-
-
-def _kept_boxes(node: Node) -> bool:
-    """How many boxes NonMaxSuppression keeps depends on the data: its result gets room for all that there can be."""
-    most = graph.constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    scores = node.inputs[1]
-    if most is None or scores is None or not graph.has_static_shape(scores) or int(most.reshape(-1)[0]) < 1:
-        return False
-    batch, classes, boxes = graph.shape(scores)
-    graph.set_type(node.outputs[0], np.int64, (batch * classes * min(int(most.reshape(-1)[0]), boxes), 3))
-    return True
-
-
-def _unpooled(node: Node) -> bool:
-    """MaxUnpool says its own size; inference does not look at it."""
-    size, x = graph.constant(node.inputs[2]) if len(node.inputs) > 2 else None, node.inputs[0]
-    if size is None or x is None or x.dtype is None or size.size != len(graph.shape(x)) or (size < 1).any():
-        return False
-    graph.set_type(node.outputs[0], graph.dtype(x), tuple(int(d) for d in size.reshape(-1)))
-    return True
-
-
-OPEN_SHAPES: dict[str, Callable[[Node], bool]] = {"MaxUnpool": _unpooled, "NonMaxSuppression": _kept_boxes}
 
 
 def _is_known(node: Node) -> bool:

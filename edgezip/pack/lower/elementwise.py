@@ -90,8 +90,6 @@ def _whole_unary(context: Context, node: Node, x: Ref, kind: Unary) -> Ref:
 @lowers(*UNARY)
 def unary(context: Context, node: Node) -> None:
     """A function without parameters."""
-    if node.op_type == "Swish" and float(graph.attribute(node, "alpha", 1.0)) != 1.0:
-        raise Unsupported("has alpha other than 1")
     _unary(context, node, UNARY[node.op_type])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from edgezip import graph
 from edgezip.pack.builder import Ref, elements, plain
 from edgezip.pack.context import Context, QParams, Unsupported, constant_of
-from edgezip.pack.lower.movement import source
+from edgezip.pack.lower.movement import gather_axis, source
 from edgezip.pack.lower.registry import lowers
 from edgezip.program import DType, Fold, Op, Reduce, Scatter
 
@@ -165,3 +165,81 @@ def suppress(context: Context, node: Node) -> None:
     )  # fmt: skip
     context.set(node.outputs[0], y)
     context.counts.append((f"{node.outputs[0].name}.count", number))
+
+
+# --- as many rows as the data says ---------------------------------------------------------------------
+
+
+def _count(context: Context, node: Node, number: Ref, places: tuple[int, ...] = (0,)) -> None:
+    """``<name>.count`` of the outputs that have rows beyond those that are meant; they are results of the model."""
+    for value in (node.outputs[place] for place in places if place < len(node.outputs)):
+        if graph.is_graph_output(value):
+            context.counts.append((f"{value.name}.count", number))
+
+
+def _where(context: Context, node: Node, condition: Ref) -> tuple[Ref, Ref]:
+    """Places where a bool row holds, and their number."""
+    n = elements(condition.shape)
+    places = context.new(f"{node.name}.places", (n,), (0,), DType.S64)
+    number = context.new(f"{node.name}.count", (1,), (0,), DType.S64)
+    context.builder.step(node.name or "", Op.PLACES, (condition.tensor,), (places.tensor, number.tensor), _form(node), n=n)
+    return places, number
+
+
+def _rows(context: Context, node: Node, x: Ref, axis: int, places: Ref) -> None:
+    """The first output: slices of ``x`` along ``axis`` by index."""
+    shape = graph.shape(node.outputs[0])
+    y = gather_axis(context, node, x, axis, places, shape, plain(len(shape)), node.outputs[0].name or "")
+    context.set(node.outputs[0], y)
+
+
+@lowers("Compress")
+def compress(context: Context, node: Node) -> None:
+    """Slices of an axis, or elements, that a condition chooses."""
+    x = context.plain(source(context, node.inputs[0]))
+    condition = context.plain(context.value(value_of(node.inputs[1])))
+    axis = graph.attribute(node, "axis")
+    if axis is None:
+        x, axis = context.reshaped(x, (elements(x.shape),)), 0
+    axis %= len(x.shape)
+    if condition.shape[0] > x.shape[axis]:
+        raise Unsupported("has more conditions than slices")
+    places, number = _where(context, node, condition)
+    _rows(context, node, x, axis, places)
+    _count(context, node, number)
+
+
+@lowers("NonZero")
+def non_zero(context: Context, node: Node) -> None:
+    """Indices of the elements that are not 0, one column each: columns of the table of all indices."""
+    x = context.plain(context.value(value_of(node.inputs[0])))
+    holds = x if x.dtype is DType.BOOL else context.like(x, f"{node.name}.holds", DType.BOOL)
+    if holds is not x:
+        context.copy(node.name or "", x, holds)
+    places, number = _where(context, node, context.reshaped(holds, (elements(x.shape),)))
+    table = np.indices(x.shape or (1,)).reshape(max(len(x.shape), 1), -1).astype(np.int64)
+    _rows(context, node, context.constant(f"{node.name}.table", table), 1, places)
+    _count(context, node, number)
+
+
+@lowers("Unique")
+def unique(context: Context, node: Node) -> None:
+    """Different slices of an axis, or elements; where each stands first, which one each is, and how often it occurs."""
+    held, x = context.plain(source(context, node.inputs[0])), context.plain(context.value(value_of(node.inputs[0])))
+    axis = graph.attribute(node, "axis")
+    if axis is None:
+        held, x, axis = (*(context.reshaped(ref, (elements(x.shape),)) for ref in (held, x)), 0)
+    axis %= len(x.shape)
+    n = x.shape[axis]
+    names = ("first", "inverse", "counts")
+    made = [context.new(f"{node.name}.{name}", (n,), (0,), DType.S64) for name in names]
+    number = context.new(f"{node.name}.count", (1,), (0,), DType.S64)
+    outputs = tuple(ref.tensor for ref in (*made, number))
+    is_sorted = int(graph.attribute(node, "sorted", 1))
+    context.builder.step(
+        node.name or "", Op.UNIQUE, (x.tensor,), outputs, _form(node), **folded(x, axis), sorted=is_sorted
+    )  # fmt: skip
+    _rows(context, node, held, axis, made[0])
+    for value, ref in zip(node.outputs[1:], made, strict=False):
+        context.set(value, ref)
+    _count(context, node, number, (0, 1, 3))

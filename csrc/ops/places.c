@@ -1,0 +1,31 @@
+/* Where a condition holds: the indices in ascending order, and how many there are; entries beyond the count are 0. */
+#include <string.h>
+
+#include "ops/operands.h"
+
+static ez_status check_places(ez_check *check) {
+  ez_places_params p;
+  memcpy(&p, check->step->params, sizeof p);
+  const ez_step *s = check->step;
+  if (p.n < 1) return ez_check_fail(check, -1, "n", "must be positive, got %d", p.n);
+  if (s->n_inputs != 1 || s->inputs[0] < 0 || s->n_outputs != 2) return ez_check_fail(check, -1, "n_outputs", "expected one input and two outputs");
+  ez_status status = ez_check_dtype(check, s->inputs[0], EZ_DTYPE_BOOL);
+  for (int i = 0; i < 2 && !status; i++) status = ez_check_dtype(check, s->outputs[i], EZ_DTYPE_S64);
+  if (!status) status = ez_check_elements(check, s->inputs[0], p.n);
+  if (!status) status = ez_check_elements(check, s->outputs[0], p.n);
+  if (!status) status = ez_check_elements(check, s->outputs[1], 1);
+  return status;
+}
+
+static void run_places(const ez_run *run) {
+  const ez_step *s = run->step;
+  const ez_places_params *p = (const ez_places_params *)(const void *)s->params;
+  const uint8_t *holds = run->data[s->inputs[0]];
+  int64_t *y = (int64_t *)(void *)run->data[s->outputs[0]], count = 0;
+  for (int32_t i = 0; i < p->n; i++)
+    if (holds[i]) y[count++] = i;
+  *(int64_t *)(void *)run->data[s->outputs[1]] = count;
+  memset(y + count, 0, (size_t)(p->n - count) * sizeof *y);
+}
+
+const ez_op ez_op_places = {"places", check_places, run_places, NULL, sizeof(ez_places_params)};
