@@ -35,6 +35,7 @@ __all__ = [
     "clone",
     "constant",
     "consumers",
+    "count_note",
     "dtype",
     "find_node",
     "find_value",
@@ -50,6 +51,7 @@ __all__ = [
     "names",
     "new_node",
     "nodes",
+    "notes",
     "opset",
     "output_values",
     "part",
@@ -363,6 +365,17 @@ def set_metadata(owner: Model | Node | Value, key: str, text: str | None) -> Non
         owner.metadata_props.pop(key, None)
     else:
         owner.metadata_props[key] = text
+
+
+def count_note(model: Model, text: str, count: int = 1) -> None:
+    """Adds ``count`` to what is remembered of the model's import under ``text``; lives with the object and is not saved."""
+    notes = model.meta.setdefault("edgezip.import", {})
+    notes[text] = notes.get(text, 0) + count
+
+
+def notes(model: Model) -> dict[str, int]:
+    """What ``count_note`` counted, by text, in the order in which it came up."""
+    return dict(model.meta.get("edgezip.import", {}))
 
 
 # ---------------------------------------------------------------- editing

@@ -108,6 +108,7 @@ def describe(model: Model, profile: Any = None) -> dict[str, Any]:
             "peak_activation_bytes": cost.peak_activation_bytes(model),
             "predicted_latency_us": _predicted_total(costs, profile),
         },
+        "imported": graph.notes(model),
     }
 
 
@@ -224,6 +225,7 @@ def _summary(path: Path, facts: dict[str, Any]) -> list[str]:
         lines.append(
             f"predicted latency: {totals['predicted_latency_us'] / 1e3:.2f} ms on one thread (roofline model, not measured)"
         )
+    lines += [f"on import: {note} ({count})" for note, count in facts["imported"].items()]
     return lines
 
 

@@ -33,6 +33,7 @@ def inline_branches(model: Model, where: str) -> bool:
     found = [node for node in graph.nodes(model) if node.op_type == "If" and graph.constant(node.inputs[0]) is not None]
     for node in found:
         _inline(model, node, where)
+        graph.count_note(model, "If with a constant condition: the branch that is taken")
     return bool(found)
 
 
@@ -56,6 +57,7 @@ def select_branches(model: Model, where: str) -> bool:
     """
     found = [node for node in graph.nodes(model) if node.op_type == "If" and not node.domain and node.inputs[0] is not None]
     for node in found:
+        graph.count_note(model, "If with a condition of run time: both branches, and a choice")
         place = f"{where}: node '{node.name}' (If)"
         taken, other = (_written_out(model, node, name, place) for name in ("then_branch", "else_branch"))
         shape = graph.add_initializer(model, f"{node.name}.scalar", np.zeros(0, np.int64))

@@ -86,6 +86,7 @@ def _hands_out(node: Node) -> bool:
 
 
 def _replace(model: Model, value: Value) -> None:
+    graph.count_note(model, "values without elements: constants")
     held = graph.add_initializer(model, f"{value.name}.empty", np.zeros(graph.shape(value), graph.dtype(value)))
     if graph.is_graph_output(value):  # a node of its own hands the constant out, under the name of the result
         handed = graph.new_node(model, "Identity", [held], f"{value.name}.out", like=value)

@@ -22,6 +22,8 @@ def run(model: Model) -> None:
         rule = None if node.domain else _RULES.get(node.op_type)
         if rule is not None:
             rule(model, node)
+            if node.graph is None and node.op_type in _NOTES:
+                graph.count_note(model, _NOTES[node.op_type])
     whole_bytes.widen(model)
 
 
@@ -91,3 +93,4 @@ _RULES: dict[str, Callable[[Model, Node], None]] = {
     "STFT": spectral.short_time,
     "Sum": _sum,
 }
+_NOTES = {"DFT": "DFT: a product with a table of cosines", "STFT": "STFT: a convolution with a table of cosines"}

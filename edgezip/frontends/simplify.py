@@ -21,9 +21,16 @@ def run(model: Model) -> None:
     for node in graph.nodes(model):
         if has_no_effect(node):
             _bypass(model, node)
+    before = _norms(model)
     weights.fold(model)
+    if before > _norms(model):
+        graph.count_note(model, "BatchNormalization: folded into the layer before", before - _norms(model))
     graph.remove_unused(model)
     _merge_equal_constants(model)
+
+
+def _norms(model: Model) -> int:
+    return sum(node.op_type == "BatchNormalization" for node in graph.nodes(model))
 
 
 def inputs_without_initializers(model: Model) -> None:

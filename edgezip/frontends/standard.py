@@ -60,6 +60,7 @@ def expand(model: Model, where: str) -> bool:
     if sum(len(body.node) for _, body in found) + len(graph.nodes(model)) > MAX_NODES:
         raise InvalidModelError("functions expand to too many nodes", where=where, expected=f"at most {MAX_NODES}")
     for node, body in found:
+        graph.count_note(model, f"{node.op_type}: written out as the standard has it")
         _splice(model, node, body, version)
     return bool(found)
 

@@ -46,6 +46,9 @@ def widen(model: Model) -> None:
     for node in graph.nodes(model):
         if node.domain or node.op_type in BORDERS | MOVING:
             continue
+        if not any(value is not None and value.name and _is_int8(value) for value in [*node.inputs, *node.outputs]):
+            continue
+        graph.count_note(model, f"{node.op_type} of int8 numbers: computed as int32")
         kind = np.dtype(np.float32 if node.op_type in IN_FLOAT else np.int32)
         for place, value in enumerate(node.inputs):
             if value is not None and _is_int8(value):

@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from edgezip import compilation
 from edgezip.cli.main import main
@@ -89,3 +92,34 @@ def test_operators_of_tflite_come_from_the_front_ends_own_table(capsys) -> None:
     out = capsys.readouterr().out
     assert "CONV_2D" in out
     assert "refused by name: " in out
+
+
+def test_what_import_rewrote_is_said_with_its_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two sigmoids in pieces, a norm behind a convolution, an operator without a kernel, a branch."""
+    node, info = helper.make_node, helper.make_tensor_value_info
+    weights = {"w": np.ones((2, 2, 1, 1), np.float32), "one": np.ones((), np.float32), "yes": np.array(True)}
+    weights |= {name: np.ones(2, np.float32) for name in ("scale", "bias", "mean", "var")}
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [node(op, ["h"], [f"{name}.y"])], name, [], [info(f"{name}.y", TensorProto.FLOAT, None)]
+        )
+        for name, op in (("then", "Relu"), ("else", "Neg"))
+    }
+    nodes = [node("Conv", ["x", "w"], ["c"]), node("BatchNormalization", ["c", "scale", "bias", "mean", "var"], ["b"])]
+    for start, end in (("b", "s"), ("s", "g")):
+        nodes += [node("Neg", [start], [f"{end}.n"]), node("Exp", [f"{end}.n"], [f"{end}.e"])]
+        nodes += [node("Add", ["one", f"{end}.e"], [f"{end}.a"]), node("Reciprocal", [f"{end}.a"], [end])]
+    nodes += [node("Hardmax", ["g"], ["h"]), node("If", ["yes"], ["y"], **branches)]
+    held = [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()]
+    x, y = info("x", TensorProto.FLOAT, [1, 2, 3, 3]), info("y", TensorProto.FLOAT, None)
+    proto = helper.make_model(
+        helper.make_graph(nodes, "g", [x], [y], held), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    onnx.save(proto, tmp_path / "m.onnx")
+    code, out, _ = inspect(capsys, tmp_path / "m.onnx", "--json")
+    assert code == 0
+    assert json.loads(out)["imported"] == {
+        "If with a constant condition: the branch that is taken": 1, "Hardmax: written as other operators": 1,
+        "BatchNormalization: folded into the layer before": 1, "Sigmoid in pieces: one operator": 2,
+    }  # fmt: skip
+    assert "on import: Sigmoid in pieces: one operator (2)" in inspect(capsys, tmp_path / "m.onnx")[1]

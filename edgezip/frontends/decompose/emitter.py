@@ -35,7 +35,10 @@ def run(model: Model) -> bool:
     for node in graph.nodes(model):
         rule = None if node.domain else RULES.get(node.op_type)
         if rule is not None and _is_known(node):
-            changed |= rule(Emitter(model, node, taken))
+            op_type = node.op_type
+            if rule(Emitter(model, node, taken)):
+                graph.count_note(model, f"{op_type}: written as other operators")
+                changed = True
     return changed
 
 

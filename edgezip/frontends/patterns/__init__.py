@@ -28,29 +28,30 @@ from edgezip.frontends.patterns import (
 if TYPE_CHECKING:
     from edgezip.graph import Model, Node
 
-_PATTERNS: tuple[tuple[frozenset[str], Callable[[Model, Node], bool]], ...] = (
-    (sigmoid.LAST, sigmoid.rewrite),
-    (hard_sigmoid.LAST, hard_sigmoid.rewrite),
-    (hard_swish.LAST, hard_swish.rewrite),
-    (gated_skip.LAST, gated_skip.rewrite),
-    (gelu.LAST, gelu.rewrite),
-    (layer_norm.LAST, layer_norm.rewrite),
-    (rms_norm.LAST, rms_norm.rewrite),
-    (softmax.LAST, softmax.rewrite),
-    (one_hot.LAST, one_hot.rewrite),
-    (gathered.LAST, gathered.rewrite),
+_PATTERNS: tuple[tuple[str, frozenset[str], Callable[[Model, Node], bool]], ...] = (
+    ("Sigmoid in pieces: one operator", sigmoid.LAST, sigmoid.rewrite),
+    ("HardSigmoid in pieces: one operator", hard_sigmoid.LAST, hard_sigmoid.rewrite),
+    ("HardSwish in pieces: one operator", hard_swish.LAST, hard_swish.rewrite),
+    ("x + x * gate: one product", gated_skip.LAST, gated_skip.rewrite),
+    ("Gelu in pieces: one operator", gelu.LAST, gelu.rewrite),
+    ("LayerNormalization in pieces: one operator", layer_norm.LAST, layer_norm.rewrite),
+    ("RMSNormalization in pieces: one operator", rms_norm.LAST, rms_norm.rewrite),
+    ("Softmax in pieces: one operator", softmax.LAST, softmax.rewrite),
+    ("one-hot rows times a table: Gather", one_hot.LAST, one_hot.rewrite),
+    ("elementwise work behind Gather: done on the table", gathered.LAST, gathered.rewrite),
 )  # in this order: a later one may be made of what an earlier one makes
 
 
 def run(model: Model) -> bool:
     """Rewrites in place and says whether there was anything; the nodes that nobody reads any more are gone afterwards."""
     found_any = False
-    for last, rewrite in _PATTERNS:
-        found = False
+    for note, last, rewrite in _PATTERNS:
+        found = 0
         for node in graph.nodes(model):
             if not node.domain and node.op_type in last and node.graph is not None:
-                found |= rewrite(model, node)
+                found += rewrite(model, node)
         if found:
+            graph.count_note(model, note, found)
             graph.remove_unused(model)  # the next pattern counts readers
-        found_any |= found
+        found_any |= bool(found)
     return found_any
