@@ -116,7 +116,7 @@ def main() -> int:
     for name in arguments.tasks or TASKS:
         rows.append(agreement_row(load_task(name), arguments.work))
         print(table(rows[-1:]), flush=True)
-    path = protocol.save("agreement", {"rows": rows}, arguments.results)
+        path = protocol.save("agreement", {"rows": rows}, arguments.results)
     print(f"\n{table(rows)}\nwrote {path}")
     return 0 if all(row["within_one_point"] and row["sqnr_not_below_peer"] for row in rows) else 3
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from bench.rescale import rescaled
 from bench.zoo import TASKS, load_task
 from bench.zoo.runners import RUNNERS
 from bench.zoo.task import Feed, Score, Task
-from edgezip.errors import EdgeZipError
+from edgezip.errors import EdgeZipError, UsageError
 from edgezip.recipe import Recipe
 from edgezip.report import text
 
@@ -197,18 +198,20 @@ def times_as_fast(model: Any, small: Any, feed: Feed) -> float:
     return statistics.median(times[0]) / statistics.median(times[1])
 
 
-def climb(task: Task, work: Path, ladder: str, samples: int) -> list[dict[str, Any]]:
-    """All rungs of a ladder on one task, float first."""
+def climb(task: Task, work: Path, ladder: str, samples: int, only: list[str] | None = None) -> Iterator[list[dict[str, Any]]]:
+    """The rungs of a ladder (``only``: those) on one task, float first: all rows so far, after each."""
     feed = ours.first_feed(task, work)
     reference = task.score(work, RUNNERS["ort"](task.model(work), feed))
     rows = [
         {"task": task.name, "ladder": ladder, "recipe": "float", "metric": reference.metric, "pct": round(reference.percent, 2)}
     ]
     for name, steps in LADDERS[ladder].items():
+        if only and name not in only:
+            continue
         found = rung(task, work, reference, steps, samples, timed=ladder in TIMED)
         rows.append({"task": task.name, "ladder": ladder, "recipe": name, "metric": reference.metric, **found})
         print(table(rows[-1:]), flush=True)
-    return rows
+        yield rows
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -231,15 +234,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", default=["efflite0", "minilm"], metavar="task", help=", ".join(TASKS))
     parser.add_argument("--ladder", action="append", choices=tuple(LADDERS), help="default: all")
+    parser.add_argument("--rung", action="append", help="only this one; repeatable")
     parser.add_argument("--samples", type=int, default=40, help="calibration samples")
     parser.add_argument("--work", type=Path, default=Path(".work/zoo"))
     parser.add_argument("--results", type=Path, default=protocol.RESULTS)
     arguments = parser.parse_args()
+    ladders = arguments.ladder or list(LADDERS)
+    known = [name for ladder in ladders for name in LADDERS[ladder]]
+    for wanted in arguments.rung or ():
+        if wanted not in known:
+            raise UsageError("no such rung", where="--rung", expected="; ".join(known), got=wanted)
     for name in arguments.tasks:
-        for ladder in arguments.ladder or LADDERS:
-            rows = climb(load_task(name), arguments.work, ladder, arguments.samples)
-            result = {"task": name, "ladder": ladder, "samples": arguments.samples, "rows": rows}
-            path = protocol.merge("ladders", result, ("task", "ladder"), arguments.results)
+        for ladder in ladders:
+            for rows in climb(load_task(name), arguments.work, ladder, arguments.samples, arguments.rung):
+                result = {"task": name, "ladder": ladder, "samples": arguments.samples, "rows": rows}
+                path = protocol.merge("ladders", result, ("task", "ladder"), arguments.results)
             print(f"\n{table(rows)}\nwrote {path}\n", flush=True)
     return 0
 

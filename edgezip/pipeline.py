@@ -307,7 +307,7 @@ def _smooth(model: Model, options: Smooth, layers: Layers, target: Target | None
     from edgezip.passes.smooth_activations import smooth_activations
     from edgezip.passes.weight_grid import Form
 
-    held = [(product, inputs) for product, inputs in layers if inputs is not None]
+    held = ((product, inputs) for product, inputs in layers if inputs is not None)
     return smooth_activations(model, held, method=options.method, form=Form(options.bits, options.per))
 
 

@@ -38,20 +38,26 @@ def smooth_activations(
 ) -> tuple[Model, list[LayerChange]]:
     """``model`` with channels scaled, and a row for each place it was done; the original is not touched.
 
-    ``form``: of the weights to come, for ``awq`` (default int4 in blocks of 32). Raises UsageError.
+    ``form``: of the weights to come, for ``awq`` (default int4 in blocks of 32). What ``layers`` give is let go when the links
+    that read it are done: beside a wave of ``gather_hessians``, the moments of one link's readers are held. Raises UsageError.
     """
     if method not in METHODS:
         raise UsageError("no such method", where="smooth_activations: method", expected=", ".join(METHODS), got=method)
-    seen = {product.name: inputs for product, inputs in layers}
     smooth = graph.clone(model)
+    waiting = find_links(smooth)
+    seen: dict[str, Inputs] = {}
     rows = []
-    for link in find_links(smooth):
-        if not all(product.name in seen for product in link.consumers):
-            continue
-        scale, exponent = _best(link, seen, method, form or Form())
-        if exponent:
-            apply_scale(smooth, link, scale)
-        rows.append(_row(link, scale, exponent))
+    for product, inputs in layers:
+        seen[product.name] = inputs
+        ready = [link for link in waiting if all(reader.name in seen for reader in link.consumers)]
+        for link in ready:
+            scale, exponent = _best(link, seen, method, form or Form())
+            if exponent:
+                apply_scale(smooth, link, scale)
+            rows.append(_row(link, scale, exponent))
+        waiting = [link for link in waiting if not any(link is done for done in ready)]
+        needed = {reader.name for link in waiting for reader in link.consumers}
+        seen = {name: held for name, held in seen.items() if name in needed}
     return smooth, rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -205,3 +206,23 @@ def test_where_nothing_is_gained_nothing_moves() -> None:
     with pytest.raises(UsageError, match="no such method"):
         smooth_activations(model, [], method="roughen")
     assert smooth_activations(model, [])[1] == []
+
+
+def test_moments_are_let_go_as_soon_as_their_links_are_done() -> None:
+    model = _transformer()
+    alive: list[weakref.ref[Any]] = []
+    most = 0
+
+    def counted() -> Any:
+        nonlocal most
+        for product, inputs in _seen(model):
+            copied = Inputs(inputs.hessian.copy(), inputs.mean, inputs.largest, inputs.rows)
+            alive.append(weakref.ref(copied.hessian))
+            yield product, copied
+            del copied
+            most = max(most, sum(ref() is not None for ref in alive))
+
+    smooth_activations(model, counted())
+    readers = [len(link.consumers) for link in find_links(model)]
+    assert most <= max(readers) + 1
+    assert len(alive) > most
