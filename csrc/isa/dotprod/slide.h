@@ -1,5 +1,6 @@
 /* Depthwise by sdot, sliding along a row: 8 channels at a time; each input column is interleaved once, (channel, row) with four
- * rows a dword, and serves kernel_w output pixels from registers. 17 vector operations for 8 outputs of a 3 x 3 kernel.
+ * rows a dword, and serves kernel_w output pixels from registers. 17 vector operations for 8 outputs of a 3 x 3 kernel. Its dwords have
+ * room for a fourth row: two lines that lie one input row apart share them (16 operations), the second line's weights one byte on.
  *
  * Shared by the ISA folders that have sdot; they differ in how weights are packed. Included by one source of each. */
 #ifndef EDGEZIP_DOTPROD_SLIDE_H
@@ -64,17 +65,19 @@ EZ_INLINE void finish8(const ez_requant_neon *q, const int32x4_t acc[2], const f
 /* Slot of the ring that holds input column S * pixel + kx. */
 #define SLOT(pixel, kx) ((S * (pixel) + (kx)) % KW)
 
-/* Pixel `i` of a turn of the ring. Its sums start by loading the bias, which costs no vector operation. */
-#define PIXEL(i, COLUMN)                                                                                \
-  do {                                                                                                  \
-    for (int j = KW - S; j < KW; j++) COLUMN(&s, KH, x[SLOT(i, j)]);                             \
-    EZ_LOAD_AGAIN(bias);                                                                                \
-    int32x4_t acc[2] = {bias[0], bias[1]};                                                              \
-    for (int g = 0; g < GROUPS(KH); g++)                                                                \
-      for (int kx = 0; kx < KW; kx++)                                                                   \
-        for (int h = 0; h < 2; h++) acc[h] = vdotq_s32(acc[h], x[SLOT(i, kx)][g][h], w[g * KW + kx][h]); \
-    finish8(q, acc, m, y, left, SIMPLE);                                                                \
-    y += y_stride;                                                                                      \
+/* Pixel `i` of a turn of the ring, of each line. Its sums start by loading the bias, which costs no vector operation. */
+#define PIXEL(i, COLUMN)                                                                                   \
+  do {                                                                                                     \
+    for (int j = KW - S; j < KW; j++) COLUMN(&s, ROWS, x[SLOT(i, j)]);                                     \
+    for (int l = 0; l < LINES; l++) {                                                                      \
+      EZ_LOAD_AGAIN(bias);                                                                                 \
+      int32x4_t acc[2] = {bias[0], bias[1]};                                                               \
+      for (int g = 0; g < GROUPS(KH); g++)                                                                 \
+        for (int kx = 0; kx < KW; kx++)                                                                    \
+          for (int h = 0; h < 2; h++) acc[h] = vdotq_s32(acc[h], x[SLOT(i, kx)][g][h], w[l][g * KW + kx][h]); \
+      finish8(q, acc, m, y + (l ? y_line_stride : 0), left, SIMPLE);                                       \
+    }                                                                                                      \
+    y += y_stride;                                                                                         \
   } while (0)
 #define LAST_PIXELS(i)                \
   do {                                \
@@ -89,23 +92,38 @@ typedef struct slide_constants {
   float32x4_t m[2];
 } slide_constants;
 
-/* Channels c to c + 7 of one line. turns: of the ring through which no column lies outside, all pixels but some of the last. */
-EZ_INLINE void slide_line(const ez_depthwise_s8_args *d, const ez_requant_neon *q, const slide_constants *constants, int32_t line, int32_t c,
-                          int32_t turns, const int KH, const int KW, const int S, const int SIMPLE) {
+/* Whether the next line sees the same rows but the first, and one more. */
+EZ_INLINE int shares_rows(const ez_depthwise_s8_args *d, int32_t line, const int KH) {
+  if (line + 1 == d->lines) return 0;
+  for (int ky = line * KH + 1; ky < (line + 1) * KH; ky++)
+    if (d->rows[ky] != d->rows[ky + KH - 1] || d->steps[ky] != d->steps[ky + KH - 1]) return 0;
+  return 1;
+}
+
+/* Channels c to c + 7 of one line, or of two that share rows. turns: of the ring through which no column lies outside, all pixels but some
+ * of the last. */
+EZ_INLINE void slide_lines(const ez_depthwise_s8_args *d, const ez_requant_neon *q, const slide_constants *constants, int32_t line, int32_t c,
+                           int32_t turns, const int KH, const int KW, const int S, const int LINES, const int SIMPLE) {
+  const int ROWS = KH + LINES - 1;
   int8x16_t x[MOST_SIDE][2][2]; /* ring of columns */
   slide_column s = {.outside = d->outside + c, .ix = d->column, .in_w = d->in_w};
-  for (int ky = 0; ky < KH; ky++) {
-    s.steps[ky] = d->steps[line * KH + ky];
-    s.a[ky] = d->rows[line * KH + ky] + c + (d->column > 0 ? (size_t)d->column * s.steps[ky] : 0);
+  for (int ky = 0; ky < ROWS; ky++) {
+    const int32_t at = ky < KH ? line * KH + ky : line * KH + 2 * KH - 1;
+    s.steps[ky] = d->steps[at];
+    s.a[ky] = d->rows[at] + c + (d->column > 0 ? (size_t)d->column * s.steps[ky] : 0);
   }
   const int32x4_t *bias = constants->bias;
   const float32x4_t m[2] = {constants->m[0], constants->m[1]};
-  int8x16_t w[2 * MOST_SIDE][2]; /* a copy, for registers */
-  for (int i = 0; i < GROUPS(KH) * KW; i++) w[i][0] = constants->w[i][0], w[i][1] = constants->w[i][1];
+  int8x16_t w[2][2 * MOST_SIDE][2]; /* a copy, for registers; [1]: of the second line */
+  for (int i = 0; i < GROUPS(KH) * KW; i++)
+    for (int h = 0; h < 2; h++) {
+      w[0][i][h] = constants->w[i][h];
+      if (LINES == 2) w[1][i][h] = vreinterpretq_s8_s32(vshlq_n_s32(vreinterpretq_s32_s8(constants->w[i][h]), 8));
+    }
   uint8_t *y = d->y + (size_t)line * d->y_line_stride + c;
-  const size_t y_stride = d->y_stride;
+  const size_t y_stride = d->y_stride, y_line_stride = d->y_line_stride;
   const int32_t left = d->channels - c;
-  for (int i = 0; i < KW - S; i++) column_anywhere(&s, KH, x[i]);
+  for (int i = 0; i < KW - S; i++) column_anywhere(&s, ROWS, x[i]);
   for (int32_t turn = turns; turn > 0; turn--) { /* written out: not every compiler unrolls it, and the ring must stay in registers */
     PIXEL(0, column_inside);
     PIXEL(1, column_inside);
@@ -131,7 +149,12 @@ EZ_INLINE void slide_channels(const ez_depthwise_s8_args *d, const ez_requant_ne
       .m = {vld1q_f32(d->mult + c), vld1q_f32(d->mult + c + 4)},
   };
   weights(d, c, constants.w);
-  for (int32_t line = 0; line < d->lines; line++) slide_line(d, q, &constants, line, c, turns, K, K, S, SIMPLE);
+  for (int32_t line = 0; line < d->lines; line++) {
+    if (K == 3 && S == 1 && SIMPLE && shares_rows(d, line, K))
+      slide_lines(d, q, &constants, line++, c, turns, K, K, S, 2, SIMPLE);
+    else
+      slide_lines(d, q, &constants, line, c, turns, K, K, S, 1, SIMPLE);
+  }
 }
 
 EZ_INLINE void slide_all(const ez_depthwise_s8_args *d, const ez_requant_neon *q, load_weights weights, const int K, const int S) {
