@@ -296,7 +296,8 @@ static size_t check_winograd_s8(const ez_isa *isa, int32_t layout, uint32_t sign
 }
 
 /* A depthwise call: rows of input behind guard pages, some of them outside, and pixels that start left or right of the image. Lines
- * see the same rows as the one above, one or two further down, or none of them. */
+ * see the same rows as the one above, one or two further down, or none of them. Every third call is what networks do most: 3 x 3, stride
+ * 1, several lines one below the other. */
 typedef struct window {
   int32_t kernel_h, kernel_w, stride, dilation, column, in_w, lines, pixels;
   region rows, steps, outside;
@@ -310,7 +311,9 @@ static window draw_window(product *p, size_t element) {
               .column = draw_in(-6, 3), .in_w = draw_in(1, 24)};
   static const int32_t lines[] = {1, 1, 2, 3, 5};
   v.lines = PICK(lines), v.pixels = p->rows;
-  const int32_t down_by[] = {1, 1, 2, v.kernel_h}, down = PICK(down_by), in_h = v.kernel_h + (v.lines - 1) * down;
+  const int is_usual = draw_in(0, 2) == 0;
+  if (is_usual) v.kernel_h = 3, v.kernel_w = 3, v.stride = 1, v.dilation = 1, v.lines = draw_in(2, 5);
+  const int32_t down_by[] = {1, 1, 2, v.kernel_h}, down = is_usual ? 1 : PICK(down_by), in_h = v.kernel_h + (v.lines - 1) * down;
   p->taps = v.kernel_h * v.kernel_w;
   p->rows = v.lines * v.pixels;
   p->a_pixel = (size_t)p->columns + (draw() % 2 ? 0 : draw() % 9);
