@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from dynamic_graphs import dynamic_graph
+from rare_program import rare_program
 from recurrent_program import recurrent_program
 from small_program import small_program
 from state_program import state_program
@@ -70,6 +71,7 @@ def test_arm_gives_the_bits_of_the_interpreter(runner: Path, tmp_path: Path, cpu
     programs[0].coded = True  # decoded on the device
     if (layout, sign) == (Layout.K8N16, 0):
         programs.append(state_program("rpi4", 2))
+        programs.append(rare_program("rpi4"))
         programs.append(compile(dynamic_graph("sequence", 13), "rpi4", dims={"n": (1, 2), "s": (8, 20)}))
     for program in programs:
         program.save(tmp_path / "p.ez")
