@@ -36,7 +36,7 @@ class Slices:
 @dataclass(slots=True)
 class ChannelSets:
     """``of``: labels of each value. ``slices``: of the constants. ``family``: for each label the layer whose outputs it counts.
-    ``frozen``: why, by node. ``groups``: convolutions whose ``group`` is their number of channels."""
+    ``frozen``: why, by node. ``groups``: convolutions whose ``group`` is the number of channels that they read."""
 
     of: dict[str, Array] = field(default_factory=dict)
     slices: list[Slices] = field(default_factory=list)
@@ -158,9 +158,9 @@ def _conv(sets: ChannelSets, node: Node) -> None:
     channels, outputs = graph.shape(x)[1], graph.shape(y)[1]
     read = sets.along(x, 1)
     transposed = node.op_type == "ConvTranspose"
-    if groups == channels == outputs and groups > 1:
-        made = read
-        _slices(sets, node, weight, 0, read)
+    if groups == channels and groups > 1 and (outputs == channels or not transposed):
+        made = np.repeat(read, outputs // channels)  # a channel goes with all that is made of it alone
+        _slices(sets, node, weight, 0, made)
         sets.groups.append(node.name or "")
     else:
         made = sets.fresh(outputs, node.name or "")

@@ -1,9 +1,10 @@
 """Takes whole channels (attention heads among them) out of a network, with everything that hangs on them: the graph gets smaller.
 
-Sets of channels that stand or fall together come from ``channel_sets``; those of least importance go, in every family of sets the
-same share, until the wanted share of multiplications is gone. Scores: ``l2`` (of the weights that make the channel) or ``wanda``
-(weights that read it, squared, times the mean square of what they read: what the channel gives to the layers behind). With
-calibration data the layers behind are fitted again by least squares to give what they gave before.
+Sets of channels that stand or fall together come from ``channel_sets``. They go one after another, of all families of sets always
+those that add the least relative error for the multiplications that they save, until the wanted share is gone. Error by method:
+``l2`` (of the weights that make the channel) or ``wanda`` (weights that read it, squared, times the mean square of what they
+read). What is left when all other channels answer in the best way was tried too, and was no better (SqueezeNet 9.2 dB instead of
+9.1, LeNet-5 12.8 instead of 18.2, 2026-11-24). With calibration data the layers behind are fitted again by least squares.
 """
 
 from __future__ import annotations
@@ -31,21 +32,23 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 METHODS = ("l2", "wanda")
 LEAST = 0.1  # of a family's channels stay
-STEPS = 60  # of the search for the share that removes the wanted multiplications
+SLACK = 0.01  # of the multiplications may stay more than was asked for: widths are multiples
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Sets that compete with each other: their roots, worst first, and how many channels each stands for."""
+    """Sets that compete with each other: their roots, worst first, what each adds to the relative error, and how many channels
+    each stands for."""
 
     roots: list[int]
+    losses: list[float]
     width: int
 
-    def removed(self, share: float, multiple: int) -> list[int]:
-        """The roots that go: ``share`` of them, such that a multiple of ``multiple`` channels stays (heads go one by one)."""
+    def after(self, gone: int, multiple: int) -> int | None:
+        """The next number of roots that may be gone: a multiple of ``multiple`` stays (heads go one by one), and LEAST of all."""
         unit = 1 if self.width > 1 or len(self.roots) < 2 * multiple else multiple
-        stay = max(len(self.roots) * (1 - share), len(self.roots) * LEAST, 1)
-        return self.roots[: len(self.roots) - min(max(int(np.rint(stay / unit)), 1) * unit, len(self.roots))]
+        stay = (len(self.roots) - gone - 1) // unit * unit
+        return len(self.roots) - stay if stay >= max(len(self.roots) * LEAST, 1) else None
 
 
 def prune_channels(
@@ -85,8 +88,8 @@ def select_channels(
         raise UsageError("no such method", where="prune_channels: method", expected=", ".join(METHODS), got=method)
     if not 0 < macs < 1:
         raise UsageError("a share between 0 and 1", where="prune_channels: macs", got=str(macs))
-    if method == "wanda" and any(inputs is None for _, inputs in seen.values()):
-        raise UsageError("'wanda' needs calibration data", where="prune_channels", hint="give --calib, or take l2")
+    if method != "l2" and any(inputs is None for _, inputs in seen.values()):
+        raise UsageError(f"'{method}' needs calibration data", where="prune_channels", hint="give --calib, or take l2")
     sets = find_channel_sets(model)
     families = _families(sets, _scores(sets, seen, method), keep)
     return sets, _choose(model, sets, families, macs, multiple)
@@ -100,7 +103,7 @@ def remove_channels(model: Model, sets: ChannelSets, gone: set[int]) -> None:
 
 
 def _scores(sets: ChannelSets, seen: Mapping[str, tuple[Product, Inputs | None]], method: str) -> dict[int, float]:
-    """Importance of each set; each layer's channels count relative to their mean."""
+    """Importance of each set: the share of what its layers make or read that goes with it."""
     scores: dict[int, float] = defaultdict(float)
     cuts = _by_weight(sets)
     for product, inputs in seen.values():
@@ -113,9 +116,9 @@ def _scores(sets: ChannelSets, seen: Mapping[str, tuple[Product, Inputs | None]]
             labels, energy = read, split.sum(axis=(1, 2)).reshape(-1) if product.is_depthwise else split.sum(axis=(0, 1, 2))
         if labels is None:
             continue
-        mean = float(energy.mean()) or 1.0
+        whole = float(energy.sum()) or 1.0
         for label, value in zip(sets.roots(labels), energy, strict=True):
-            scores[int(label)] += float(value) / mean
+            scores[int(label)] += float(value) / whole
     return scores
 
 
@@ -157,51 +160,92 @@ def _families(sets: ChannelSets, scores: dict[int, float], keep: Sequence[str]) 
     for root, names in members.items():
         if root != FROZEN and top(min(names)) not in kept:
             grouped[top(min(names))].append(root)
-    return [
-        Family(sorted(roots, key=lambda root: (scores.get(root, 0.0), root)), max(width[roots[0]].values()))
-        for _, roots in sorted(grouped.items())
-    ]
+    found = []
+    for _, roots in sorted(grouped.items()):
+        ranked = sorted(roots, key=lambda root: (scores.get(root, 0.0), root))
+        found.append(Family(ranked, [scores.get(root, 0.0) for root in ranked], max(width[roots[0]].values())))
+    return found
 
 
 def _choose(model: Model, sets: ChannelSets, families: list[Family], macs: float, multiple: int) -> set[int]:
-    """Roots that go: the least share of every family that removes the wanted multiplications."""
-    total = _macs(model, sets, set())
-    best: set[int] = set()
-    most = 0.0
-    for share in np.linspace(0, 1 - LEAST, STEPS + 1)[1:]:
-        gone = {root for family in families for root in family.removed(float(share), multiple)}
-        removed = 1 - _macs(model, sets, gone) / total
-        most = max(most, removed)
-        if removed >= macs - 0.01:
-            best = gone
-            break
-    if not best:
-        why = "; ".join(f"{node}: {reason}" for node, reason in list(sets.frozen.items())[:3])
-        raise UsageError(
-            f"at most {most:.0%} of the multiplications can go",
-            where="prune_channels: macs",
-            got=str(macs),
-            hint=f"ask for less{f'; channels that cannot go: {why}' if why else ''}",
-        )
-    return best
+    """Roots that go until the wanted share of multiplications is gone: always those of least error for what they save."""
+    work = _Work(model, sets, families)
+    total = work.macs()
+    while 1 - work.macs() / total < macs - SLACK:
+        best, least = None, np.inf
+        for number, family in enumerate(families):
+            to = family.after(work.gone[number], multiple)
+            if to is None:
+                continue
+            saved = work.saved(number, to)
+            lost = sum(family.losses[work.gone[number] : to])
+            if saved > 0 and lost / saved < least:
+                best, least = (number, to), lost / saved
+        if best is None:
+            why = "; ".join(f"{node}: {reason}" for node, reason in list(sets.frozen.items())[:3])
+            raise UsageError(
+                f"at most {1 - work.macs() / total:.0%} of the multiplications can go",
+                where="prune_channels: macs",
+                got=str(macs),
+                hint=f"ask for less{f'; channels that cannot go: {why}' if why else ''}",
+            )
+        work.gone[best[0]] = best[1]
+    return {root for number, family in enumerate(families) for root in family.roots[: work.gone[number]]}
+
+
+class _Work:
+    """Multiplications of a model while roots of families go, worst first: ``gone`` of each family."""
+
+    def __init__(self, model: Model, sets: ChannelSets, families: list[Family]) -> None:
+        self.gone = [0] * len(families)
+        cuts = _by_weight(sets)
+        owner = {root: (number, at) for number, family in enumerate(families) for at, root in enumerate(family.roots)}
+        self._base: list[float] = []
+        self._axes: list[list[dict[int, Array]]] = []  # of each product: for each axis, share that is gone after so many roots
+        self._products: dict[int, set[int]] = defaultdict(set)  # of each family
+        for index, product in enumerate(find_products(model)):
+            made, read = _labels_of(product, cuts)
+            axes = []
+            for labels in (made,) if product.is_depthwise else (made, read):
+                if labels is not None:
+                    axes.append(self._shares(sets.roots(labels), families, owner))
+                    for number in axes[-1]:
+                        self._products[number].add(index)
+            self._base.append(float(cost.macs(product.node)))
+            self._axes.append(axes)
+
+    @staticmethod
+    def _shares(roots: Array, families: list[Family], owner: dict[int, tuple[int, int]]) -> dict[int, Array]:
+        found: dict[int, Array] = {}
+        for root, count in zip(*np.unique(roots, return_counts=True), strict=True):
+            if int(root) in owner:
+                number, at = owner[int(root)]
+                held = found.setdefault(number, np.zeros(len(families[number].roots) + 1))
+                held[at + 1] += count / len(roots)
+        return {number: np.cumsum(held) for number, held in found.items()}
+
+    def _of(self, index: int) -> float:
+        macs = self._base[index]
+        for axis in self._axes[index]:
+            macs *= 1 - sum(float(held[self.gone[number]]) for number, held in axis.items())
+        return macs
+
+    def macs(self) -> float:
+        """Of all products."""
+        return sum(self._of(index) for index in range(len(self._base)))
+
+    def saved(self, number: int, to: int) -> float:
+        """What goes when ``to`` roots of a family are gone."""
+        touched, before = self._products[number], self.gone[number]
+        now = sum(self._of(index) for index in touched)
+        self.gone[number] = to
+        then = sum(self._of(index) for index in touched)
+        self.gone[number] = before
+        return now - then
 
 
 def _stays(sets: ChannelSets, labels: Array, gone: set[int]) -> Array:
     return ~np.isin(sets.roots(labels), list(gone))
-
-
-def _macs(model: Model, sets: ChannelSets, gone: set[int]) -> float:
-    """Multiplications of all products without these sets."""
-    cuts = _by_weight(sets)
-    total = 0.0
-    for product in find_products(model):
-        macs = float(cost.macs(product.node))
-        made, read = _labels_of(product, cuts)
-        for labels in (made,) if product.is_depthwise else (made, read):
-            if labels is not None:
-                macs *= float(_stays(sets, labels, gone).mean())
-        total += macs
-    return total
 
 
 # ---------------------------------------------------------------- the graph
@@ -267,8 +311,8 @@ def _restate(model: Model, shapes: dict[str, tuple[int, ...]], sets: ChannelSets
     for node in graph.nodes(model):
         made = node.outputs[0]
         source = node.inputs[0] if node.inputs else None
-        if node.name in sets.groups and made.name in shapes:
-            graph.set_attribute(node, "group", graph.shape(made)[1])
+        if node.name in sets.groups and source is not None and made.name in shapes:
+            graph.set_attribute(node, "group", graph.shape(source)[1])
         touched = made.name in shapes or (source is not None and source.name in shapes)
         if touched and node.op_type in ("Reshape", "Resize", "Upsample", "Split"):
             _RESTATE[node.op_type](model, node)

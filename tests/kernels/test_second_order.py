@@ -150,3 +150,19 @@ def test_compiled_descent_moves_each_column_to_its_minimum(table: bool) -> None:
             each = np.einsum("ij,ij->i", (points.values(moved) - weights) @ hessian, points.values(moved) - weights)
             now = np.einsum("ij,ij->i", (points.values(codes) - weights) @ hessian, points.values(codes) - weights)
             assert (each >= now - 1e-9 * least).all()
+
+
+def test_a_ridge_of_nothing_is_least_squares_and_masks_of_their_own_come_near_it() -> None:
+    weights, hessian = _problem(13, outputs=8, columns=30, mixed=1.0)
+    target = weights + np.random.default_rng(0).standard_normal(weights.shape)
+    none = np.zeros(30)
+    exact = second_order.ridge(weights, hessian, target @ hessian, np.ones(weights.shape, bool), none)
+    np.testing.assert_allclose(exact, target, atol=1e-6)
+    keep = np.random.default_rng(1).random(weights.shape) < 0.5
+    masked = np.where(keep, weights, 0.0)
+    made = second_order.ridge(masked, hessian, target @ hessian, keep, none, sweeps=200)
+    best = second_order.refit(target, hessian, keep, damping=0.0)
+    assert (made[~keep] == 0).all()
+    np.testing.assert_allclose(made, best, atol=1e-3)
+    strong = second_order.ridge(masked, hessian, target @ hessian, keep, np.full(30, 1e9))
+    np.testing.assert_allclose(strong, masked, atol=1e-6)

@@ -98,3 +98,27 @@ def test_the_verb_prints_the_order_and_json(tmp_path: Path, capsys: pytest.Captu
     assert main(["sensitivity", str(path), "--calib", str(data)]) == 0
     assert "layer2" in capsys.readouterr().out
     assert main(["sensitivity", str(path), "--calib", str(data), "--per", "48"]) == 2
+
+
+def test_halves_of_the_data_that_disagree_are_told() -> None:
+    """Two branches; samples of even number feed the one alone, the others the other: the order is that of the half."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    generator = np.random.default_rng(3)
+    weights = [numpy_helper.from_array(generator.standard_normal((12, 8)).astype(np.float32), name) for name in ("u", "v")]
+    nodes = [
+        helper.make_node("MatMul", ["a", "u"], ["p"], name="left"),
+        helper.make_node("MatMul", ["b", "v"], ["q"], name="right"),
+        helper.make_node("Add", ["p", "q"], ["y"], name="sum"),
+    ]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 12)) for name in ("a", "b")]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 8))]
+    proto = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, outputs, weights), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    model = front.load(proto.SerializeToString())
+    rows = [generator.standard_normal((1, 12)).astype(np.float32) for _ in range(8)]
+    torn = [{"a": row * (i % 2 == 0), "b": row * (i % 2 == 1)} for i, row in enumerate(rows)]
+    assert not measure_sensitivity(model, torn, Form(3, "channel")).is_stable
+    same = [{"a": row, "b": 0.1 * row} for row in rows]
+    assert measure_sensitivity(model, same, Form(3, "channel")).is_stable
