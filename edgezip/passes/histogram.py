@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgezip.errors import CalibrationError
+from edgezip.kernels import jit_histogram
 
 Array = np.ndarray[Any, Any]
 BINS = 4096
@@ -42,10 +43,7 @@ class Histogram:
             )
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._widen(max(abs(low), abs(high)))
-        index = np.floor(values.reshape(-1).astype(np.float64) * (BINS / (2 * self.radius))).astype(np.int64)
-        self.counts += np.bincount(
-            index + BINS // 2, minlength=BINS
-        )  # a power of two scales exactly, so no value changes its bin
+        jit_histogram.count(np.ascontiguousarray(values).reshape(-1), self.counts, BINS / (2 * self.radius))
         if values.ndim >= 2:
             axes = tuple(a for a in range(values.ndim) if a != 1)
             self._channel_sum = self._channel_sum + values.sum(axis=axes, dtype=np.float64)

@@ -105,3 +105,12 @@ def test_entropy_is_not_drowned_by_the_zeros_of_a_relu() -> None:
     few.add(values)
     many.add(np.append(values, np.zeros(2_000_000, np.float32)))
     assert entropy(many)[1] == pytest.approx(entropy(few)[1], rel=0.02)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_compiled_counts_are_those_of_numpy(dtype: type) -> None:
+    values = (np.random.default_rng(3).standard_normal((3, 5, 77)) * 3).astype(dtype)[:, :, ::2]
+    histogram = Histogram("x")
+    histogram.add(values)
+    index = np.floor(values.reshape(-1).astype(np.float64) * (BINS / (2 * histogram.radius))).astype(np.int64)
+    assert np.array_equal(histogram.counts, np.bincount(index + BINS // 2, minlength=BINS))
