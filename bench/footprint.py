@@ -3,8 +3,9 @@
     python -m bench.footprint [--work .work/zoo] [--target rpi4] [task ...]
 
 The runner is cross-compiled for ``--target`` (static, stripped). Load time is what ``ez_run`` of this machine reports, from
-opening the file to a session that is ready (verification, CRC, arena, threads): median of 21 fresh processes. The empty call is
-one ReLU of 16 floats with its arrays bound, in batches of 1000, processor time. Writes
+opening the file to a session that is ready (verification, CRC, arena, threads): median of 21 fresh processes. The same of the
+entropy-coded file; it decodes at plain bytes over what its load takes longer. The bound of the weights is the order-0 entropy of
+each int8 tensor. The empty call is one ReLU of 16 floats with its arrays bound, in batches of 1000, processor time. Writes
 bench/results/<date>-<host>-footprint.json and prints a table.
 """
 
@@ -29,7 +30,7 @@ from edgezip.deploy.build import build_runner
 from edgezip.deploy.runner import Runner
 from edgezip.deploy.transports.local import LocalTransport
 from edgezip.errors import EdgeZipError
-from edgezip.program import read
+from edgezip.program import DType, Op, Program, read
 from edgezip.report import text
 from edgezip.runtime.session import Session
 from edgezip.target import load_target
@@ -37,20 +38,16 @@ from edgezip.target import load_target
 PROCESSES = 21
 BATCHES, CALLS_OF_A_BATCH = 200, 1000
 COLUMNS = ("task", "program bytes", "arena", "lower bound", "over %", "load ms p50", "load ms min")
+CODED_COLUMNS = ("task", "program bytes", "coded bytes", "int8 weights", "their bound", "load ms p50", "load ms min", "MB/s")
 
 
 def footprint(name: str, work: Path, runner: Path) -> dict[str, Any]:
     """Sizes and load time of one task's int8 program."""
     task = load_task(name)
     path = ours.compile_for_host(task, work, ours.quantize(task, work))
-    memory = read(path).metadata["memory"]
-    with tempfile.TemporaryDirectory() as folder:
-        here = Path(folder)
-        (here / "ez_run").write_bytes(runner.read_bytes())
-        (here / "ez_run").chmod(0o755)
-        (here / "model.ez").write_bytes(path.read_bytes())
-        device = Runner(LocalTransport(here), str(here))
-        loads = [device.info().load_us / 1e3 for _ in range(PROCESSES)]
+    program = read(path)
+    memory = program.metadata["memory"]
+    loads = load_ms(path.read_bytes(), runner)
     return {
         "task": name,
         "program_bytes": path.stat().st_size,
@@ -58,7 +55,45 @@ def footprint(name: str, work: Path, runner: Path) -> dict[str, Any]:
         "arena_lower_bound": memory["arena_lower_bound"],
         "load_ms_p50": round(statistics.median(loads), 3),
         "load_ms_min": round(min(loads), 3),
+        "coded": coded_footprint(program, min(loads), runner),
     }
+
+
+def load_ms(program: bytes, runner: Path) -> list[float]:
+    """Load times of a program file in fresh processes, milliseconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        (here / "ez_run").write_bytes(runner.read_bytes())
+        (here / "ez_run").chmod(0o755)
+        (here / "model.ez").write_bytes(program)
+        device = Runner(LocalTransport(here), str(here))
+        return [device.info().load_us / 1e3 for _ in range(PROCESSES)]
+
+
+def coded_footprint(program: Program, plain_ms: float, runner: Path) -> dict[str, Any]:
+    """The same program entropy-coded."""
+    plain = program.plain_bytes()
+    program.coded = True
+    data = program.to_bytes()
+    loads = load_ms(data, runner)
+    weights, bound = weights_entropy(program)
+    return {
+        "bytes": len(data),
+        "weight_bytes": weights,
+        "weight_bound": round(bound),
+        "load_ms_p50": round(statistics.median(loads), 3),
+        "load_ms_min": round(min(loads), 3),
+        "mb_per_s": round(len(plain) / 1e3 / (min(loads) - plain_ms)),
+    }
+
+
+def weights_entropy(program: Program) -> tuple[int, float]:
+    """Bytes of the packed int8 weights, and their order-0 entropy in bytes, tensor by tensor."""
+    steps = [step for step in program.steps if step.op in (Op.CONV, Op.DEPTHWISE, Op.LINEAR)]
+    tensors = {step.inputs[1] for step in steps if program.tensors[step.inputs[1]].dtype is DType.U8}
+    counts = [np.bincount(program.weight_array(index).ravel(), minlength=256) for index in tensors]
+    bits = [float(-(c[c > 0] * np.log2(c[c > 0] / c.sum())).sum()) for c in counts]
+    return sum(int(c.sum()) for c in counts), sum(bits) / 8
 
 
 def empty_call_us() -> dict[str, float]:
@@ -85,6 +120,13 @@ def cells(row: dict[str, Any]) -> tuple[Any, ...]:
     return (*sizes, f"{over:.2f}", row["load_ms_p50"], row["load_ms_min"])
 
 
+def coded_cells(row: dict[str, Any]) -> tuple[Any, ...]:
+    """One line of the table of coded files."""
+    coded = row["coded"]
+    keys = ("bytes", "weight_bytes", "weight_bound", "load_ms_p50", "load_ms_min", "mb_per_s")
+    return (row["task"], row["program_bytes"], *(coded[key] for key in keys))
+
+
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -103,6 +145,7 @@ def main() -> int:
         return error.exit_code
     size = cross.stat().st_size
     print(text.table(COLUMNS, [cells(row) for row in rows]))
+    print(text.table(CODED_COLUMNS, [coded_cells(row) for row in rows]))
     print(f"ez_run for {arguments.target}: {size:,} bytes, static")
     print(f"empty call: {call['empty_call_us_p50']} us, least {call['empty_call_us_min']} us")
     print(f"wrote {protocol.save('footprint', {'target': arguments.target, 'runner_bytes': size, **call, 'rows': rows})}")
