@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from edgezip.kernels.native import supported_isas
+
 ROOT = Path(__file__).parent.parent.parent
 CSRC = ROOT / "csrc"
 EZN1_FLAGS = ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-pthread", f"-I{CSRC}", f"-I{CSRC / 'include'}", *EZN1_FLAGS]
+Units = list[tuple[Path, list[str]]]
 SANITIZE = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
@@ -29,9 +33,14 @@ def build(out: Path, compiler: str, arch: str, extra: list[str]) -> Path:
     """Compile the ISA folders, the dispatcher and the check program into ``out``."""
     folders = isa_folders(arch)
     defines = [f"-DEZ_HAVE_{folder.name.upper()}=1" for folder in folders]
-    units = [(source, flags) for folder, flags in folders.items() for source in sorted(folder.glob("*.c"))]
+    units: Units = [(source, flags) for folder, flags in folders.items() for source in sorted(folder.glob("*.c"))]
     units += [(CSRC / "core/cpu.c", []), (CSRC / "core/dispatch.c", []), (Path(__file__).parent / "c/kernel_check.c", [])]
-    objects = []
+    return link(out, compiler, units, defines, extra)
+
+
+def link(out: Path, compiler: str, units: Units, defines: list[str], extra: list[str]) -> Path:
+    """``out``/kernel_check of these sources, each with flags of its own."""
+    objects: list[Path] = []
     for source, flags in units:
         objects.append(out / f"{source.parent.name}_{source.stem}.o")
         subprocess.run([compiler, *FLAGS, *defines, *extra, *flags, "-c", source, "-o", objects[-1]], check=True)
@@ -92,6 +101,28 @@ def test_every_native_table_equals_the_scalar_rules(native_check: Path) -> None:
 def test_a_planted_fault_shows_in_every_kernel(native_check: Path, fault: str) -> None:
     found = kernels(run([native_check, "--cases", "40", "--plant", fault], code=1))
     assert all(failed > 0 for each in found.values() for failed in each), found
+
+
+@pytest.fixture(scope="session")
+def avxvnni_check(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The AVX-VNNI folder with its one instruction made of AVX2, so that a processor without it checks the rest to the bit."""
+    if platform.machine() != "x86_64" or "avx2" not in supported_isas():
+        pytest.skip("needs an x86-64 processor with AVX2")
+    out, here = tmp_path_factory.mktemp("avxvnni"), Path(__file__).parent / "c"
+    folders = {
+        "portable": [],
+        "avx2": ["-mavx2", "-mfma"],
+        "avxvnni": ["-mavx2", "-mfma", "-include", f"{here}/avxvnni_by_avx2.h"],
+    }
+    units = [(source, flags) for folder, flags in folders.items() for source in sorted((CSRC / "isa" / folder).glob("*.c"))]
+    units += [(source, []) for source in (here / "cpu_with_avxvnni.c", CSRC / "core/dispatch.c", here / "kernel_check.c")]
+    return link(out, "gcc", units, [f"-DEZ_HAVE_{name.upper()}=1" for name in folders], SANITIZE)
+
+
+@pytest.mark.xdist_group("kernel_check")
+def test_avxvnni_equals_the_scalar_rules_on_any_avx2(avxvnni_check: Path) -> None:
+    found = kernels(run([avxvnni_check, "--cases", "400"]))
+    assert {kernel for isa, kernel in found if isa == "avxvnni"} - ROWS == OWN_KERNELS["avxvnni"]
 
 
 @pytest.mark.emulated
