@@ -3,7 +3,8 @@
     python -m bench.readme [--results bench/results]            # prints them
     python -m bench.readme --write README.md                    # replaces what stands between the two marks
 
-Ratios are a peer's time over ours (above 1 we are faster), of medians, with that of the least times in brackets.
+Ratios are a peer's time over ours (above 1 we are faster), of medians, with that of the least times in brackets. Each folder in
+the results' is another machine, with a table of models of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from bench import kernels, protocol, ratios
 from edgezip.errors import MissingFileError
 
 BEGIN, END = "<!-- speed: begin, written by python -m bench.readme -->", "<!-- speed: end -->"
+LADDERS_BEGIN, LADDERS_END = "<!-- ladders: begin, written by python -m bench.readme -->", "<!-- ladders: end -->"
 TITLES = {
     "mobilenet_v2": "MobileNetV2, 224x224",
     "mobilenet_v1": "MobileNet-v1 1.0, 224x224",
@@ -122,33 +124,59 @@ def kernels_table(results: Sequence[dict[str, Any]]) -> str:
     return markdown(("kernels", "ISA", "GOPS", "% of the peak", "best int8 peer / ours, geomean", "smallest ratio"), rows)
 
 
+def ladder_rows(found: dict[str, Any]) -> Iterable[Sequence[object]]:
+    """The rungs of one ladder on one task, float first."""
+    for row in found["rows"]:
+        if "pct" not in row:
+            continue
+        paired = row.get("paired")
+        moved = f"{paired['worse']} / {paired['better']}" if paired else ""
+        layers = row.get("layers_sqnr_db")
+        decibels = [f"{value:.1f}" if value is not None else "" for value in (row.get("sqnr_db"), layers)]
+        faster = f"{row['times_as_fast']:.2f}" if row.get("times_as_fast") else ""
+        name = f"{TITLES.get(found['task'], found['task'])}: {found['ladder']}" if row["recipe"] == "float" else ""
+        yield (name, row["recipe"], f"{row['pct']:.2f}", moved, *decibels, faster)
+
+
+def ladders_table(ladders: dict[str, Any]) -> str:
+    """What each recipe of passes costs and brings."""
+    columns = ("task: ladder", "recipe", "metric %", "worse / better", "outputs dB", "layers dB", "times as fast")
+    return markdown(columns, [row for found in ladders["results"] for row in ladder_rows(found)])
+
+
+def circumstances(models: dict[str, Any]) -> str:
+    """When, where, beside whom."""
+    rows = [row for result in models["results"] for row in result["candidates"].values() if row["peer"] != "edgezip"]
+    versions = sorted({f"{row['peer']} {row['version'].split('-')[0]}" for row in rows if "version" in row})
+    where = f"{models['environment']['cpu']}, {models['environment']['cores']} cores"
+    return f"Measured {models['date'][:10]}, {where}; one thread in processor time. Beside: {', '.join(versions)}."
+
+
 def section(folder: Path) -> str:
     """All tables, with the circumstances in front."""
     models, operators = newest("models", folder), newest("kernels", folder)
     single = [result for result in models["results"] if result["threads"] == 1]
-    rows = [row for result in single for row in result["candidates"].values() if row["peer"] != "edgezip"]
-    versions = sorted({f"{row['peer']} {row['version'].split('-')[0]}" for row in rows if "version" in row})
-    where = f"{models['environment']['cpu']}, {models['environment']['cores']} cores"
-    parts = [
-        f"Measured {models['date'][:10]}, {where}; one thread in processor time. Beside: {', '.join(versions)}.",
-        "`python -m bench.models`",
-        models_table(single, ""),
-    ]
+    parts = [circumstances(models), "`python -m bench.models`", models_table(single, "")]
     for level in ratios.LEVELS[1:]:
         if any(f"edgezip int8 {level}" in result["candidates"] for result in single):
             parts += [f"Held to {level}, peers too: `python -m bench.models --isa {level}`", models_table(single, level)]
     if any(result["threads"] == 2 for result in models["results"]):
         parts += ["`python -m bench.models --threads 1,2` (wall clock)", threads_table(models["results"])]
-    return "\n\n".join([*parts, "`python -m bench.kernels`", kernels_table(operators["results"])])
+    parts += ["`python -m bench.kernels`", kernels_table(operators["results"])]
+    for other in sorted({path.parent for path in folder.glob("*/*-models.json")}):
+        models = newest("models", other)
+        alone = [result for result in models["results"] if result["threads"] == 1]
+        parts += [f"Another machine. {circumstances(models)}", "`python -m bench.models`", models_table(alone, "")]
+    return "\n\n".join(parts)
 
 
-def replaced(text: str, tables: str) -> str:
+def replaced(text: str, tables: str, begin: str = BEGIN, end: str = END) -> str:
     """``text`` with ``tables`` between the marks; raises MissingFileError when it has no marks."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise MissingFileError("the text has no place for the tables", where="README", expected=f"{BEGIN} ... {END}")
-    return f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}"
+    before, found_begin, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise MissingFileError("the text has no place for the tables", where="README", expected=f"{begin} ... {end}")
+    return f"{before}{begin}\n\n{tables}\n\n{end}{after}"
 
 
 def main() -> int:
@@ -157,11 +185,12 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=protocol.RESULTS)
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
-    tables = section(arguments.results)
+    tables, ladders = section(arguments.results), ladders_table(newest("ladders", arguments.results))
     if arguments.write:
-        arguments.write.write_text(replaced(arguments.write.read_text(), tables))
+        text = replaced(arguments.write.read_text(), tables)
+        arguments.write.write_text(replaced(text, ladders, LADDERS_BEGIN, LADDERS_END))
     else:
-        print(tables)
+        print(f"{tables}\n\n{ladders}")
     return 0
 
 

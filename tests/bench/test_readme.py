@@ -44,6 +44,22 @@ def test_the_tables_hold_times_ratios_and_means(folder: Path) -> None:
     )
 
 
+def test_another_machine_has_a_table_of_its_own(folder: Path) -> None:
+    protocol.merge("models", result("resnet18", ours=3000.0), ("task", "threads"), folder / "zen3")
+    tables = readme.section(folder)
+    assert tables.count("| ResNet-18, 224x224 |") == 3  # two threads, and one here and there
+    assert "| ResNet-18, 224x224 | 3.00 ms | 1.00 (1.00) litert int8 |" in tables.partition("Another machine")[2]
+
+
+def test_ladders_show_metric_counts_and_speed() -> None:
+    rung = {"recipe": "2:4 obs", "pct": 62.5, "paired": {"worse": 4, "better": 1}, "sqnr_db": 12.34, "layers_sqnr_db": None}
+    rows = [{"recipe": "float", "pct": 63.333}, {**rung, "times_as_fast": 1.876}, {"recipe": "cp", "refused": "slower"}]
+    table = readme.ladders_table({"results": [{"task": "squeezenet", "ladder": "pruning", "rows": rows}]})
+    assert "| SqueezeNet 1.1, 227x227: pruning | float | 63.33 |  |  |  |  |" in table
+    assert "|  | 2:4 obs | 62.50 | 4 / 1 | 12.3 |  | 1.88 |" in table
+    assert "cp" not in table
+
+
 def test_writing_twice_changes_only_what_is_between_the_marks(folder: Path) -> None:
     text = f"# Head\n{readme.BEGIN}\nold\n{readme.END}\ntail\n"
     once = readme.replaced(text, readme.section(folder))
