@@ -95,7 +95,7 @@ def test_for_the_raspberry_pi_4_under_its_emulated_cpu_it_is_proved_and_never_ti
     assert done.verify.is_proof
     assert done.verify.isa == "neon"
     assert done.bench is None
-    assert done.runner_bytes < 400_000
+    assert done.runner_bytes < 440_000  # as tests/deploy/test_build.py says
 
 
 @pytest.mark.slow

@@ -210,7 +210,8 @@ def test_declared_inner_shapes_are_not_believed() -> None:
 
 
 def test_a_shape_that_depends_on_the_data_is_refused_with_the_node() -> None:
-    proto = graphs.model([graphs.node("NonZero", ["x"], name="nz")], out_kind=onnx.TensorProto.INT64)
+    nodes = [graphs.node("NonZero", ["x"], "places", name="nz"), graphs.node("Neg", ["places"], name="behind")]
+    proto = graphs.model(nodes, out_kind=onnx.TensorProto.INT64)
     with pytest.raises(UnsupportedModelError, match="nz"):
         front.load(proto.SerializeToString())
 
