@@ -579,6 +579,10 @@ class _Strings:
                     "name is too long for a program file", where=f"{text[:60]}...", expected=f"at most {MAX_NAME} bytes",
                     got=str(len(raw)), hint="rename the node or tensor in the model",
                 )  # fmt: skip
+            if any(byte < 0x20 or byte == 0x7F for byte in raw):
+                raise UsageError(
+                    "a name has control characters", where=repr(text[:60]), hint="rename the node or tensor in the model"
+                )
             self._seen[text] = (len(self.data), len(raw))
             self.data += raw
         return self._seen[text]

@@ -85,14 +85,14 @@ def _compare(
 
 
 def _compared(opened: Opened, samples: list[Any], place: Place, reference: Path, per_layer: bool) -> dict[str, Any]:
-    from edgezip.measure import layers
+    from edgezip.measure import counted_rows, layers
     from edgezip.measure.agreement import Agreement
     from edgezip.measure.onnx_reference import OnnxSession
 
     session = OnnxSession(reference, exact=True)
     agreement = Agreement()
     for feed in samples:
-        expected, got = session.run(feed), place.run(feed)
+        expected, got = counted_rows.aligned(session.run(feed), place.run(feed))
         missing = [name for name in got if name not in expected]
         if missing:
             raise UsageError("outputs have other names", where=str(reference), expected=", ".join(got), got=", ".join(expected))

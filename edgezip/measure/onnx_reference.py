@@ -36,13 +36,21 @@ class OnnxSession:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no base of their own
             raise InvalidModelError("ONNX Runtime cannot load the model", where=str(path), got=str(error)[:200]) from error
+        self._where = str(path)
         self.version = str(onnxruntime.__version__)
         self.input_names = [item.name for item in self._session.get_inputs()]
         self.output_names = [item.name for item in self._session.get_outputs()]
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Outputs by name."""
-        return dict(zip(self.output_names, self._session.run(None, dict(feeds)), strict=True))
+        """Outputs by name. Raises InvalidModelError when ONNX Runtime cannot compute them."""
+        try:
+            made = self._session.run(None, dict(feeds))
+        except Exception as error:  # its exceptions share no base of their own
+            hint = "give inputs that the model takes (--inputs)"
+            raise InvalidModelError(
+                "ONNX Runtime cannot run the model", where=self._where, got=str(error)[:200], hint=hint
+            ) from error
+        return dict(zip(self.output_names, made, strict=True))
 
 
 def _with_outputs(path: Path, names: Collection[str]) -> bytes:

@@ -257,7 +257,7 @@ def _check_constants(variant: _Variant) -> None:
                 raise UnsupportedModelError(
                     f"constant '{base.tensors[index].name}' of node '{reader}' depends on the dynamic dimensions, "
                     f"and at {snapshot.sizes} is not the beginning of what it is at {base.sizes}",
-                    hint="compute it in the model from Range, or give it as an input; or compile one program a size",
+                    hint="give it as an input (a mask, for one), fix that dimension with --shape, or compile one program a size",
                 )  # fmt: skip
 
 

@@ -54,6 +54,13 @@ def test_a_name_longer_than_the_limit_is_refused_by_writer_and_verifier() -> Non
         made.to_bytes()
 
 
+def test_a_name_with_control_characters_is_refused_by_its_own_text() -> None:
+    made = small_program(vectors=0)
+    made.steps[0].name = "a\tb"
+    with pytest.raises(UsageError, match=r"control characters.*'a\\tb'|'a\\tb'.*control characters"):
+        made.to_bytes()
+
+
 @pytest.mark.parametrize(("skipped", "size"), [(0, 1), (1, 2), (0, 3)])
 def test_a_name_that_cuts_a_character_is_refused(skipped: int, size: int) -> None:
     made = small_program(vectors=0)
