@@ -104,7 +104,8 @@ int32_t ez_isa_count(void);
 const char *ez_isa_name(int32_t index);
 int32_t ez_isa_supported(int32_t index);
 
-/* Verify and open. `bytes` must be 64-byte aligned (mmap is). On failure *out is NULL and *error is filled. */
+/* Verify and open. `bytes` must be 64-byte aligned (mmap is) and stay until the program is closed; of an entropy-coded file (ez_coded.h) the
+ * program holds the plain one instead. On failure *out is NULL and *error is filled. */
 ez_status ez_program_open(const void *bytes, size_t size, ez_program **out, ez_error *error);
 /* Map a file read-only and open it; closing unmaps. */
 ez_status ez_program_open_file(const char *path, ez_program **out, ez_error *error);
