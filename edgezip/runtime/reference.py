@@ -441,7 +441,8 @@ def _pool(session: ReferenceSession, step: Step) -> None:
         session.store(step.outputs[0], ref.to_int8(ref.average_steps(total, count, p["scale"]), p["lo"], p["hi"], y.zero_point))
     else:
         total = ref.sum_ascending(ref.patches(x, *geometry, 0.0), 3)
-        session.store(step.outputs[0], total / np.asarray(count, np.float32))
+        with np.errstate(invalid="ignore"):  # a window of nothing but padding: 0 / 0 is NaN, as in C
+            session.store(step.outputs[0], total / np.asarray(count, np.float32))
 
 
 def _reduce(session: ReferenceSession, step: Step) -> None:
