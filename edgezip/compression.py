@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -201,6 +202,7 @@ def _feeds(model: Model, calibration: Calibration, limit: int, mean: float, std:
 
 
 def _quantize(model: Model, options: Int8, samples: SampleSet | None, progress: Progress) -> Compressed:
+    from edgezip import graph
     from edgezip.passes.calibrate import calibrate
     from edgezip.passes.correct_bias import correct_bias
     from edgezip.passes.place_qdq import place
@@ -237,11 +239,15 @@ def _quantize(model: Model, options: Int8, samples: SampleSet | None, progress: 
     histograms = calibrate(model, sorted(wanted), watched(), count) if samples is not None else {}
     means = {name: h.channel_mean for name, h in histograms.items() if h.channel_mean is not None}
 
-    def variant(method: str, corrected: bool) -> Model:
+    @cache
+    def rounded(method: str) -> Model:
         small = quantize_static(model, placement, ranges(model, placement, histograms, method))
         quantize_recurrent(small, {node.name or "" for node in placement.recurrent})
         quantize_rows(small, {node.name or "" for node in placement.by_row})
-        return correct_bias(small, model, means) if corrected else small
+        return small
+
+    def variant(method: str, corrected: bool) -> Model:
+        return correct_bias(graph.clone(rounded(method)), model, means) if corrected else rounded(method)
 
     progress("quantize", 0)
     small, chosen = _best(model, options, variant, probe, progress)

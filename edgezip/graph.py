@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -64,6 +66,7 @@ __all__ = [
     "replace_uses",
     "replace_weight",
     "run",
+    "run_beside",
     "run_many",
     "run_proto",
     "save",
@@ -81,6 +84,8 @@ __all__ = [
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Use = tuple["Node", int]  # a node and the index of its input
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 STATE = (
     "edgezip.state"  # metadata of a model: JSON object, input name -> output name, of what the session carries from run to run
@@ -90,6 +95,8 @@ DYNAMIC_ROWS = ("edgezip.activation", "dynamic_s8_row")  # metadata of a node wh
 ORT_OPSET = 25  # the newest that ONNX Runtime 1.2x reads; newer sets widen types and add operators, which it refuses by name
 # without these int8 sums saturate on AVX2, and products with weights of few bits round their other operand to int8
 EXACT = (("session.x64quantprecision", "1"), ("session.qdq_matmulnbits_accuracy_level", "1"))
+UNDER_WAY = 2  # feeds that run side by side, each in one thread
+UNDER_WAY_BYTES = 256 * 2**20  # of their results, and one more may wait; larger ones are run one by one
 MAX_PROTO_BYTES = (1 << 31) - 1  # protobuf's own limit; above it weights go to an external file
 
 
@@ -556,26 +563,37 @@ def insert_after(
 
 
 def insert_qdq(
-    model: Model, value: Value, scale: Array, zero_point: Array, *, axis: int | None = None, uses: Iterable[Use] | None = None
+    model: Model,
+    value: Value,
+    scale: Array,
+    zero_point: Array,
+    *,
+    axis: int | None = None,
+    uses: Iterable[Use] | None = None,
+    taken: set[str] | None = None,
 ) -> Value:
     """Puts QuantizeLinear and DequantizeLinear behind ``value``; returns the dequantized value, which ``uses`` (or all) now read.
 
-    ``scale`` float32 scalar, or (channels,) with ``axis``; ``zero_point`` int8 or uint8 of the same shape. Raises ShapeError.
+    ``scale`` float32 scalar, or (channels,) with ``axis``; ``zero_point`` int8 or uint8 of the same shape; ``taken``: see
+    ``names``. Raises ShapeError.
     """
     scale, zero_point = _checked_parameters(value, scale, zero_point, axis)
     _raise_for_quantisation(model, zero_point, axis)
     base = value.name or "value"
-    parameters = [add_initializer(model, f"{base}_scale", scale), add_initializer(model, f"{base}_zero_point", zero_point)]
+    taken = names(model) if taken is None else taken
+    held = (("scale", scale), ("zero_point", zero_point))
+    parameters = [add_initializer(model, f"{base}_{ending}", array, taken) for ending, array in held]
     attrs = {} if axis is None else {"axis": axis}
     targets = consumers(value) if uses is None else list(uses)
     before = _first_after(model, value)
-    quantized = new_node(
-        model, "QuantizeLinear", [value, *parameters], f"{base}_quantized", attrs=attrs, before=before, like=value
-    )
+
+    def added(op_type: str, source: Value, ending: str) -> Value:
+        name = f"{base}_{ending}"
+        return new_node(model, op_type, [source, *parameters], name, attrs=attrs, before=before, like=value, taken=taken)
+
+    quantized = added("QuantizeLinear", value, "quantized")
     set_type(quantized, zero_point.dtype, shape(value))
-    dequantized = new_node(
-        model, "DequantizeLinear", [quantized, *parameters], f"{base}_dequantized", attrs=attrs, before=before, like=value
-    )
+    dequantized = added("DequantizeLinear", quantized, "dequantized")
     replace_uses(value, dequantized, uses=targets, outputs=uses is None)
     return dequantized
 
@@ -590,12 +608,13 @@ def quantize_weight(
     axis: int | None = None,
     block: int = 0,
     uses: Iterable[Use] | None = None,
+    taken: set[str] | None = None,
 ) -> Value:
     """Stores a weight as integers: initializer ``<name>_quantized`` -> DequantizeLinear, which the weight's users now read.
 
     ``quantized`` int8, uint8, (u)int4, (u)int2 or int32 (bias) in the weight's shape; ``scale`` float32, scalar or (channels,)
     with ``axis``, with ``block`` the weight's shape with ceil(channels / block) along ``axis``; ``zero_point`` like ``scale``, of
-    the dtype of ``quantized``. The float weight goes when nothing reads it. Raises ShapeError.
+    the dtype of ``quantized``; ``taken``: see ``names``. The float weight goes when nothing reads it. Raises ShapeError.
     """
     if tuple(quantized.shape) != shape(weight):
         raise ShapeError(
@@ -607,15 +626,14 @@ def quantize_weight(
     scale, zero_point = _checked_parameters(weight, scale, zero_point, axis, block)
     _raise_for_quantisation(model, quantized, axis, block)
     base = weight.name or "weight"
-    inputs = [
-        add_initializer(model, f"{base}_quantized", quantized),
-        add_initializer(model, f"{base}_scale", scale),
-        add_initializer(model, f"{base}_zero_point", zero_point),
-    ]
+    taken = names(model) if taken is None else taken
+    held = (("quantized", quantized), ("scale", scale), ("zero_point", zero_point))
+    inputs: list[Value | None] = [add_initializer(model, f"{base}_{ending}", array, taken) for ending, array in held]
     targets = consumers(weight) if uses is None else list(uses)
     attrs = {} if axis is None else {"axis": axis} | ({"block_size": block} if block else {})
     before = _earliest(model, [node for node, _ in targets])
-    dequantized = new_node(model, "DequantizeLinear", inputs, f"{base}_dequantized", attrs=attrs, before=before, like=weight)
+    name = f"{base}_dequantized"
+    dequantized = new_node(model, "DequantizeLinear", inputs, name, attrs=attrs, before=before, like=weight, taken=taken)
     replace_uses(weight, dequantized, uses=targets)
     if weight.is_initializer() and not weight.uses() and not weight.is_graph_output():
         model.graph.initializers.pop(base)
@@ -780,19 +798,61 @@ def run_many(
     threads: int = 1,
     optimize: bool = True,
 ) -> Iterator[dict[str, Array]]:
-    """Like ``run`` for a stream of feeds with one ONNX Runtime session; yields one dict per feed and keeps none.
+    """Like ``run`` for a stream of feeds with one ONNX Runtime session; yields one dict per feed, in order, and keeps none.
 
-    ``optimize=False`` switches graph rewriting of ONNX Runtime off, so that QDQ nodes are computed one by one.
+    With ``threads=1`` UNDER_WAY feeds are run side by side where there are cores, each in one thread: results do not depend on
+    it. So ``feeds`` is read ahead; whoever needs a feed beside its results takes ``run_beside``. ``optimize=False`` switches
+    graph rewriting of ONNX Runtime off, so that QDQ nodes are computed one by one.
     """
+    yield from (results for _, results in run_beside(model, feeds, outputs, threads=threads, optimize=optimize))
+
+
+def run_beside(
+    model: Model,
+    feeds: Iterable[Mapping[str, Array]],
+    outputs: Sequence[str] | None = None,
+    *,
+    threads: int = 1,
+    optimize: bool = True,
+) -> Iterator[tuple[Mapping[str, Array], dict[str, Array]]]:
+    """``run_many``, each feed with its results."""
     names = [str(value.name) for value in model.graph.outputs] if outputs is None else list(outputs)
     session = _session(_with_outputs(model, names), threads, optimize)
-    for feed in feeds:
-        _check_feed(model, feed)
+
+    def one(feed: Mapping[str, Array]) -> tuple[Mapping[str, Array], dict[str, Array]]:
         try:
             arrays = session.run(names, {name: np.asarray(array) for name, array in feed.items()})
         except Exception as error:  # ONNX Runtime raises classes without a common base
             raise InvalidModelError(f"ONNX Runtime cannot run the model: {error}") from error
-        yield dict(zip(names, arrays, strict=True))
+        return feed, dict(zip(names, arrays, strict=True))
+
+    checked = (_checked_feed(model, feed) for feed in feeds)
+    return _in_order(one, checked, _side_by_side(model, names) if threads == 1 else 1)
+
+
+def _side_by_side(model: Model, names: Sequence[str]) -> int:
+    """How many feeds are run at a time: as many as there are cores, if what they give fits into UNDER_WAY_BYTES."""
+    known = values(model)
+    if not all(has_static_shape(known[name]) for name in names):
+        return 1
+    each = sum(4 * int(np.prod(shape(known[name]))) for name in names)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(np.clip(UNDER_WAY_BYTES // max(each, 1), 1, min(UNDER_WAY, cores)))
+
+
+def _in_order(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """``work`` of each of ``items``, in their order, up to ``workers`` of them at a time in threads."""
+    if workers == 1:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        pending: deque[Future[Result]] = deque()
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) > workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def _with_outputs(model: Model, names: Sequence[str]) -> onnx.ModelProto:
@@ -866,7 +926,7 @@ def run_proto(proto: onnx.ModelProto, names: Sequence[str]) -> list[Array] | Non
     return arrays
 
 
-def _check_feed(model: Model, feed: Mapping[str, Array]) -> None:
+def _checked_feed(model: Model, feed: Mapping[str, Array]) -> Mapping[str, Array]:
     expected = {str(value.name): value for value in model.graph.inputs}
     if set(feed) != set(expected):
         raise UsageError("wrong input names", expected=", ".join(sorted(expected)), got=", ".join(sorted(feed)))
@@ -876,3 +936,4 @@ def _check_feed(model: Model, feed: Mapping[str, Array]) -> None:
             raise ShapeError("wrong shape", where=f"input '{name}'", expected=str(shape(value)), got=str(np.shape(array)))
         if value.dtype is not None and dtype(value) != np.asarray(array).dtype:
             raise ShapeError("wrong dtype", where=f"input '{name}'", expected=str(dtype(value)), got=str(np.asarray(array).dtype))
+    return feed

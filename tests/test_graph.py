@@ -173,6 +173,42 @@ def test_run_many_is_a_stream_of_single_runs() -> None:
         assert np.array_equal(got["y"], graph.run(model, feed)["y"])
 
 
+def test_feeds_that_run_side_by_side_come_back_in_order_with_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One feed at a time gives what two at a time give, each beside the feed that it came from."""
+    model = small()
+    feeds = [{"x": X * k} for k in range(40)]
+    found = {}
+    for side_by_side in (1, 2, 5):
+        monkeypatch.setattr(graph, "UNDER_WAY", side_by_side)
+        monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
+        pairs = list(graph.run_beside(model, iter(feeds), ["h", "y"]))
+        assert all(feed is given for feed, (given, _) in zip(feeds, pairs, strict=True))
+        found[side_by_side] = b"".join(results[name].tobytes() for _, results in pairs for name in ("h", "y"))
+    assert found[1] == found[2] == found[5]
+
+
+def test_only_so_many_feeds_are_read_ahead_and_large_results_come_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1}, raising=False)
+    read = []
+
+    def watched() -> Any:
+        for k in range(10):
+            read.append(k)
+            yield {"x": X * k}
+
+    next(graph.run_beside(small(), watched()))
+    assert len(read) == graph.UNDER_WAY + 1
+    monkeypatch.setattr(graph, "UNDER_WAY_BYTES", 1)
+    read.clear()
+    next(graph.run_beside(small(), watched()))
+    assert len(read) == 1
+
+
+def test_a_feed_that_does_not_fit_is_refused_behind_those_that_do() -> None:
+    with pytest.raises(ShapeError, match="wrong shape"):
+        list(graph.run_many(small(), iter([{"x": X}, {"x": X}, {"x": X[:1, :1]}])))
+
+
 def test_int8_sums_do_not_saturate_and_four_bits_leave_the_other_operand_alone() -> None:
     """On AVX2 two products of 255 by 127 leave 16 bits; MatMulNBits of ONNX Runtime takes rows as int8 unless it is told."""
     generator = np.random.default_rng(4)

@@ -27,19 +27,10 @@ def calibrate(
     histograms = {name: Histogram(name) for name in names}
     from_inputs = {v.name or "" for v in graph.input_values(model)} & set(histograms)
     inner = [name for name in histograms if name not in from_inputs]
-    kept: list[Mapping[str, Array]] = []
-
-    def remembered() -> Iterable[Mapping[str, Array]]:
-        for feed in feeds:
-            kept[:] = [feed]
-            yield feed
-
     count = 0
-    for count, results in enumerate(graph.run_many(model, remembered(), inner or None), 1):
-        for name in inner:
-            histograms[name].add(results[name], f"sample {count - 1}")
-        for name in from_inputs:
-            histograms[name].add(np.asarray(kept[0][name]), f"sample {count - 1}")
+    for count, (feed, results) in enumerate(graph.run_beside(model, feeds, inner or None), 1):
+        for name, histogram in histograms.items():
+            histogram.add(np.asarray(feed[name]) if name in from_inputs else results[name], f"sample {count - 1}")
         if progress is not None:
             progress(count)
     if not count:

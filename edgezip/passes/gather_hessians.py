@@ -137,16 +137,8 @@ def _source(product: Product) -> str:
 def _run(
     model: Model, feeds: Iterable[Mapping[str, Array]], names: list[str]
 ) -> Iterator[tuple[Mapping[str, Array], Mapping[str, Array]]]:
-    """Each feed with the results wanted; one feed is held at a time."""
-    current: list[Mapping[str, Array]] = []
-
-    def watched() -> Iterator[Mapping[str, Array]]:
-        for feed in feeds:
-            current[:] = [feed]
-            yield feed
-
+    """Each feed with the results wanted."""
     if not names:
         yield from ((feed, {}) for feed in feeds)
         return
-    for results in graph.run_many(model, watched(), names):
-        yield current[0], results
+    yield from graph.run_beside(model, feeds, names)

@@ -29,13 +29,15 @@ def quantize_static(model: Model, placement: Placement, params: Mapping[str, tup
     """
     quantised = graph.clone(model)
     by_name = {node.name: node for node in graph.nodes(quantised)}
+    taken = graph.names(quantised)
     for node in placement.products:
-        _quantize_product(quantised, by_name[node.name], params)
+        _quantize_product(quantised, by_name[node.name], params, taken)
     values = graph.values(quantised)
     for name, uses in placement.points.items():
         scale, zero = params[name]
         there = None if uses is None else [(by_name[user.name], index) for user, index in uses]
-        graph.insert_qdq(quantised, values[name], np.array(scale, np.float32), np.array(zero, np.int8), uses=there)
+        parameters = np.array(scale, np.float32), np.array(zero, np.int8)
+        graph.insert_qdq(quantised, values[name], *parameters, uses=there, taken=taken)
     graph.sort(quantised)
     return quantised
 
@@ -51,17 +53,17 @@ def input_scale(node: Node, params: Mapping[str, tuple[float, int]]) -> float | 
     return None
 
 
-def _quantize_product(model: Model, node: Node, params: Mapping[str, tuple[float, int]]) -> None:
+def _quantize_product(model: Model, node: Node, params: Mapping[str, tuple[float, int]], taken: set[str]) -> None:
     axis = output_axis(node)
     bias_value = node.inputs[2] if node.op_type != "MatMul" and len(node.inputs) > 2 else None
     bias = graph.constant(bias_value)
     sx = input_scale(node, params)
-    scale = _quantize_weight(model, node, axis, bias, sx or 1.0)
+    scale = _quantize_weight(model, node, axis, bias, sx or 1.0, taken)
     if bias is not None and bias_value is not None and sx is not None and bias.ndim == 1:
-        _quantize_bias(model, node, bias_value, bias, np.float64(sx) * scale.astype(np.float64))
+        _quantize_bias(model, node, bias_value, bias, np.float64(sx) * scale.astype(np.float64), taken)
 
 
-def _quantize_weight(model: Model, node: Node, axis: int | None, bias: Array | None, sx: float) -> Array:
+def _quantize_weight(model: Model, node: Node, axis: int | None, bias: Array | None, sx: float, taken: set[str]) -> Array:
     """The scales, (outputs,) or (1,); weights that are integers already keep theirs."""
     ready = stored_weights(node, axis)
     if ready is not None:
@@ -71,10 +73,10 @@ def _quantize_weight(model: Model, node: Node, axis: int | None, bias: Array | N
     assert weight is not None
     assert held is not None
     values, scale = quantize_weights(held, axis, bias, sx)
-    if axis is None:
-        graph.quantize_weight(model, weight, values, scale[0].reshape(()), np.array(0, np.int8), uses=[(node, 1)])
-    else:
-        graph.quantize_weight(model, weight, values, scale, np.zeros(len(scale), np.int8), axis=axis, uses=[(node, 1)])
+    stored = scale[0].reshape(()) if axis is None else scale
+    graph.quantize_weight(
+        model, weight, values, stored, np.zeros(stored.shape, np.int8), axis=axis, uses=[(node, 1)], taken=taken
+    )
     return scale
 
 
@@ -99,10 +101,10 @@ def _as_stored(model: Model, ready: Node, axis: int | None, bias: Array | None, 
     return new
 
 
-def _quantize_bias(model: Model, node: Node, value: Value, bias: Array, steps: Array) -> None:
+def _quantize_bias(model: Model, node: Node, value: Value, bias: Array, steps: Array, taken: set[str]) -> None:
     if node.op_type == "Gemm" and float(graph.attribute(node, "beta", 1.0)) != 1.0:
         return
     outputs = len(bias)
     scale = np.broadcast_to(steps, (outputs,)).astype(np.float32)
     stored = np.rint(bias.astype(np.float64) / np.broadcast_to(steps, (outputs,))).astype(np.int32)
-    graph.quantize_weight(model, value, stored, scale, np.zeros(outputs, np.int32), axis=0, uses=[(node, 2)])
+    graph.quantize_weight(model, value, stored, scale, np.zeros(outputs, np.int32), axis=0, uses=[(node, 2)], taken=taken)

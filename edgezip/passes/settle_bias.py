@@ -8,12 +8,13 @@ a time, 10.7 dB without; 2026-11-24).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgezip import graph
+from edgezip.passes.walk_graph import Walk
 
 if TYPE_CHECKING:
     from edgezip.graph import Model, Node
@@ -25,27 +26,23 @@ LIMIT = 2**30  # of an int32 bias, with room for the sum
 def settle_bias(
     model: Model, float_model: Model, feeds: Sequence[Mapping[str, Array]], progress: Callable[[int], None] = lambda done: None
 ) -> Model:
-    """A copy of ``model`` (QDQ) with settled biases; ``feeds`` are run once for each convolution."""
+    """A copy of ``model`` (QDQ) with settled biases; each node runs once a sample, each of these convolutions twice."""
     settled = graph.clone(model)
     layers = [node for node in graph.nodes(settled) if node.op_type == "Conv" and _stored_bias(node) is not None]
     names = [str(node.outputs[0].name) for node in layers]
     if not layers:
         return settled
-    wanted = _means(float_model, feeds, names)
+    exact = Walk(float_model, feeds, names)
+    rounded = Walk(settled, feeds, ())
     for done, (node, name) in enumerate(zip(layers, names, strict=True)):
-        _shift(settled, node, _means(settled, feeds, [name])[name] - wanted[name])
+        _shift(settled, node, _mean(rounded.tried(name), len(feeds)) - _mean(exact.values(name), len(feeds)))
         progress(done + 1)
     return settled
 
 
-def _means(model: Model, feeds: Sequence[Mapping[str, Array]], names: list[str]) -> dict[str, Array]:
-    """float64 mean of each channel (axis 1) over all feeds."""
-    total: dict[str, Array | float] = dict.fromkeys(names, 0.0)
-    for results in graph.run_many(model, iter(feeds), names):
-        for name in names:
-            axes = tuple(axis for axis in range(results[name].ndim) if axis != 1)
-            total[name] = total[name] + results[name].mean(axis=axes, dtype=np.float64) / len(feeds)
-    return {name: np.asarray(value) for name, value in total.items()}
+def _mean(samples: Iterable[Array], count: int) -> Array:
+    """float64 mean of each channel (axis 1) over all ``count`` samples."""
+    return np.asarray(sum(values.mean(axis=(0, *range(2, values.ndim)), dtype=np.float64) / count for values in samples))
 
 
 def _stored_bias(node: Node) -> Node | None:

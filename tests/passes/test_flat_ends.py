@@ -121,6 +121,30 @@ def test_settled_biases_bring_back_the_means_of_float() -> None:
     assert graph.to_bytes(small) != graph.to_bytes(settled)
 
 
+def test_biases_settle_in_one_walk_as_they_do_one_whole_run_a_layer() -> None:
+    """The plain way: the network from its input to each convolution in turn, with the biases that are settled so far."""
+    model, samples = models.conv_net(channels=16), models.samples()
+    small = _quantised(model, samples)
+    plain = graph.clone(small)
+    for node in [each for each in graph.nodes(plain) if each.op_type == "Conv" and len(each.inputs) > 2]:
+        name = str(node.outputs[0].name)
+
+        def mean(run: graph.Model, name: str = name) -> Any:
+            return np.mean([r[name].mean(axis=(0, 2, 3), dtype=np.float64) for r in graph.run_many(run, samples, [name])], axis=0)
+
+        bias = graph.producer(node.inputs[2])
+        stored, unit = (graph.constant(value) for value in bias.inputs[:2])
+        shifted = stored - np.rint((mean(plain) - mean(model)) / unit)
+        graph.replace_weight(plain, bias.inputs[0].name, shifted.astype(np.int32))
+    walked = settle_bias(small, model, samples)
+    names = [v.name for v in graph.initializers(small) if v.dtype.name == "INT32" and np.ndim(graph.constant(v)) == 1]
+    before, one_by_one, in_a_walk = (
+        np.concatenate([graph.constant(graph.find_value(run, name)) for name in names]) for run in (small, plain, walked)
+    )
+    assert np.abs(one_by_one - before).max() > 20
+    assert np.abs(in_a_walk - one_by_one).max() <= 2  # float sums of a piece may end in other bits than those of the whole
+
+
 def test_a_network_without_convolutions_has_nothing_to_settle() -> None:
     weight = np.random.default_rng(1).normal(size=(12, 10)).astype(np.float32)
     model = models.load([models.node("MatMul", ["x", "w"], "y")], {"w": weight}, (1, 12))
