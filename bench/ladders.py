@@ -3,18 +3,20 @@
     python -m bench.ladders [--work .work/zoo] [--samples 40] [--ladder weights4|data_free|pruning|...] [task]
 
 Each recipe runs on the task's calibration samples; the result, plain ONNX, is scored in ONNX Runtime on samples that calibration
-never saw. Columns: metric, paired counts against float, output SQNR, mean SQNR of the layers (each alone, before recovery), bytes
-of the weights, how many times as fast the network became on our float32 kernels (one thread, runs interleaved with those of the
-untouched network, ratio of the medians; ladders that make the graph smaller only), seconds that the recipe took.
-Merged into bench/results/<date>-<host>-ladders.json, a task's ladder replacing its older one.
+never saw. Columns: metric, paired counts against float, output SQNR, SQNR of the layers, bytes of the weights, how many times as
+fast the network became on our float32 kernels (one thread, runs interleaved with those of the untouched network, ratio of the
+medians; ladders that make the graph smaller only), seconds that the recipe took. A layer's SQNR is of that layer alone, on
+calibration samples, before recovery; the column is of the mean of their relative errors, so that layers of hardly any error
+do not rule it. Merged into bench/results/<date>-<host>-ladders.json, each rung replacing its older one.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,10 @@ from bench.zoo import TASKS, load_task
 from bench.zoo.runners import RUNNERS
 from bench.zoo.task import Feed, Score, Task
 from edgezip.errors import EdgeZipError, UsageError
+from edgezip.passes.layer_change import LayerChange
+from edgezip.passes.measure_sqnr import decibels
+from edgezip.passes.products import find_products
+from edgezip.pipeline import final_rows
 from edgezip.recipe import Recipe
 from edgezip.report import text
 
@@ -81,6 +87,8 @@ def _per_tensor(*before: dict[str, Any], rescaled: bool = False) -> Rung:
     return Rung([*before, step], free=True, rescaled=rescaled)
 
 
+# A square matrix must lose half of its rank before its chain is smaller, and with it MiniLM: its attention stays.
+SQUARE = ("*attention*",)
 AWQ = {"smooth": {"method": "awq"}}
 LADDERS: dict[str, dict[str, Rung]] = {
     "weights4": {
@@ -124,12 +132,17 @@ LADDERS: dict[str, dict[str, Rung]] = {
     },
     "low_rank": {
         **{
-            f"svd of {share:.0%} of the weights, {'whitened' if whiten else 'plain'}": _thin("svd", share, whiten=whiten)
-            for share in (0.7, 0.5, 0.35)
+            f"svd of {share:.0%} of wide layers, {'whitened' if whiten else 'plain'}": _thin(
+                "svd", share, whiten=whiten, keep=SQUARE
+            )
+            for share in (0.95, 0.8, 0.65, 0.5)
             for whiten in (False, True)
         },
-        **{f"svd of {share:.0%} of the weights, whitened, refit": _thin("svd", share, "refit") for share in (0.7, 0.5, 0.35)},
-        "budget of 70%, refit": Rung([{"factorize": {"rank_by": "budget", "rank": 0.7, "prefer": "size"}}]),
+        **{
+            f"svd of {share:.0%} of wide layers, whitened, refit": _thin("svd", share, "refit", keep=SQUARE)
+            for share in (0.95, 0.8, 0.65, 0.5)
+        },
+        "budget of 85%, refit": Rung([{"factorize": {"rank_by": "budget", "rank": 0.85, "prefer": "size"}}]),
     },
     "windows": {
         f"{method} of {share:.0%} of the weights, refit": _thin(method, share, "refit", "host")
@@ -150,36 +163,61 @@ def rung(task: Task, work: Path, reference: Score, rung: Rung, samples: int, *, 
     model = edgezip.load(str(task.model(work)), shapes=ours.shapes_of(feed))
     model = rescaled(model) if rung.rescaled else model
     recipe = Recipe.of(rung.passes, Recipe.int8("mse") if rung.int8 else None, recover=rung.recover, force=True)
+    calibration = None if rung.free else spread(list(task.calibration(work)), samples)
     started = time.perf_counter()
     try:
-        calibration = None if rung.free else spread(list(task.calibration(work)), samples)
         small: Any = edgezip.compress(model, recipe, calibration=calibration, target=rung.target)
     except EdgeZipError as error:
         return {"refused": str(error)[:200]}
     seconds = time.perf_counter() - started
-    path = work / f"{task.name}.ladder.onnx"
-    small.save(path)
-    rows = [row for report in small.report.passes for row in report.layers]
-    layers = [row.sqnr_db for row in rows if row.sqnr_db is not None and not row.reason]
+    rows = final_rows(small.report.passes)
+    changed = [row for row in rows if row.sqnr_db is not None and not row.reason]
     return {
-        **figures(reference, task.score(work, RUNNERS["ort"](path, feed))),
-        "layers_sqnr_db": round(sum(layers) / len(layers), 2) if layers else None,
-        "by_operator_db": _by_operator(rows),
-        "layers_changed": len(layers),
-        "bytes_before": small.report.bytes_before,
-        "bytes_after": small.report.bytes_after,
+        **_scored(task, work, small, feed, reference),
+        "layers_sqnr_db": mean_sqnr(changed),
+        "by_kind_db": _by_kind(model, changed),
+        "layers_changed": len(changed),
+        "left_as_they_were": _left(rows),
+        "bytes_before": sum(row.bytes_before for row in rows),
+        "bytes_after": sum(row.bytes_after for row in rows),
         **({"times_as_fast": round(times_as_fast(model, small.model, feed), 3)} if timed else {}),
+        "samples": 0 if rung.free else min(samples, len(calibration or ())),
         "seconds": round(seconds, 1),
     }
 
 
-def _by_operator(rows: list[Any]) -> dict[str, float]:
-    """Mean SQNR of the changed layers of each operator."""
-    found: dict[str, list[float]] = {}
+def _scored(task: Task, work: Path, small: Any, feed: Feed, reference: Score) -> dict[str, Any]:
+    """In ONNX Runtime, from a file of its own: two ladders may run on one task."""
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        path = Path(folder) / f"{task.name}.onnx"
+        small.save(path)
+        return figures(reference, task.score(work, RUNNERS["ort"](path, feed)))
+
+
+def mean_sqnr(rows: Sequence[LayerChange]) -> float | None:
+    """Decibels of the mean relative error; a mean of decibels would be ruled by layers of hardly any error."""
+    errors = [row.error / row.signal for row in rows if row.error is not None and row.signal]
+    return round(decibels(1.0, statistics.mean(errors)), 2) if errors else None
+
+
+def _by_kind(model: Any, rows: Sequence[LayerChange]) -> dict[str, float | None]:
+    """The same of each kind of layer: convolutions, depthwise (any grouped) ones, linear ones."""
+    grouped = {product.name for product in find_products(model) if product.groups > 1}
+    kinds: dict[str, list[LayerChange]] = {}
     for row in rows:
-        if row.sqnr_db is not None and not row.reason:
-            found.setdefault(row.op, []).append(row.sqnr_db)
-    return {op: round(statistics.mean(values), 2) for op, values in found.items()}
+        kind = "depthwise" if row.name in grouped else "conv" if "Conv" in row.op else "linear"
+        kinds.setdefault(kind, []).append(row)
+    return {kind: mean_sqnr(each) for kind, each in kinds.items()}
+
+
+def _left(rows: Sequence[LayerChange]) -> dict[str, int]:
+    """How many layers were left as they were, by the reason (without its figures)."""
+    found: dict[str, int] = {}
+    for row in rows:
+        if row.reason:
+            reason = row.reason.rpartition(": ")[2] if "predicted" not in row.reason else "predicted to be slower"
+            found[reason] = found.get(reason, 0) + 1
+    return found
 
 
 def times_as_fast(model: Any, small: Any, feed: Feed) -> float:
@@ -209,9 +247,20 @@ def climb(task: Task, work: Path, ladder: str, samples: int, only: list[str] | N
         if only and name not in only:
             continue
         found = rung(task, work, reference, steps, samples, timed=ladder in TIMED)
-        rows.append({"task": task.name, "ladder": ladder, "recipe": name, "metric": reference.metric, **found})
+        row = {"task": task.name, "ladder": ladder, "recipe": name, "metric": reference.metric, **found}
+        rows.append(row | protocol.stamp())
         print(table(rows[-1:]), flush=True)
         yield rows
+
+
+def with_older(rows: list[dict[str, Any]], ladder: str, folder: Path) -> list[dict[str, Any]]:
+    """``rows`` and those of today's file that they do not replace, in the ladder's order; recipes that are no more go."""
+    path = protocol.path_of("ladders", folder)
+    older = protocol.load(path)["results"] if path.exists() else []
+    same = [found for found in older if (found["task"], found["ladder"]) == (rows[0]["task"], ladder)]
+    stamped = [{"commit": found["commit"], "at": found["at"], **row} for found in same for row in found["rows"]]
+    held = {row["recipe"]: row for row in (*stamped, *rows)}
+    return [held[recipe] for recipe in ("float", *LADDERS[ladder]) if recipe in held]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -247,7 +296,7 @@ def main() -> int:
     for name in arguments.tasks:
         for ladder in ladders:
             for rows in climb(load_task(name), arguments.work, ladder, arguments.samples, arguments.rung):
-                result = {"task": name, "ladder": ladder, "samples": arguments.samples, "rows": rows}
+                result = {"task": name, "ladder": ladder, "rows": with_older(rows, ladder, arguments.results)}
                 path = protocol.merge("ladders", result, ("task", "ladder"), arguments.results)
             print(f"\n{table(rows)}\nwrote {path}\n", flush=True)
     return 0

@@ -60,8 +60,12 @@ def merge(kind: str, result: Mapping[str, Any], keys: Sequence[str], folder: Pat
     path = path_of(kind, folder)
     older = load(path)["results"] if path.exists() else []
     kept = [item for item in older if any(item[key] != result[key] for key in keys)]
-    stamp = {"commit": _commit(), "at": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")}
-    return save(kind, {"results": [*kept, {**result, **stamp}]}, folder)
+    return save(kind, {"results": [*kept, {**result, **stamp()}]}, folder)
+
+
+def stamp() -> dict[str, str | None]:
+    """Which commit gave a figure, and when."""
+    return {"commit": _commit(), "at": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")}
 
 
 def load(path: Path) -> dict[str, Any]:

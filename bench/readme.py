@@ -131,11 +131,20 @@ def ladder_rows(found: dict[str, Any]) -> Iterable[Sequence[object]]:
             continue
         paired = row.get("paired")
         moved = f"{paired['worse']} / {paired['better']}" if paired else ""
-        layers = row.get("layers_sqnr_db")
-        decibels = [f"{value:.1f}" if value is not None else "" for value in (row.get("sqnr_db"), layers)]
+        outputs = f"{row['sqnr_db']:.1f}" if row.get("sqnr_db") is not None else ""
         faster = f"{row['times_as_fast']:.2f}" if row.get("times_as_fast") else ""
         name = f"{TITLES.get(found['task'], found['task'])}: {found['ladder']}" if row["recipe"] == "float" else ""
-        yield (name, row["recipe"], f"{row['pct']:.2f}", moved, *decibels, faster)
+        yield (name, row["recipe"], f"{row['pct']:.2f}", moved, outputs, layers_cell(row), faster)
+
+
+def layers_cell(row: dict[str, Any]) -> str:
+    """ "18.5 (conv 19.0, depthwise 12.3)" dB, and "3 of 26" where some layers were left as they were."""
+    if row.get("layers_sqnr_db") is None:
+        return ""
+    kinds = row.get("by_kind_db", {})
+    each = f" ({', '.join(f'{kind} {value:.1f}' for kind, value in kinds.items())})" if len(kinds) > 1 else ""
+    changed, left = row.get("layers_changed", 0), sum(row.get("left_as_they_were", {}).values())
+    return f"{row['layers_sqnr_db']:.1f}{each}{f', {changed} of {changed + left}' if left else ''}"
 
 
 def ladders_table(ladders: dict[str, Any]) -> str:

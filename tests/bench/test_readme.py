@@ -60,6 +60,15 @@ def test_ladders_show_metric_counts_and_speed() -> None:
     assert "cp" not in table
 
 
+def test_ladders_show_each_kind_of_layer_and_how_many_were_left() -> None:
+    row = {"layers_sqnr_db": 18.04, "by_kind_db": {"conv": 19.0, "depthwise": 12.26}, "layers_changed": 3}
+    assert readme.layers_cell({**row, "left_as_they_were": {"predicted to be slower": 20, "kept by request": 3}}) == (
+        "18.0 (conv 19.0, depthwise 12.3), 3 of 26"
+    )
+    assert readme.layers_cell({**row, "by_kind_db": {"conv": 18.04}}) == "18.0"
+    assert not readme.layers_cell({"layers_sqnr_db": None})
+
+
 def test_writing_twice_changes_only_what_is_between_the_marks(folder: Path) -> None:
     text = f"# Head\n{readme.BEGIN}\nold\n{readme.END}\ntail\n"
     once = readme.replaced(text, readme.section(folder))
