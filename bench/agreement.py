@@ -4,8 +4,8 @@
 
 All quantisers see the same calibration samples; ours runs in the C runtime, the others' files in ONNX Runtime as they are
 written: its own static quantiser with each of its methods (min-max, percentile, entropy), and NNCF with each of its settings,
-where ``python -m bench.peers setup openvino`` was run. Pictures count once, not their crops. Writes
-bench/results/<date>-<host>-agreement.json and prints a table.
+where ``python -m bench.peers setup openvino`` was run. Pictures count once, not their crops. Merged into
+bench/results/<date>-<host>-agreement.json, a task replacing its older row; prints a table.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def agreement_row(task: Task, work: Path) -> dict[str, Any]:
         setting: peer_figures(task, work, f"nncf-{setting}", reference, partial(_nncf, task, work, setting))
         for setting in (nncf_quantizer.SETTINGS if there else ())
     }
-    return {**row, **gates(row)}
+    return {**row, **gates(row), **protocol.stamp()}
 
 
 def figures(reference: Score, score: Score) -> dict[str, Any]:
@@ -87,6 +87,15 @@ def gates(row: dict[str, Any]) -> dict[str, bool]:
     return {"within_one_point": row["edgezip"]["drop_points"] <= 1.0, "sqnr_not_below_peer": row["edgezip"]["sqnr_db"] >= best}
 
 
+def with_older(rows: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """``rows`` and those of other tasks in today's file, in the order of the zoo."""
+    path = protocol.path_of("agreement", folder)
+    older = protocol.load(path) if path.exists() else {"rows": []}
+    stamped = [{"commit": older["commit"], "at": older["date"], **row} for row in older["rows"]]
+    held = {row["task"]: row for row in (*stamped, *rows)}
+    return [held[name] for name in TASKS if name in held]
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """One line a task; the peer's columns are its SQNR and, in brackets, its metric."""
     lines = []
@@ -116,7 +125,7 @@ def main() -> int:
     for name in arguments.tasks or TASKS:
         rows.append(agreement_row(load_task(name), arguments.work))
         print(table(rows[-1:]), flush=True)
-        path = protocol.save("agreement", {"rows": rows}, arguments.results)
+        path = protocol.save("agreement", {"rows": with_older(rows, arguments.results)}, arguments.results)
     print(f"\n{table(rows)}\nwrote {path}")
     return 0 if all(row["within_one_point"] and row["sqnr_not_below_peer"] for row in rows) else 3
 

@@ -1,4 +1,4 @@
-"""The README's tables of speed, out of the newest results: figures are copied by this script and never by hand.
+"""The README's tables of speed, agreement and ladders: this script copies the figures of the newest results, nobody's hand.
 
     python -m bench.readme [--results bench/results]            # prints them
     python -m bench.readme --write README.md                    # replaces what stands between the two marks
@@ -18,6 +18,8 @@ from bench import kernels, protocol, ratios
 from edgezip.errors import MissingFileError
 
 BEGIN, END = "<!-- speed: begin, written by python -m bench.readme -->", "<!-- speed: end -->"
+AGREEMENT_BEGIN = "<!-- agreement: begin, written by python -m bench.readme -->"
+AGREEMENT_END = "<!-- agreement: end -->"
 LADDERS_BEGIN, LADDERS_END = "<!-- ladders: begin, written by python -m bench.readme -->", "<!-- ladders: end -->"
 TITLES = {
     "mobilenet_v2": "MobileNetV2, 224x224",
@@ -34,6 +36,9 @@ TITLES = {
     "vad": "Silero voice activity, 32 frames",
     "vad_frame": "Silero voice activity, one frame",
     "magika": "magika, 2048 bytes",
+    "lenet300_fashion": "LeNet-300-100, Fashion-MNIST",
+    "lenet5_fashion": "LeNet-5, Fashion-MNIST",
+    "demo": "demo network, Fashion-MNIST",
 }
 GROUP_TITLES = {
     "gemm": "int8 products, 11 layer shapes",
@@ -124,6 +129,28 @@ def kernels_table(results: Sequence[dict[str, Any]]) -> str:
     return markdown(("kernels", "ISA", "GOPS", "% of the peak", "best int8 peer / ours, geomean", "smallest ratio"), rows)
 
 
+def agreement_table(rows: Iterable[dict[str, Any]]) -> str:
+    """Metric, counts and SQNR of int8 on each task, beside other quantisers at their best."""
+    lines = []
+    for row in rows:
+        mine = row["edgezip"]
+        moved = f"{mine['paired']['worse']} / {mine['paired']['better']}"
+        peers = [best_peer(row.get(peer, {})) for peer in ("onnxruntime", "nncf")]
+        name, percents = TITLES.get(row["task"], row["task"]), [f"{value:.2f}" for value in (row["float_pct"], mine["pct"])]
+        lines.append((name, f"{row['metric']} %", f"{row['samples']:,}", *percents, moved, f"{mine['sqnr_db']:.1f}", *peers))
+    columns = ("task", "metric", "n", "float", "int8", "worse / better", "outputs dB", "ONNX Runtime's best", "NNCF's best")
+    return markdown(columns, lines)
+
+
+def best_peer(settings: dict[str, dict[str, Any]]) -> str:
+    """ "18.1 dB entropy (87.22)": SQNR, setting and metric of the one with the best SQNR; "" where none was tried."""
+    able = {name: found for name, found in settings.items() if "sqnr_db" in found}
+    if not able:
+        return "fails" if settings else ""
+    name = max(able, key=lambda name: float(able[name]["sqnr_db"]))
+    return f"{able[name]['sqnr_db']:.1f} dB {name} ({able[name]['pct']:.2f})"
+
+
 def ladder_rows(found: dict[str, Any]) -> Iterable[Sequence[object]]:
     """The rungs of one ladder on one task, float first."""
     for row in found["rows"]:
@@ -195,11 +222,13 @@ def main() -> int:
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
     tables, ladders = section(arguments.results), ladders_table(newest("ladders", arguments.results))
+    agreement = agreement_table(newest("agreement", arguments.results)["rows"])
     if arguments.write:
         text = replaced(arguments.write.read_text(), tables)
+        text = replaced(text, agreement, AGREEMENT_BEGIN, AGREEMENT_END)
         arguments.write.write_text(replaced(text, ladders, LADDERS_BEGIN, LADDERS_END))
     else:
-        print(f"{tables}\n\n{ladders}")
+        print(f"{agreement}\n\n{tables}\n\n{ladders}")
     return 0
 
 

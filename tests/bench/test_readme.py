@@ -60,6 +60,17 @@ def test_ladders_show_metric_counts_and_speed() -> None:
     assert "cp" not in table
 
 
+def test_agreement_stands_beside_the_best_setting_of_each_peer() -> None:
+    def found(sqnr: float, pct: float) -> dict[str, object]:
+        return {"sqnr_db": sqnr, "pct": pct, "paired": {"worse": 3, "better": 1}}
+
+    row = {"task": "resnet18", "metric": "top-1", "samples": 1000, "float_pct": 70.0, "edgezip": found(23.25, 69.5)}
+    row["onnxruntime"] = {"minmax": found(15.0, 60.0), "entropy": found(18.96, 61.0), "percentile": {"failed": "no"}}
+    table = readme.agreement_table([{**row, "nncf": {"fast": {"failed": "no"}}}])
+    assert "| ResNet-18, 224x224 | top-1 % | 1,000 | 70.00 | 69.50 | 3 / 1 | 23.2 | 19.0 dB entropy (61.00) | fails |" in table
+    assert readme.agreement_table([row]).endswith("| 19.0 dB entropy (61.00) |  |")
+
+
 def test_ladders_show_each_kind_of_layer_and_how_many_were_left() -> None:
     row = {"layers_sqnr_db": 18.04, "by_kind_db": {"conv": 19.0, "depthwise": 12.26}, "layers_changed": 3}
     assert readme.layers_cell({**row, "left_as_they_were": {"predicted to be slower": 20, "kept by request": 3}}) == (
