@@ -1,4 +1,4 @@
-"""``edgezip targets list|show|detect|calibrate``: the device profiles."""
+"""``edgezip targets list|show|add|detect|calibrate``: the device profiles."""
 
 from __future__ import annotations
 
@@ -45,11 +45,72 @@ def show(name: Annotated[str, typer.Argument(help="name or alias; `host` is this
 
 
 @app.command()
-def detect() -> None:
-    """The profile of this machine."""
-    from edgezip.target import detect_host
+def detect(
+    host: Annotated[str | None, typer.Option(help="Ask user@address instead of this machine.")] = None,
+    base: Annotated[str | None, typer.Option("--from", help="Profile to build on; default: the generic one of its kind.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the profile: NAME.toml.")] = None,
+) -> None:
+    """The profile of this machine, or of a device: cores, caches, memory and sensors as its kernel tells them."""
+    from edgezip.errors import UsageError
+    from edgezip.target import detect_host, files
 
-    _show("detect", detect_host())
+    if output is not None and output.suffix != ".toml":
+        raise UsageError("a profile's name ends with .toml", where="-o", got=str(output))
+    if host is None and base is None and output is None:
+        _show("detect", detect_host())
+        return
+    facts = _detected(output.stem if output is not None else "detected", host, base)
+    if output is not None:
+        files.write_profile(facts, output)
+    if context.current.json:
+        _print_json("detect", path=str(output) if output else None, target=facts)
+    else:
+        typer.echo(f"written to {output}; next: edgezip targets add {output}" if output else files.toml(facts))
+
+
+@app.command()
+def add(
+    profile: Annotated[str, typer.Argument(help="A profile to take (FILE.toml), or the name of a new one.")],
+    base: Annotated[str | None, typer.Option("--from", help="A new profile builds on this one.")] = None,
+    host: Annotated[str | None, typer.Option(help="A new profile says what user@address tells of itself.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Instead of your profile of that name.")] = False,
+) -> None:
+    """Check a profile and keep it in your folder; afterwards --target knows it."""
+    from edgezip.errors import UsageError
+    from edgezip.target import files
+
+    if profile.endswith(".toml"):
+        if base or host:
+            raise UsageError("a file says everything itself", where="--from, --host", hint="leave them out")
+        facts = files.read_facts(Path(profile))
+    elif host is None and base is None:
+        raise UsageError("a profile of what?", where=profile, hint="give FILE.toml, or --from NAME, or --host user@address")
+    else:
+        facts = _detected(profile, host, base) if host else _variant(profile, base or "")
+    path = files.add_profile(facts, replace=replace)
+    if context.current.json:
+        _print_json("add", path=str(path), target=facts)
+    else:
+        typer.echo(f"{path.stem} added: {path}; edit it there, or `edgezip targets calibrate --target {path.stem}`")
+
+
+def _variant(name: str, base: str) -> dict[str, object]:
+    from edgezip.target import load_target
+
+    known = load_target(base)
+    return {"name": name, "base": known.name, "summary": f"{known.summary} (own profile)", "sources": ["the user"]}
+
+
+def _detected(name: str, host: str | None, base: str | None) -> dict[str, object]:
+    from edgezip.deploy.detect import detect as ask
+    from edgezip.deploy.transports.local import LocalTransport
+    from edgezip.deploy.transports.ssh import SshTransport
+
+    transport = SshTransport(host) if host else LocalTransport()
+    try:
+        return ask(transport, name, base)
+    finally:
+        transport.close()
 
 
 @app.command()

@@ -27,9 +27,16 @@ FLAGS = (
     "-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-ffunction-sections", "-fdata-sections",
     "-D_GNU_SOURCE",
 )  # fmt: skip
-PACKAGES = {"aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu"}  # Debian's name of a compiler
+# Debian's name of a compiler
+PACKAGES = {
+    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
+    "arm-linux-gnueabihf-gcc": "gcc-arm-linux-gnueabihf",
+    "riscv64-linux-gnu-gcc": "gcc-riscv64-linux-gnu",
+    "x86_64-linux-gnu-gcc": "gcc-x86-64-linux-gnu",
+}
+MACHINES = {"armv7l": "arm", "AMD64": "x86_64", "arm64": "aarch64"}  # what kernels call an architecture otherwise
 # zig builds its C library once for every CPU name (a minute each): all targets of an architecture link with its baseline.
-BASELINE = {"aarch64": "generic", "x86_64": "x86_64"}
+BASELINE = {"aarch64": "generic", "x86_64": "x86_64", "arm": "generic+v7a+neon", "riscv64": "baseline_rv64"}
 LINK = ("-static", "-Wl,--gc-sections", "-pthread", "-lm")
 STRIP = "-s"
 
@@ -60,7 +67,7 @@ def find_compiler(target: Target, prefer: str | None = None) -> Compiler:
     Raises ToolError when there is none.
     """
     prefer = prefer or os.environ.get("EDGEZIP_COMPILER")
-    native = platform.machine() == target.arch
+    native = MACHINES.get(platform.machine(), platform.machine()) == target.arch
     makers = {"gcc": _system_gcc, "zig": _zig}
     order = [prefer] if prefer else ["gcc", "zig"] if native else ["zig", "gcc"]
     for name in order:
