@@ -108,7 +108,8 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise TargetError(f"profile is invalid, not a TOML file: {error}", where=str(path), hint="compare it with a file of targets/") from error
+        hint = "compare it with a file of targets/"
+        raise TargetError(f"profile is invalid, not a TOML file: {error}", where=str(path), hint=hint) from error
 
 
 def validated(path: Path, kind: type[Record], facts: dict[str, Any], hint: str) -> Record:
