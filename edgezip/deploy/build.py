@@ -114,13 +114,20 @@ def isa_flags(folder: Path, dialect: str) -> tuple[str, ...]:
 
 
 def _groups(target: Target, compiler: Compiler) -> list[tuple[str, list[Path], tuple[str, ...]]]:
-    """(name, sources, extra flags) of each folder; only the target's ISA folders are among them."""
+    """(name, sources, extra flags) of each folder; only the target's ISA folders are among them.
+
+    Which folders there are is told to dispatch.c alone: targets that differ in nothing else share zig's cache of all the rest.
+    """
     root = source_folder()
+    dispatch = root / "core" / "dispatch.c"
     have = tuple(f"-DEZ_HAVE_{isa.upper()}=1" for isa in target.isa)
-    groups = [(name, sorted((root / name).glob("*.c")), have) for name in ("core", "ops", "tools")]
+    groups: list[tuple[str, list[Path], tuple[str, ...]]] = [
+        (name, [path for path in sorted((root / name).glob("*.c")) if path != dispatch], ()) for name in ("core", "ops", "tools")
+    ]
+    groups.append(("dispatch", [dispatch], have))
     for isa in target.isa:
         folder = root / "isa" / isa
-        groups.append((f"isa-{isa}", sorted(folder.glob("*.c")), have + isa_flags(folder, compiler.dialect)))
+        groups.append((f"isa-{isa}", sorted(folder.glob("*.c")), isa_flags(folder, compiler.dialect)))
     return groups
 
 
