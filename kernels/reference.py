@@ -258,7 +258,8 @@ def average_steps(total: Array, count: Array | float, scale: float) -> Array:
 
 
 def interpolate(x: Array, rows: Array, row_weight: Array, columns: Array, column_weight: Array) -> Array:
-    """Linear resize of float32 (N, H, W, C); ``rows`` (2, OH) and ``columns`` (2, OW) are the two neighbours."""
+    """Linear resize of float32 (N, H, W, C); ``rows`` (2, OH) and ``columns`` (2, OW) are the neighbours, held inside."""
+    rows, columns = np.clip(rows, 0, x.shape[1] - 1), np.clip(columns, 0, x.shape[2] - 1)
     across = column_weight.astype(F32)[None, None, :, None]
 
     def along(row_index: Array) -> Array:

@@ -14,9 +14,9 @@ static ez_status check_interpolate(ez_check *check) {
   status = ez_check_dtype(check, s->inputs[0], EZ_DTYPE_F32);
   if (!status) status = ez_check_dtype(check, s->outputs[0], EZ_DTYPE_F32);
   if (!status) status = ez_check_folded(check, s->inputs[0], s->outputs[0], p.outer, p.n, p.inner, p.m);
-  if (!status) status = ez_check_constant(check, 1, EZ_DTYPE_S32, (int64_t)p.m * p.taps);
-  if (!status) status = ez_check_constant(check, 2, EZ_DTYPE_F32, (int64_t)p.m * p.taps);
-  if (!status) status = ez_check_constant(check, 3, EZ_DTYPE_F32, p.m);
+  if (!status) status = ez_check_table(check, 1, EZ_DTYPE_S32, (int64_t)p.m * p.taps);
+  if (!status) status = ez_check_table(check, 2, EZ_DTYPE_F32, (int64_t)p.m * p.taps);
+  if (!status) status = ez_check_table(check, 3, EZ_DTYPE_F32, p.m);
   return status;
 }
 

@@ -89,6 +89,13 @@ ez_status ez_check_constant(ez_check *check, int which, int dtype, int64_t eleme
   const int32_t tensor = check->step->inputs[which];
   const ez_tensor *t = &check->tensors[tensor];
   if (t->place != EZ_IN_WEIGHTS) FAIL(tensor, "place", "expected the weights section, got place %d", t->place);
+  return ez_check_table(check, which, dtype, elements);
+}
+
+ez_status ez_check_table(ez_check *check, int which, int dtype, int64_t elements) {
+  const int32_t tensor = check->step->inputs[which];
+  const ez_tensor *t = &check->tensors[tensor];
+  if (t->place != EZ_IN_WEIGHTS && t->place != EZ_IN_ARENA) FAIL(tensor, "place", "expected the weights section or the arena, got place %d", t->place);
   const ez_status status = ez_check_dtype(check, tensor, dtype);
   return status ? status : ez_check_elements(check, tensor, elements);
 }

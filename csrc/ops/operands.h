@@ -31,6 +31,8 @@ ez_status ez_check_contiguous(ez_check *check, int32_t tensor);
 ez_status ez_check_stored(ez_check *check, int32_t tensor);
 /* A contiguous constant of `elements` in the weights section. */
 ez_status ez_check_constant(ez_check *check, int which, int dtype, int64_t elements);
+/* The same, in the weights or in the arena: what a step of its own cuts out for the size of the day. */
+ez_status ez_check_table(ez_check *check, int which, int dtype, int64_t elements);
 /* A contiguous tensor of exactly `elements`. */
 ez_status ez_check_elements(ez_check *check, int32_t tensor, int64_t elements);
 /* x and y: the same dtype, dims and contiguous rows, s8 stored. */

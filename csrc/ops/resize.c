@@ -19,8 +19,8 @@ static ez_status check_resize(ez_check *check) {
   if (!status) status = ez_check_stored(check, in);
   if (!status) status = ez_check_stored(check, out);
   for (int axis = 0; axis < 2 && !status; axis++) {
-    status = ez_check_constant(check, 1 + 2 * axis, EZ_DTYPE_S32, 2 * (int64_t)y->dims[1 + axis]);
-    if (!status) status = ez_check_constant(check, 2 + 2 * axis, EZ_DTYPE_F32, y->dims[1 + axis]);
+    status = ez_check_table(check, 1 + 2 * axis, EZ_DTYPE_S32, 2 * (int64_t)y->dims[1 + axis]);
+    if (!status) status = ez_check_table(check, 2 + 2 * axis, EZ_DTYPE_F32, y->dims[1 + axis]);
   }
   return status || x->dtype == EZ_DTYPE_F32 ? status : ez_check_requantize(check, p.scale, p.lo, p.hi);
 }

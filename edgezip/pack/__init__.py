@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,22 +64,25 @@ def compile_dynamic(
     way that has no formula.
     """
     from edgezip.pack.carried import states_of
-    from edgezip.pack.dynamic import compile_sizes
+    from edgezip.pack.dynamic import StepsChangeError, compile_sizes
     from edgezip.pack.lowering import Lowering
 
     chosen, notes = _loaded(target), set()
     bound = tuple(symbol.high for symbol in symbols)
     largest = model_at(bound)
 
-    def lower(sizes: tuple[int, ...]) -> Builder:
+    def lower(sizes: tuple[int, ...], uniform: bool) -> Builder:
         model = largest if sizes == bound else model_at(sizes)
         states = states_of(model, state or {}, initial or {})
-        lowering = Lowering(model, Layout[chosen.layout.upper()], chosen.act_sign, states)
+        lowering = Lowering(model, Layout[chosen.layout.upper()], chosen.act_sign, states, uniform=uniform)
         builder = lowering.run()
         notes.update(lowering.context.notes)
         return builder
 
-    program = compile_sizes(lower, symbols, shown_by)
+    try:
+        program = compile_sizes(partial(lower, uniform=False), symbols, shown_by)
+    except StepsChangeError:
+        program = compile_sizes(partial(lower, uniform=True), symbols, shown_by)
     program.metadata |= _source(largest, chosen, notes)
     program.solo_us, program.spin_us = (_or_none(value) for value in (chosen.cost.solo_us, chosen.spin_us))
     return program

@@ -61,6 +61,7 @@ class Context:
     floats: dict[str, Ref] = field(default_factory=dict)  # float, integer and bool values
     int8s: dict[str, Ref] = field(default_factory=dict)  # values whose dequantised int8 form exists, by name of the float value
     opset: int = 21
+    uniform: bool = False  # no form that only some sizes of a dynamic dimension have
     notes: list[str] = field(default_factory=list)
     counts: list[tuple[str, Ref]] = field(default_factory=list)  # further outputs of the program: how many rows are meant
     _ordered: dict[tuple[int, tuple[int, ...]], Ref] = field(default_factory=dict)

@@ -1,9 +1,9 @@
 """From a model with dynamic dimensions to one program: lowered at a set of sizes, what changes is put into formulas.
 
 The lowering itself knows static shapes only. Programs of different sizes that run the same steps form a variant; within it every
-integer that differs must have a formula (``formulas.py``) and every constant must begin with what the smaller sizes need. The
-formulas are proved on sizes that they were not fitted on. The arena is planned for the largest size of each buffer, so every
-size finds its place at the same offsets.
+integer that differs must have a formula (``formulas.py``); a constant is the beginning of the largest one, a corner of it, or
+stored once a size (``sized_constants.py``). The formulas are proved on sizes that they were not fitted on. The arena is planned
+for the largest size of each buffer, so every size finds its place at the same offsets.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import numpy as np
 
 from edgezip.dynamic import STEP_PATCH, TENSOR_PATCH, Box, Patch, Shapes, Symbol, Term, Variant, value_of
 from edgezip.errors import ShapeError, UnsupportedModelError
-from edgezip.pack import plan_memory
+from edgezip.pack import plan_memory, sized_constants
 from edgezip.pack.builder import Builder
 from edgezip.pack.formulas import Formulas
 from edgezip.pack.scratch import scratch_bytes
+from edgezip.pack.sized_constants import Kinds, Table
 from edgezip.pack.snapshot import Snapshot, differing, take
 from edgezip.program import ALIGN, OVERREAD, Place, Program, Tensor
 
@@ -33,23 +34,36 @@ ENOUGH = 12  # samples of a range
 HELD_OUT, ROUNDS = 3, 8
 MOST_BOXES = 16
 MOST_EVALUATED = 200_000  # sizes at which the extent of every buffer is computed
+MOST_TABLES, MOST_TABLE_BYTES = 2048, 2**27  # sizes lowered one by one, and what a constant of each may take together
+
+
+class StepsChangeError(UnsupportedModelError):
+    """Other steps at too many sizes: with forms that suit every size there may be fewer."""
+
+
+class NoFormulaError(UnsupportedModelError):
+    """A number of a step or tensor depends on the sizes in a way that no formula gives."""
 
 
 def compile_sizes(lower: Callable[[Sizes], Builder], symbols: Sequence[Symbol], shown_by: Sequence[tuple[str, int]]) -> Program:
     """The program of all sizes, without metadata about its source; ``lower`` gives the fused steps of one.
 
-    Raises UnsupportedModelError that names node and field when something depends on the size in a way that has no formula.
+    Raises UnsupportedModelError that names node and field when something depends on the size in a way that has no formula,
+    StepsChangeError when the sizes need too many lists of steps.
     """
     samples = _Samples(lower, list(symbols))
     boxes = _boxes(samples)
     for round_ in range(ROUNDS):
-        variants = _variants(samples, boxes)
-        more = _open_questions(samples, variants) or _refuted(samples, variants, round_)
+        variants = _fitted_variants(samples, boxes)
+        if variants is None:
+            boxes = _boxes(samples)
+            continue
+        more = _open_questions(samples, variants) or _refuted(samples, variants, round_) or _every_size(samples, variants)
         if not more:
             return _assembled(samples, variants, shown_by)
         samples.take(more)
         boxes = _boxes(samples)
-    raise UnsupportedModelError(
+    raise StepsChangeError(
         "the steps depend on the dynamic dimensions in too many ways", where=_named(symbols),
         hint="narrow the bounds, or give a step: --dim NAME=LOW..HIGH:STEP",
     )  # fmt: skip
@@ -69,19 +83,19 @@ class _Samples:
     lower: Callable[[Sizes], Builder]
     symbols: list[Symbol]
     held: dict[Sizes, Snapshot] = field(default_factory=dict)
+    ones_apart: bool = False  # size 1 of a symbol is a range of its own
     _constants: dict[bytes, bytes] = field(default_factory=dict)  # one copy of what many sizes have
 
     def made(self, sizes: Sizes) -> Snapshot:
         """A snapshot that is not kept."""
-        snapshot = take(self.lower(sizes), sizes)
-        for index, raw in snapshot.constants.items():
-            snapshot.constants[index] = self._constants.setdefault(raw, raw)
-        return snapshot
+        return take(self.lower(sizes), sizes)
 
     def at(self, sizes: Sizes) -> Snapshot:
         """The snapshot of one size."""
         if sizes not in self.held:
-            self.held[sizes] = self.made(sizes)
+            self.held[sizes] = snapshot = self.made(sizes)
+            for index, raw in snapshot.constants.items():
+                snapshot.constants[index] = self._constants.setdefault(raw, raw)
         return self.held[sizes]
 
     def take(self, many: Sequence[Sizes]) -> None:
@@ -141,7 +155,7 @@ def _boxes(samples: _Samples) -> list[tuple[Sizes, Sizes]]:
     if math.prod(map(len, ranges)) > MOST_BOXES:
         lines = [(axis, low) for axis, spans in enumerate(ranges) for low, _ in spans]
         where = differing(samples.on_line(*lines[0]), samples.on_line(*lines[1]))
-        raise UnsupportedModelError(
+        raise StepsChangeError(
             "the steps change at too many sizes", where=_named(samples.symbols), got=where,
             hint="narrow the bounds, or give a step: --dim NAME=LOW..HIGH:STEP",
         )  # fmt: skip
@@ -169,17 +183,25 @@ def _ranges(samples: _Samples, axis: int) -> list[tuple[int, int]]:
             middle = low + (high - low) // step // 2 * step
             low, high = (middle, high) if samples.on_line(axis, middle).key == samples.on_line(axis, low).key else (low, middle)
         starts.append(high)
+    if samples.ones_apart and line[0] == 1 and 1 + step not in starts and len(line) > 1:
+        starts.insert(1, 1 + step)
     return [(start, end - step) for start, end in zip(starts, [*starts[1:], line[-1] + step], strict=True)]
 
 
 @dataclass(slots=True)
 class _Variant:
-    """Samples with the same steps, the largest first, and the formulas of what changes."""
+    """Samples with the same steps, the largest first, and the formulas of what changes.
 
+    ``taken`` is the largest as lowering left it; in the samples corners of constants are copied out.
+    """
+
+    taken: Snapshot
+    kinds: Kinds
     samples: list[Snapshot]
     boxes: list[tuple[Sizes, Sizes]]
     formulas: Formulas
     patches: list[Patch]  # arena offsets still within the buffer
+    tables: dict[int, Table] = field(default_factory=dict)
 
     @property
     def base(self) -> Snapshot:
@@ -187,18 +209,33 @@ class _Variant:
         return self.samples[0]
 
 
+def _fitted_variants(samples: _Samples, boxes: list[tuple[Sizes, Sizes]]) -> list[_Variant] | None:
+    """As ``_variants``; None when sizes of 1, whose strides nobody walks, have to be looked at apart from now on."""
+    try:
+        return _variants(samples, boxes)
+    except NoFormulaError:
+        if samples.ones_apart or all(symbol.low > 1 for symbol in samples.symbols):
+            raise
+        samples.ones_apart = True
+        return None
+
+
 def _variants(samples: _Samples, boxes: list[tuple[Sizes, Sizes]]) -> list[_Variant]:
     """One for each kind of steps, the one at the bounds first. Raises UnsupportedModelError."""
-    found: dict[Any, tuple[list[Snapshot], list[tuple[Sizes, Sizes]]]] = {}
+    found: dict[tuple[Any, ...], tuple[list[Snapshot], list[tuple[Sizes, Sizes]]]] = {}
     for low, high in sorted(boxes, key=lambda box: box[1], reverse=True):
         inside = [s for sizes, s in samples.held.items() if all(a <= x <= b for a, x, b in zip(low, sizes, high, strict=True))]
         for snapshot in inside:
             if snapshot.key != inside[0].key:
-                raise UnsupportedModelError(
-                    "the steps depend on two dynamic dimensions together", where=_named(samples.symbols),
-                    got=differing(inside[0], snapshot), hint="narrow the bounds of one, or fix it with --shape",
+                raise StepsChangeError(
+                    "the steps depend on two dynamic dimensions together"
+                    if len(samples.symbols) > 1
+                    else "the steps change from size to size",
+                    where=_named(samples.symbols), got=differing(inside[0], snapshot),
+                    hint="narrow the bounds, give a step (--dim NAME=LOW..HIGH:STEP), or fix one with --shape",
                 )  # fmt: skip
-        own = found.setdefault(inside[0].key, ([], []))
+        ones = tuple(size == 1 for size in high) if samples.ones_apart else ()
+        own = found.setdefault((inside[0].key, ones), ([], []))
         own[0].extend(inside)
         own[1].append((low, high))
     return [_fitted(*own) for own in found.values()]
@@ -208,8 +245,9 @@ def _fitted(snapshots: list[Snapshot], boxes: list[tuple[Sizes, Sizes]]) -> _Var
     snapshots = sorted(snapshots, key=lambda s: (math.prod(s.sizes), s.sizes), reverse=True)
     symbols = len(snapshots[0].sizes)
     formulas = Formulas([np.array([s.sizes[i] for s in snapshots], np.int64) for i in range(symbols)])
-    variant = _Variant(snapshots, boxes, formulas, [])
-    _check_constants(variant)
+    kinds, taken = sized_constants.kinds(snapshots), snapshots[0]
+    snapshots = [sized_constants.with_corners(s, taken, kinds.corners) for s in snapshots]
+    variant = _Variant(taken, kinds, snapshots, boxes, formulas, [])
     for index in range(len(variant.base.tensors)):
         _fit_vector(variant, TENSOR_PATCH, index, "dims", [s.tensors[index].dims for s in snapshots])
     for name in ("row_stride", "offset"):
@@ -239,26 +277,11 @@ def _fit(variant: _Variant, kind: int, index: int, name: str, position: int, val
         base = variant.base
         where = f"node '{base.steps[index].name}'" if kind == STEP_PATCH else f"tensor '{base.tensors[index].name}'"
         shown = ", ".join(f"{v} at {s.sizes}" for v, s in list(zip(values, variant.samples, strict=True))[:4])
-        raise UnsupportedModelError(
+        raise NoFormulaError(
             f"field '{name}' depends on the dynamic dimensions in a way that has no formula", where=where, got=shown,
             hint="give a step: --dim NAME=LOW..HIGH:STEP; or compile one program a size",
         )  # fmt: skip
     variant.patches.append(Patch(kind, index, name, position, terms))
-
-
-def _check_constants(variant: _Variant) -> None:
-    """Every size must find its constants at the beginning of the largest's. Raises UnsupportedModelError."""
-    base = variant.base
-    for snapshot in variant.samples[1:]:
-        for index, raw in snapshot.constants.items():
-            whole = base.constants[index]
-            if raw is not whole and whole[: len(raw)] != raw:
-                reader = next((step.name for step in base.steps if index in step.inputs), "")
-                raise UnsupportedModelError(
-                    f"constant '{base.tensors[index].name}' of node '{reader}' depends on the dynamic dimensions, "
-                    f"and at {snapshot.sizes} is not the beginning of what it is at {base.sizes}",
-                    hint="give it as an input (a mask, for one), fix that dimension with --shape, or compile one program a size",
-                )  # fmt: skip
 
 
 # --- proofs -----------------------------------------------------------------------------------------------------------------
@@ -300,20 +323,72 @@ def _refuted(samples: _Samples, variants: list[_Variant], round_: int) -> list[S
         everything = np.stack(_all_sizes(variant, samples.symbols, MOST_EVALUATED), axis=1)
         rows = [everything[pick.randrange(len(everything))] for _ in range(HELD_OUT)]
         for sizes in {tuple(int(x) for x in row) for row in rows} - set(samples.held):
-            snapshot = samples.made(sizes)
-            if snapshot.key != variant.base.key or not _gives(variant, snapshot):
-                samples.held[sizes] = snapshot
+            if not _gives(variant, samples.made(sizes)):
                 wrong.append(sizes)
     return wrong
 
 
+def _every_size(samples: _Samples, variants: list[_Variant]) -> list[Sizes]:
+    """Fills the tables of what is another for every size; sizes where the formulas are wrong. Raises UnsupportedModelError."""
+    wrong = []
+    for variant in variants:
+        if not variant.kinds.tables:
+            continue
+        axes = {index: sized_constants.axes_of(variant.samples, index) for index in variant.kinds.tables}
+        variant.tables = {index: Table(index, own, {}) for index, own in axes.items()}
+        needed = tuple(sorted({axis for own in axes.values() for axis in own}))
+        for sizes in _sizes_along(variant, samples.symbols, needed):
+            snapshot = samples.held.get(sizes) or samples.made(sizes)
+            if not _gives(variant, snapshot):
+                wrong.append(sizes)
+                continue
+            for index, table in variant.tables.items():
+                table.entries[tuple(sizes[axis] for axis in table.axes)] = snapshot.constants[index]
+        for snapshot in [] if wrong else variant.samples:
+            for index, table in variant.tables.items():
+                if table.of(snapshot.sizes) != snapshot.constants[index]:
+                    raise _too_many(variant, index)
+    return wrong
+
+
+def _sizes_along(variant: _Variant, symbols: list[Symbol], axes: tuple[int, ...]) -> list[Sizes]:
+    """All sizes of these symbols in the variant's boxes, the others at their highest. Raises UnsupportedModelError."""
+    found: list[Sizes] = []
+    for low, high in variant.boxes:
+        lines = [
+            range(a, b + 1, s.step) if axis in axes else (b,)
+            for axis, (a, b, s) in enumerate(zip(low, high, symbols, strict=True))
+        ]
+        found += product(*lines)
+        most = max(len(variant.base.constants[index]) for index in variant.kinds.tables)
+        if len(found) > MOST_TABLES or len(found) * most > MOST_TABLE_BYTES:
+            raise _too_many(variant, variant.kinds.tables[0])
+    return found
+
+
+def _too_many(variant: _Variant, index: int) -> UnsupportedModelError:
+    base = variant.base
+    reader = next((step.name for step in base.steps if index in step.inputs), "")
+    return UnsupportedModelError(
+        f"constant '{base.tensors[index].name}' of node '{reader}' is another for every size, and there are too many sizes",
+        expected=f"at most {MOST_TABLES} sizes and {MOST_TABLE_BYTES >> 20} MB of it",
+        hint="narrow the bounds, give a step (--dim NAME=LOW..HIGH:STEP), or give the constant as an input",
+    )
+
+
 def _gives(variant: _Variant, snapshot: Snapshot) -> bool:
-    """Whether the formulas give exactly the records of a size."""
+    """Whether the variant gives exactly the records and constants of a size; what stands in tables is not looked at."""
+    corners = {index for group in variant.kinds.corners for index in group}
+    if snapshot.key != variant.taken.key or not all(
+        sized_constants.is_corner(variant.taken, snapshot, index) if index in corners
+        else index in variant.kinds.tables or variant.base.constants[index].startswith(raw)
+        for index, raw in snapshot.constants.items()
+    ):  # fmt: skip
+        return False
+    snapshot = sized_constants.with_corners(snapshot, variant.taken, variant.kinds.corners)
     quantities = Shapes([], variant.formulas.derived, [], []).quantities(snapshot.sizes)
     patched = {(p.kind, p.index, p.field, p.position): value_of(p.terms, quantities) for p in variant.patches}
-    return all(wanted == patched.get(place, held) for place, held, wanted in _fields(variant.base, snapshot)) and all(
-        variant.base.constants[index].startswith(raw) for index, raw in snapshot.constants.items()
-    )
+    return all(wanted == patched.get(place, held) for place, held, wanted in _fields(variant.base, snapshot))
 
 
 def _fields(base: Snapshot, other: Snapshot) -> list[tuple[tuple[int, int, str, int], Any, Any]]:
@@ -401,6 +476,8 @@ def _placed(variant: _Variant, symbols: list[Symbol], weights: _Weights, shapes:
     """
     base, shift = variant.base, len(shapes.derived)
     own = len(symbols)
+    places = {index: _table_place(variant, table, symbols, weights) for index, table in variant.tables.items()}
+    variant.patches += [patch for _, patch in places.values()]
 
     def renumbered(term: Term) -> Term:
         return replace(term, factors=tuple(f if f < own else f + shift for f in term.factors))
@@ -411,7 +488,7 @@ def _placed(variant: _Variant, symbols: list[Symbol], weights: _Weights, shapes:
     tensors = [replace(tensor) for tensor in base.tensors]
     for index, tensor in enumerate(tensors):
         if tensor.place is Place.WEIGHTS:
-            tensor.offset = weights.place(tensor.name, base.constants[index])
+            tensor.offset = places[index][0] if index in places else weights.place(tensor.name, base.constants[index])
         elif base.buffer_of[index] >= 0:
             start = plan.offsets[base.buffer_of[index]]
             tensor.offset += start
@@ -419,6 +496,25 @@ def _placed(variant: _Variant, symbols: list[Symbol], weights: _Weights, shapes:
     arena = -(-(plan.arena_bytes + OVERREAD) // ALIGN) * ALIGN
     steps = [replace(step, params=dict(step.params)) for step in base.steps]
     return Variant(tensors, steps, base.inputs, base.outputs, base.states, patches), arena, plan.lower_bound
+
+
+def _table_place(variant: _Variant, table: Table, symbols: list[Symbol], weights: _Weights) -> tuple[int, Patch]:
+    """Where the entry of the largest size lies, and the offset of any other: they follow each other in equal distances."""
+    lines = []
+    for axis in table.axes:
+        low, high = min(box[0][axis] for box in variant.boxes), max(box[1][axis] for box in variant.boxes)
+        lines.append(range(low, high + 1, symbols[axis].step))
+    room = -(-max(map(len, table.entries.values())) // ALIGN) * ALIGN
+    start = weights.place(
+        variant.base.tensors[table.index].name,
+        b"".join(table.entries.get(sizes, b"").ljust(room, b"\0") for sizes in product(*lines)),
+    )
+    terms, offset = [Term(start)], start
+    for place, axis in enumerate(table.axes):
+        distance = room * math.prod(map(len, lines[place + 1 :]))
+        terms.append(Term(distance, (variant.formulas.ordinal(axis, lines[place].start, symbols[axis].step),)))
+        offset += distance * lines[place].index(variant.base.sizes[axis])
+    return offset, Patch(TENSOR_PATCH, table.index, "offset", 0, tuple(terms))
 
 
 def _moved(patch: Patch, start: int) -> Patch:

@@ -149,6 +149,13 @@ class Formulas:
                 return (Term(max(scale, 1), (len(self.quantities) - 1,)),)
         return None
 
+    def ordinal(self, source: int, low: int, step: int) -> int:
+        """The quantity that numbers the sizes low, low + step, ... of a symbol from 0."""
+        self.derived.append(Derived(source, 1, -low, step))
+        self._spans.append((-low, -low))
+        self._values.append((self.sizes[source] - low) // step)
+        return len(self.quantities) - 1
+
     def undecided(self, sizes: Sequence[Array]) -> int | None:
         """Index into ``sizes`` (all sizes, one array a symbol) of one that would tell what is still open, or None."""
         values = list(sizes)

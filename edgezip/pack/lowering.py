@@ -48,10 +48,12 @@ def _dequantized_with(value: Value) -> QParams | None:
 class Lowering:
     """One pass over the graph; complaints of all nodes are collected before the first is raised."""
 
-    def __init__(self, model: Model, layout: Layout, act_sign: int, states: Sequence[Carried] = ()) -> None:
+    def __init__(
+        self, model: Model, layout: Layout, act_sign: int, states: Sequence[Carried] = (), *, uniform: bool = False
+    ) -> None:
         self.model = model
         self.states = states
-        self.context = Context(model, Builder(layout, act_sign), opset=graph.opset(model))
+        self.context = Context(model, Builder(layout, act_sign), opset=graph.opset(model), uniform=uniform)
         self.plan: GraphPlan = analyse(model, set(INT8))
         self.stored: dict[str, Ref] = {}  # int8 tensors of the ONNX graph by name
         self.complaints: dict[str, str] = {}

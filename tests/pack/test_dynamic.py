@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from dynamic_graphs import dynamic_graph, shape_at
-from onnx import TensorProto, helper, numpy_helper
 
 from edgezip.cli.main import main
 from edgezip.compilation import compile
 from edgezip.compression import compress
 from edgezip.dynamic import STEP_PATCH, Shapes, Symbol, Term, value_of
-from edgezip.errors import ProgramError, ShapeError, UnsupportedModelError, UsageError
+from edgezip.errors import ProgramError, ShapeError, UsageError
 from edgezip.frontends import onnx as frontend
 from edgezip.frontends.resizable import Resizable, symbol_of
 from edgezip.frontends.transferred import Transferred
@@ -152,25 +151,6 @@ def test_a_bound_run_keeps_its_size(program: Program) -> None:
 def test_wrong_bounds_are_refused(dims: dict[str, Any], error: type[Exception], named: str) -> None:
     with pytest.raises(error, match=named):
         compile(dynamic_graph("image", 0), dims=dims)
-
-
-def test_a_constant_that_is_no_prefix_is_refused_by_name() -> None:
-    nodes = [
-        helper.make_node("Shape", ["x"], ["s"], start=0, end=1, name="shape"),
-        helper.make_node("Squeeze", ["s"], ["n"], name="n"),
-        helper.make_node("Range", ["n", "zero", "minus"], ["down"], name="range"),
-        helper.make_node("Cast", ["down"], ["f"], to=TensorProto.FLOAT, name="cast"),
-        helper.make_node("Add", ["x", "f"], ["y"], name="add"),
-    ]
-    constants = {"zero": np.array(0), "minus": np.array(-1)}
-    made = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(array, name) for name, array in constants.items()],
-    )  # fmt: skip
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=8).SerializeToString()
-    with pytest.raises(UnsupportedModelError, match="constant 'f' of node 'add'"):
-        compile(model, dims={"n": (4, 9)})
 
 
 def test_hostile_formulas_are_errors_and_never_read_outside(program: Program) -> None:

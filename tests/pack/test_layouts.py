@@ -110,10 +110,10 @@ def test_host_functions_are_exact_in_float64(op: str, x: float, expected: float)
     assert float(FUNCTIONS[op](np.array([x]))[0]) == pytest.approx(expected, rel=1e-7, abs=1e-15)
 
 
-def test_neighbours_stay_inside_and_weigh_the_upper_one() -> None:
-    index, weight = neighbours(np.array([-0.5, 0.0, 0.25, 1.75, 2.5], np.float32), 3)
-    assert index.tolist() == [[0, 0, 0, 1, 2], [1, 1, 1, 2, 2]]
-    assert weight.tolist() == [0, 0, 0.25, 0.75, 0]
+def test_neighbours_weigh_the_upper_one_and_do_not_know_the_size() -> None:
+    index, weight = neighbours(np.array([-0.5, 0.0, 0.25, 1.75, 2.5], np.float32))
+    assert index.tolist() == [[0, 0, 0, 1, 2], [1, 1, 1, 2, 3]]  # the runtime holds 3 inside of three pixels
+    assert weight.tolist() == [0, 0, 0.25, 0.75, 0.5]
 
 
 def test_align_corners_keeps_both_ends() -> None:

@@ -115,7 +115,7 @@ def _nearest(context: Context, node: Node, x: Ref, places: list[Array], pictures
     places = _of_picture(places) if pictures else places
     indices = [nearest_index(position, rule, size) for position, size in zip(places, x.shape, strict=True)]
     shape = graph.shape(node.outputs[0])
-    if pictures:
+    if pictures and not context.uniform:
         factors = [_repetition(index, size) for index, size in zip(indices[2:], x.shape[2:], strict=True)]
         if all(factors) and factors != [1, 1]:
             return like_output(context, _repeated(context, node, x, factors[0], factors[1]), shape)
@@ -161,8 +161,8 @@ def _linear(context: Context, node: Node, x: Ref, places: list[Array], target: T
     """A picture of rows and columns in one step, between two neighbours each."""
     shape = graph.shape(node.outputs[0])
     tables = []
-    for name, position, size in zip("hw", _of_picture(places)[2:], x.shape[2:], strict=True):
-        index, weight = neighbours(position, size)
+    for name, position in zip("hw", _of_picture(places)[2:], strict=True):
+        index, weight = neighbours(position)
         tables += [context.constant(f"{node.name}.index_{name}", index), context.constant(f"{node.name}.weight_{name}", weight)]
     q = target.q if target else QParams(x.scale, x.zero_point)
     made = context.new(node.outputs[0].name or "", image_shape(shape), x.order, x.dtype, q)

@@ -86,11 +86,14 @@ def nearest_index(position: Array, rule: str, size_in: int) -> Array:
     return index
 
 
-def neighbours(position: Array, size_in: int) -> tuple[Array, Array]:
-    """int32 (2, n) indices below and above each position and the float32 weight of the one above."""
-    inside = np.clip(position, 0, size_in - 1).astype(f32)
+def neighbours(position: Array) -> tuple[Array, Array]:
+    """int32 (2, n) indices below and above each position and the float32 weight of the one above.
+
+    Beyond the last pixel both mean that one, whatever the weight: so the table of a size begins as that of a larger one does.
+    """
+    inside = np.maximum(position, 0).astype(f32)
     below = np.floor(inside).astype(np.int32)
-    return np.stack([below, np.minimum(below + 1, size_in - 1)]), (inside - below).astype(f32)
+    return np.stack([below, below + 1]), (inside - below).astype(f32)
 
 
 # --- weighted sums ------------------------------------------------------------------------------------------------
