@@ -33,6 +33,7 @@ MAX_NAME = 4096  # bytes
 MAX_STEP_INPUTS = 8
 MAX_STEP_OUTPUTS = 4
 ZEROS = 0xFFFFFFFF
+PLAIN, BLOCKS = 0, 1  # forms of constants: as they are, or packed int8 weights without their empty groups
 SECTIONS = ("steps", "tensors", "io", "strings", "weights", "metadata", "vectors", "shapes")
 
 
@@ -309,7 +310,7 @@ HEADER = np.dtype(
 )  # fmt: skip
 TENSOR = np.dtype(
     [
-        ("dtype", "u1"), ("place", "u1"), ("rank", "u1"), ("reserved0", "u1"), ("zero_point", "<i4"), ("scale", "<f4"),
+        ("dtype", "u1"), ("place", "u1"), ("rank", "u1"), ("form", "u1"), ("zero_point", "<i4"), ("scale", "<f4"),
         ("row_stride", "<i4"), ("dims", "<i4", (MAX_RANK,)), ("offset", "<u8"), ("bytes", "<u8"),
         ("name_offset", "<u4"), ("name_bytes", "<u4"), ("reserved1", "<u4", (6,)),
     ]
@@ -402,6 +403,7 @@ class Tensor:
     scale: float = 0.0
     zero_point: int = 0
     row_stride: int = 0  # elements; 0 = contiguous
+    form: int = PLAIN
 
     def __post_init__(self) -> None:
         if not self.row_stride:
@@ -591,6 +593,7 @@ class _Strings:
 def _tensor_record(tensor: Tensor, strings: _Strings) -> Any:
     record = np.zeros((), TENSOR)
     record["dtype"], record["place"], record["rank"] = tensor.dtype, tensor.place, len(tensor.dims)
+    record["form"] = tensor.form
     record["zero_point"], record["scale"], record["row_stride"] = tensor.zero_point, tensor.scale, tensor.row_stride
     record["dims"] = list(tensor.dims) + [1] * (MAX_RANK - len(tensor.dims))
     record["offset"], record["bytes"] = tensor.offset, tensor.bytes
@@ -748,6 +751,8 @@ def _panels(program: Program, variants: Sequence[Program | dynamic.Variant]) -> 
             if each.op is not Op.CONV or variant.tensors[each.inputs[0]].dtype is not DType.S8:
                 continue
             weights, groups = variant.tensors[each.inputs[1]], each.params["groups"]
+            if weights.form != PLAIN:
+                continue
             panels = groups * -(-variant.tensors[each.outputs[0]].dims[-1] // groups // 16)
             if weights.bytes % (panels * 16 * step) == 0:
                 found[weights.offset] = (weights.bytes // panels, step)
@@ -863,7 +868,7 @@ def _tensor_of(record: Any, name: str) -> Tensor:
     dims = tuple(int(d) for d in record["dims"][: int(record["rank"])])
     return Tensor(
         name, DType(int(record["dtype"])), Place(int(record["place"])), dims, int(record["offset"]),
-        float(record["scale"]), int(record["zero_point"]), int(record["row_stride"]),
+        float(record["scale"]), int(record["zero_point"]), int(record["row_stride"]), int(record["form"]),
     )  # fmt: skip
 
 

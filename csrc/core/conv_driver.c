@@ -3,6 +3,7 @@
  * Within the block a group of panels meets all rows before the next group: that part of the weights stays in L1 or L2. */
 #include "core/conv_driver.h"
 
+#include "core/blocks.h"
 #include "core/conv_grid.h"
 #include "core/conv_spans.h"
 #include "core/numerics.h"
@@ -29,6 +30,8 @@ typedef struct conv_job {
   int32_t rows, blocks;              /* pixels of a block, blocks of a segment */
   int32_t chunks, chunk_panels;      /* the panels are cut into chunks */
   int32_t small_mult, has_padding;
+  ez_blocks sparse; /* head is NULL with packed panels */
+  void (*product)(const ez_gemm_s8_args *);
 } conv_job;
 
 /* The rows of one block: where they read, and where their outputs go. */
@@ -54,17 +57,18 @@ static void product_s8(const conv_job *job, const conv_block *block, int32_t gro
   const size_t first = (size_t)group * (size_t)job->panels + (size_t)panel;
   ez_gemm_s8_args args = {
       .a_stride = (size_t)job->spans.rows, .columns = columns, .taps = job->spans.shape.count, .channels = job->spans.shape.elements,
-      .w = (const int8_t *)job->w + first * job->panel_bytes, .panel_bytes = job->panel_bytes,
+      .w = job->sparse.head ? job->sparse.values : (const int8_t *)job->w + first * job->panel_bytes, .panel_bytes = job->panel_bytes,
       .bias = job->bias_s32 + first * 16, .mult = job->mult + first * 16, .y_stride = y_stride,
       .lo = p->lo, .hi = p->hi, .zero_point = p->zero_point_mid, .small_sums = p->small_sums, .small_mult = job->small_mult,
       .row_step = block->row_step,
       .layout = (int32_t)job->run->kernels->layout, .act_sign = job->run->kernels->act_sign, .prepared = job->run->prepared, .panel = (int32_t)first,
+      .starts = job->sparse.head ? job->sparse.starts + first : NULL, .index = job->sparse.index,
   };
   for (int32_t r = 0; r < block->rows; r += isa->gemm_s8_rows) {
     args.a = block->a + r;
     args.rows = block->rows - r < isa->gemm_s8_rows ? block->rows - r : isa->gemm_s8_rows;
     args.y = y + (size_t)r * y_stride;
-    isa->gemm_s8(&args);
+    job->product(&args);
   }
 }
 
@@ -162,7 +166,7 @@ static void cut_outputs(conv_job *job, int32_t items, int32_t threads, int32_t g
 
 void ez_conv_run(const ez_run *run) {
   const ez_step *step = run->step;
-  const uint64_t for_tiles = ez_winograd_scratch_bytes(step, run->tensors, run->kernels);
+  const uint64_t for_tiles = run->blocks ? 0 : ez_winograd_scratch_bytes(step, run->tensors, run->kernels);
   if (for_tiles && for_tiles <= run->scratch_bytes) {
     ez_winograd_run(run);
     return;
@@ -183,6 +187,8 @@ void ez_conv_run(const ez_run *run) {
   job.panel_bytes = ez_packed_panel_bytes(p, x, run->kernels->layout);
   if (!is_f32) {
     job.mult = (const float *)(const void *)run->data[step->inputs[3]];
+    if (run->blocks) job.sparse = ez_blocks_of(run->blocks);
+    job.product = run->blocks ? run->kernels->gemm_s8->blocks_s8 : run->kernels->gemm_s8->gemm_s8;
     job.small_mult = ez_conv_mults_are_small(job.mult, (size_t)p->groups * (size_t)job.panels * 16);
   }
   const int32_t threads = ez_pool_threads(run->pool);

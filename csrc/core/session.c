@@ -8,6 +8,7 @@
 
 #include "core/affinity.h"
 #include "core/block.h"
+#include "core/blocks.h"
 #include "core/carry.h"
 #include "core/crc32.h"
 #include "core/dispatch.h"
@@ -46,6 +47,7 @@ struct ez_session {
   resized *resized;          /* NULL with static shapes */
   size_t scratch_bytes; /* of a thread */
   ez_block arena, scratch, prepared; /* the last: weights in the kernels' own form */
+  ez_expanded expanded; /* panels made of block-sparse weights that these kernels do not skip */
   ez_carry carry;
   uint8_t **data; /* one pointer a tensor; those of graph inputs and outputs change with every run */
   outside_tensor *outside; /* tensors in graph inputs, then those in graph outputs */
@@ -96,27 +98,39 @@ static void list_outside(ez_session *s, uint8_t place) {
     if (s->program->tensors[i].place == place) s->outside[s->n_outside++] = (outside_tensor){i, (uint32_t)s->program->tensors[i].offset};
 }
 
-static void place_tensors(ez_session *s) {
+/* A constant as the kernels read it; NULL when memory is out. Steps never write into the weights (verified), so the mapped file can stay
+ * read-only. */
+static uint8_t *place_constant(ez_session *s, const ez_tensor *t) {
+  const uint8_t *at = s->program->weights + t->offset;
+  const ez_blocks_head *head = (const ez_blocks_head *)(const void *)at;
+  if (t->form != EZ_FORM_BLOCKS || ez_blocks_serve(head, &s->kernels)) return (uint8_t *)(uintptr_t)at;
+  return ez_expand(&s->expanded, t->offset, head, s->kernels.layout);
+}
+
+/* 0 when memory is out. */
+static int place_tensors(ez_session *s) {
   const ez_program *p = s->program;
   for (uint32_t i = 0; i < p->n_tensors; i++) {
     const ez_tensor *t = &p->tensors[i];
     s->data[i] = NULL; /* those of the caller come with each run */
     if (t->place == EZ_IN_ARENA) s->data[i] = s->arena.bytes + t->offset;
-    /* Steps never write into the weights (verified), so the mapped file can stay read-only. */
-    if (t->place == EZ_IN_WEIGHTS) s->data[i] = (uint8_t *)(uintptr_t)(p->weights + t->offset);
+    if (t->place == EZ_IN_WEIGHTS && !(s->data[i] = place_constant(s, t))) return 0;
   }
   s->n_outside = 0;
   list_outside(s, EZ_IN_INPUT);
   s->n_from_inputs = s->n_outside;
   list_outside(s, EZ_IN_OUTPUT);
+  return 1;
 }
 
 static void plan_steps(ez_session *s) {
   const ez_program *p = s->program;
   for (uint32_t i = 0; i < p->n_steps; i++) {
     const ez_step *step = &p->steps[i];
-    s->steps[i] = (planned_step){.op = ez_op_find(step->op), .threads = ez_step_threads(ez_step_work_us(step, p->tensors, &s->kernels), s->solo_us, s->threads),
-                                 .run = {.step = step, .tensors = p->tensors, .data = s->data, .kernels = &s->kernels, .pool = s->pool,
+    const ez_blocks_head *blocks = ez_blocks_of_step(step, p->tensors, p->weights, NULL, &s->kernels);
+    const double work_us = ez_step_work_us(step, p->tensors, &s->kernels) * ez_blocks_share(blocks);
+    s->steps[i] = (planned_step){.op = ez_op_find(step->op), .threads = ez_step_threads(work_us, s->solo_us, s->threads),
+                                 .run = {.step = step, .blocks = blocks, .tensors = p->tensors, .data = s->data, .kernels = &s->kernels, .pool = s->pool,
                                          .scratch = s->scratch.bytes, .scratch_bytes = s->scratch_bytes}};
   }
 }
@@ -126,7 +140,7 @@ static void plan_steps(ez_session *s) {
 /* Room for the weights of step i, added to `total`; none beyond what honest programs need: a hostile one may have many steps share weights. */
 static size_t room_for(const ez_session *s, uint32_t i, size_t *total) {
   const ez_program *p = s->program;
-  const size_t room = ez_prepared_room(&p->steps[i], p->tensors, &s->kernels);
+  const size_t room = s->steps[i].run.blocks ? 0 : ez_prepared_room(&p->steps[i], p->tensors, &s->kernels);
   if (room > ROOM_LIMIT * p->header->sections[EZ_SECTION_WEIGHTS].bytes - *total) return 0;
   *total += room;
   return room;
@@ -174,7 +188,7 @@ static ez_status fill(ez_session *s, const ez_session_options *o, ez_error *erro
   s->scratch_bytes = scratch_of_a_thread(s);
   if (!allocate(s, chosen(o->spin_us, h->spin_us, EZ_SPIN_US), o->profile)) return refuse(error, EZ_NO_MEMORY, "arena", "out of memory, or of threads");
   s->solo_us = chosen(o->solo_us, h->solo_us, EZ_SOLO_US);
-  place_tensors(s);
+  if (!place_tensors(s)) return refuse(error, EZ_NO_MEMORY, "weights", "out of memory for block-sparse weights that this ISA reads as panels");
   plan_steps(s);
   if (!s->resized && !prepare_weights(s)) return refuse(error, EZ_NO_MEMORY, "weights", "out of memory for the kernels' own form of the weights");
   return EZ_OK;
@@ -215,7 +229,8 @@ ez_status ez_session_resize(ez_session *s, const int32_t *sizes, uint32_t n, ez_
   r->is_valid = !status;
   if (status) return status;
   memcpy(r->sizes, sizes, n * sizeof *sizes);
-  place_tensors(s);
+  r->is_valid = place_tensors(s);
+  if (!r->is_valid) return refuse(error, EZ_NO_MEMORY, "weights", "out of memory for block-sparse weights that this ISA reads as panels");
   plan_steps(s);
   return EZ_OK;
 }
@@ -256,6 +271,7 @@ void ez_session_destroy(ez_session *s) {
   free(s->outside);
   free(s->data);
   ez_block_destroy(&s->prepared);
+  ez_expanded_destroy(&s->expanded);
   ez_carry_destroy(&s->carry);
   destroy_resized(s->resized);
   ez_block_destroy(&s->scratch);
@@ -331,11 +347,16 @@ ez_status ez_session_run(ez_session *s, const void *const *inputs, void *const *
   return EZ_OK;
 }
 
+static const char *kernel_of(const planned_step *step, const ez_session *s) {
+  if (step->run.blocks) return s->kernels.gemm_s8->blocks_name;
+  return step->op->kernel ? step->op->kernel(step->run.step, s->program->tensors, &s->kernels) : s->isa;
+}
+
 ez_status ez_session_step_info(const ez_session *s, uint32_t i, ez_step_info *info) {
   if (!is_usable(s) || !info || i >= s->program->n_steps) return EZ_BAD_ARGUMENT;
   const ez_step *step = &s->program->steps[i];
   *info = (ez_step_info){.name = s->program->strings + step->name_offset, .name_bytes = step->name_bytes, .op = s->steps[i].op->name,
-                         .kernel = s->steps[i].op->kernel ? s->steps[i].op->kernel(step, s->program->tensors, &s->kernels) : s->isa,
+                         .kernel = kernel_of(&s->steps[i], s),
                          .threads = s->steps[i].threads, .n_outputs = step->n_outputs};
   memcpy(info->outputs, step->outputs, sizeof info->outputs);
   return EZ_OK;

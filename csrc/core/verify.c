@@ -132,7 +132,9 @@ static int same_name(const ez_program *p, const ez_tensor *a, const ez_tensor *b
 static ez_status check_shape(const ez_tensor *t, int32_t i, ez_error *error) {
   if (t->dtype < EZ_DTYPE_F32 || t->dtype > EZ_DTYPE_BOOL) BAD(-1, i, "dtype", "unknown dtype %u", t->dtype);
   if (t->rank > EZ_MAX_RANK) BAD(-1, i, "rank", "expected at most %d, got %u", EZ_MAX_RANK, t->rank);
-  if (t->reserved0 || !ez_all_zero(t->reserved1, sizeof t->reserved1)) BAD(-1, i, "reserved", "is not zero");
+  if (t->form > EZ_FORM_BLOCKS || (t->form && (t->place != EZ_IN_WEIGHTS || t->dtype != EZ_DTYPE_U8 || t->rank != 1)))
+    BAD(-1, i, "form", "unknown form %u, or not one of a constant of bytes", t->form);
+  if (!ez_all_zero(t->reserved1, sizeof t->reserved1)) BAD(-1, i, "reserved", "is not zero");
   const int32_t least = t->place == EZ_IN_OUTPUT ? 0 : 1; /* a result may have no elements; then no step touches it */
   uint64_t rows = 1;
   int is_empty = 0;
@@ -242,6 +244,9 @@ static ez_status check_operands(const ez_program *p, int32_t i, ez_error *error)
     if (s->outputs[k] < (k < s->n_outputs ? 0 : -1) || s->outputs[k] >= n || (k >= s->n_outputs && s->outputs[k] != -1))
       BAD(i, -1, "outputs", "output %d is %d", k, s->outputs[k]);
   for (int k = 0; k < s->n_inputs; k++)
+    if (s->inputs[k] >= 0 && p->tensors[s->inputs[k]].form && (k != 1 || (s->op != EZ_OP_CONV && s->op != EZ_OP_LINEAR)))
+      BAD(i, s->inputs[k], "form", "only the weights of a conv or linear step have a form");
+  for (int k = 0; k < s->n_inputs; k++)
     if (s->inputs[k] >= 0 && !p->tensors[s->inputs[k]].bytes) BAD(i, s->inputs[k], "bytes", "an operand has no elements");
   for (int o = 0; o < s->n_outputs; o++) {
     if (!p->tensors[s->outputs[o]].bytes) BAD(i, s->outputs[o], "bytes", "a result of a step has no elements");
@@ -259,7 +264,7 @@ static ez_status check_steps(const ez_program *p, ez_dataflow *flow, ez_error *e
     if (!ez_all_zero(s->params + op->params_bytes, sizeof s->params - op->params_bytes)) BAD(i, -1, "params", "unused bytes are not zero");
     TRY(check_operands(p, i, error));
     ez_error ignored;
-    ez_check check = {.header = p->header, .tensors = p->tensors, .step = s, .step_index = i, .error = error ? error : &ignored};
+    ez_check check = {.header = p->header, .tensors = p->tensors, .step = s, .step_index = i, .weights = p->weights, .error = error ? error : &ignored};
     TRY(op->check(&check));
     TRY(ez_dataflow_step(flow, p, i, check.in_place_inputs, error));
     if (check.scratch_needed > p->header->scratch_bytes)

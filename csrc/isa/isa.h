@@ -45,6 +45,10 @@ typedef struct ez_gemm_s8_args {
   const float *row_scale, *addend;
   const uint8_t *prepared;    /* what prepare_gemm_s8 of the table made of these weights, or NULL */
   int32_t panel;              /* number of the panel at w among the prepared ones */
+  /* blocks_s8 only: groups [starts[p], starts[p + 1]) are panel p's of this call, group i its k-step index[i], ascending; then w is group 0's
+   * 16 by k-step bytes, and panel_bytes is not used. */
+  const uint32_t *starts;
+  const uint16_t *index;
 } ez_gemm_s8_args;
 
 typedef struct ez_gemm_f32_args {
@@ -168,6 +172,9 @@ typedef struct ez_isa {
    * of at most `rows` rows), and what they took. `out` lies on 64 bytes; taps and channels as in ez_gemm_s8_args. */
   size_t (*prepared_room)(int32_t panels, int32_t taps, int32_t channels, int32_t rows);
   size_t (*prepare_gemm_s8)(const int8_t *w, size_t panel_bytes, int32_t panels, int32_t taps, int32_t channels, uint8_t *out);
+  /* The same product with the empty groups of the weights left out (EZ_FORM_BLOCKS), to the bit that of gemm_s8, in blocks of its size. */
+  void (*blocks_s8)(const ez_gemm_s8_args *args);
+  const char *blocks_name; /* of that kernel in reports */
   void (*winograd_s8)(const ez_winograd_s8_args *args); /* where it beats gemm_s8 */
   size_t (*winograd_scratch)(int32_t tiles, int32_t channels);
   int32_t gemm_f32_rows, gemm_f32_panels;

@@ -3,6 +3,7 @@
 #include "core/conv_driver.h"
 #include "core/conv_spans.h"
 #include "ops/conv_check.h"
+#include "ops/operands.h"
 
 static ez_status check_conv(ez_check *check) {
   ez_status status = ez_check_conv_geometry(check);
@@ -14,9 +15,12 @@ static ez_status check_conv(ez_check *check) {
   if (taps * channels > 1u << 26) return ez_check_fail(check, -1, "kernel_h", "more than 2^26 products for one output");
   if (groups * panels > 1u << 26) return ez_check_fail(check, -1, "groups", "more than 2^30 outputs");
   const uint64_t element = x->dtype == EZ_DTYPE_F32 ? 4 : 1;
-  const uint64_t weights = groups * panels * (ez_packed_panel_bytes(p, x, check->header->layout) / element);
+  const uint64_t panel_bytes = ez_packed_panel_bytes(p, x, check->header->layout), step_bytes = check->header->layout == EZ_LAYOUT_K8N16 ? 128 : 64;
+  status = element == 1 ? ez_check_weights(check, 1, groups * panels, panel_bytes / step_bytes)
+                        : ez_check_constant(check, 1, EZ_DTYPE_F32, (int64_t)(groups * panels * (panel_bytes / element)));
+  if (status) return status;
   check->scratch_needed = ez_conv_scratch_bytes(p, x, y, check->header->layout, element == 1 && ez_conv_has_post_ops(check->step));
-  return ez_check_conv_operands(check, weights, groups * panels * 16);
+  return ez_check_conv_operands(check, groups * panels * 16);
 }
 
 static const char *conv_kernel(const ez_step *step, const ez_tensor *tensors, const ez_kernels *kernels) {

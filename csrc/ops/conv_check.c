@@ -80,11 +80,10 @@ static ez_status check_residual(ez_check *check, const ez_conv_params *p) {
   return ez_check_stored(check, index);
 }
 
-ez_status ez_check_conv_operands(ez_check *check, uint64_t weights, uint64_t padded) {
+ez_status ez_check_conv_operands(ez_check *check, uint64_t padded) {
   const int quantised = ez_input_of(check, X)->dtype == EZ_DTYPE_S8;
   const ez_conv_params *p = (const ez_conv_params *)(const void *)check->step->params;
-  ez_status status = ez_check_constant(check, W, quantised ? EZ_DTYPE_U8 : EZ_DTYPE_F32, (int64_t)weights);
-  if (!status) status = ez_check_constant(check, BIAS, quantised ? EZ_DTYPE_S32 : EZ_DTYPE_F32, (int64_t)padded);
+  ez_status status = ez_check_constant(check, BIAS, quantised ? EZ_DTYPE_S32 : EZ_DTYPE_F32, (int64_t)padded);
   if (status) return status;
   if (!quantised) {
     if (ez_input_of(check, MULT) || ez_input_of(check, TABLE)) FAIL(-1, "inputs", "a float convolution has no multipliers and no table");

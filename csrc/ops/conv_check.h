@@ -6,8 +6,8 @@
 
 /* Proves everything but the sizes of weights and bias. */
 ez_status ez_check_conv_geometry(ez_check *check);
-/* Weights, bias, multipliers, residual and table, given the elements of the packed weights and the number of padded outputs. */
-ez_status ez_check_conv_operands(ez_check *check, uint64_t weights, uint64_t padded_outputs);
+/* Bias, multipliers, residual and table, given the number of padded outputs. */
+ez_status ez_check_conv_operands(ez_check *check, uint64_t padded_outputs);
 int ez_conv_has_residual(const ez_step *step);
 int ez_conv_has_post_ops(const ez_step *step); /* residual or table */
 

@@ -2,6 +2,7 @@
 #include "core/depthwise_driver.h"
 #include "isa/depthwise.h"
 #include "ops/conv_check.h"
+#include "ops/operands.h"
 
 static uint64_t packed_elements(int is_f32, uint32_t layout, const ez_conv_params *p, uint64_t panels) {
   const uint64_t taps = (uint64_t)p->kernel_h * (uint64_t)p->kernel_w;
@@ -18,7 +19,9 @@ static ez_status check_depthwise(ez_check *check) {
     return ez_check_fail(check, -1, "groups", "depthwise needs groups = inputs = outputs, got %d, %d, %d", p->groups, x->dims[3], y->dims[3]);
   const uint64_t panels = ((uint64_t)x->dims[3] + 15) / 16;
   check->scratch_needed = ez_depthwise_scratch_bytes(p, x, x->dtype == EZ_DTYPE_S8 && ez_conv_has_residual(check->step));
-  return ez_check_conv_operands(check, packed_elements(x->dtype == EZ_DTYPE_F32, check->header->layout, p, panels), panels * 16);
+  const int is_f32 = x->dtype == EZ_DTYPE_F32;
+  status = ez_check_constant(check, 1, is_f32 ? EZ_DTYPE_F32 : EZ_DTYPE_U8, (int64_t)packed_elements(is_f32, check->header->layout, p, panels));
+  return status ? status : ez_check_conv_operands(check, panels * 16);
 }
 
 static const char *depthwise_kernel(const ez_step *step, const ez_tensor *tensors, const ez_kernels *kernels) {

@@ -2,6 +2,7 @@
  * with its own scale (EZ-N1 rule 8). A work item is a block of rows by a range of panels; what is quantised stays in its scratch. */
 #include <string.h>
 
+#include "core/blocks.h"
 #include "ops/operands.h"
 
 enum { X, W, BIAS, MULT, ADDEND };
@@ -17,10 +18,12 @@ static int32_t block_rows(int32_t k) {
   return rows < LEAST_ROWS ? LEAST_ROWS : rows > MOST_ROWS ? MOST_ROWS : (int32_t)rows;
 }
 
-static uint64_t panel_bytes(int32_t k, uint32_t layout) {
+static uint64_t k_steps(int32_t k, uint32_t layout) {
   const uint64_t step = layout == EZ_LAYOUT_K8N16 ? 8 : 4;
-  return ((uint64_t)k + step - 1) / step * step * 16;
+  return ((uint64_t)k + step - 1) / step;
 }
+
+static uint64_t panel_bytes(int32_t k, uint32_t layout) { return k_steps(k, layout) * (layout == EZ_LAYOUT_K8N16 ? 128 : 64); }
 
 static ez_status check_linear(ez_check *check) {
   ez_status status = ez_check_operands(check, ADDEND + 1, ADDEND + 1);
@@ -36,7 +39,7 @@ static ez_status check_linear(ez_check *check) {
   if (k > 1 << 24 || panels * 16 > 1u << 28) return ez_check_fail(check, -1, "dims", "%d by %d weights are too many", k, n);
   if (ez_rows_of(x) != ez_rows_of(y)) return ez_check_fail(check, out, "dims", "rows differ from those of the input");
   if (ez_rows_of(x) > 1 << 30) return ez_check_fail(check, in, "dims", "more than 2^30 rows");
-  status = ez_check_constant(check, W, EZ_DTYPE_U8, (int64_t)(panels * panel_bytes(k, check->header->layout)));
+  status = ez_check_weights(check, W, panels, k_steps(k, check->header->layout));
   if (!status) status = ez_check_constant(check, BIAS, EZ_DTYPE_S32, (int64_t)panels * 16);
   if (!status) status = ez_check_constant(check, MULT, EZ_DTYPE_F32, (int64_t)panels * 16);
   if (!status) status = ez_check_constant(check, ADDEND, EZ_DTYPE_F32, (int64_t)panels * 16);
@@ -80,11 +83,14 @@ static void run_item(void *context, int32_t item, int32_t thread) {
   const size_t bytes = (size_t)panel_bytes(j->k, kernels->layout);
   ez_gemm_s8_args args = {.a_stride = MOST_ROWS, .taps = 1, .channels = j->k, .panel_bytes = bytes, .y_stride = (size_t)j->y->row_stride,
                           .layout = (int32_t)kernels->layout, .act_sign = kernels->act_sign, .prepared = j->run->prepared};
+  const ez_blocks blocks = j->run->blocks ? ez_blocks_of(j->run->blocks) : (ez_blocks){0};
+  void (*const product)(const ez_gemm_s8_args *) = j->run->blocks ? isa->blocks_s8 : isa->gemm_s8;
   args.row_step = count > 1 ? (size_t)(a[1] - a[0]) : 0;
   for (int32_t q = panel; q < end; q += isa->gemm_s8_panels) {
     args.columns = j->n - 16 * q < 16 * isa->gemm_s8_panels ? j->n - 16 * q : 16 * isa->gemm_s8_panels;
     args.panel = q;
-    args.w = (const int8_t *)j->run->data[s->inputs[W]] + (size_t)q * bytes;
+    args.w = blocks.head ? blocks.values : (const int8_t *)j->run->data[s->inputs[W]] + (size_t)q * bytes;
+    args.starts = blocks.head ? blocks.starts + q : NULL, args.index = blocks.index;
     args.bias = (const int32_t *)(const void *)j->run->data[s->inputs[BIAS]] + 16 * (size_t)q;
     args.mult = (const float *)(const void *)j->run->data[s->inputs[MULT]] + 16 * (size_t)q;
     args.addend = (const float *)(const void *)j->run->data[s->inputs[ADDEND]] + 16 * (size_t)q;
@@ -92,7 +98,7 @@ static void run_item(void *context, int32_t item, int32_t thread) {
     for (int32_t r = 0; r < count; r += isa->gemm_s8_rows) {
       args.a = a + r, args.row_scale = scales + r, args.y_f32 = y + (size_t)r * args.y_stride;
       args.rows = count - r < isa->gemm_s8_rows ? count - r : isa->gemm_s8_rows;
-      isa->gemm_s8(&args);
+      product(&args);
     }
   }
 }

@@ -27,6 +27,8 @@ typedef struct ez_check {
   const ez_tensor *tensors;
   const ez_step *step;
   int32_t step_index;
+  const uint8_t *weights; /* the section, or NULL where tensors have places of their own: */
+  uint8_t *const *data;
   uint64_t scratch_needed; /* check sets: bytes of per-thread scratch that run uses */
   uint32_t in_place_inputs; /* check sets: bit i = input i may be exactly the region of the output */
   ez_error *error;
@@ -40,6 +42,7 @@ typedef struct ez_run {
   struct ez_pool *pool;
   uint8_t *scratch; /* thread i owns scratch + i * scratch_bytes */
   size_t scratch_bytes;
+  const ez_blocks_head *blocks; /* the weights are these, and the kernel skips what they leave out; NULL: packed panels */
   const uint8_t *prepared; /* weights in the kernel's own form (core/prepare.h), or NULL */
 } ez_run;
 

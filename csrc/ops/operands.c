@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/blocks.h"
+
 #define FAIL(tensor, field, ...) return ez_check_fail(check, tensor, field, __VA_ARGS__)
 #define MOST_ELEMENTS ((int64_t)1 << 40)
 
@@ -98,6 +100,12 @@ ez_status ez_check_table(ez_check *check, int which, int dtype, int64_t elements
   if (t->place != EZ_IN_WEIGHTS && t->place != EZ_IN_ARENA) FAIL(tensor, "place", "expected the weights section or the arena, got place %d", t->place);
   const ez_status status = ez_check_dtype(check, tensor, dtype);
   return status ? status : ez_check_elements(check, tensor, elements);
+}
+
+ez_status ez_check_weights(ez_check *check, int which, uint64_t panels, uint64_t steps) {
+  const uint64_t step_bytes = check->header->layout == EZ_LAYOUT_K8N16 ? 128 : 64;
+  if (check->tensors[check->step->inputs[which]].form == EZ_FORM_BLOCKS) return ez_check_blocks(check, which, panels, steps);
+  return ez_check_constant(check, which, EZ_DTYPE_U8, (int64_t)(panels * steps * step_bytes));
 }
 
 ez_status ez_check_elementwise(ez_check *check) {

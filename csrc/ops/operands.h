@@ -33,6 +33,8 @@ ez_status ez_check_stored(ez_check *check, int32_t tensor);
 ez_status ez_check_constant(ez_check *check, int which, int dtype, int64_t elements);
 /* The same, in the weights or in the arena: what a step of its own cuts out for the size of the day. */
 ez_status ez_check_table(ez_check *check, int which, int dtype, int64_t elements);
+/* Packed int8 weights: `panels` panels of `steps` k-steps, in any form (ez_format.h). */
+ez_status ez_check_weights(ez_check *check, int which, uint64_t panels, uint64_t steps);
 /* A contiguous tensor of exactly `elements`. */
 ez_status ez_check_elements(ez_check *check, int32_t tensor, int64_t elements);
 /* x and y: the same dtype, dims and contiguous rows, s8 stored. */

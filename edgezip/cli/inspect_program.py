@@ -56,6 +56,7 @@ def _steps(program: Program) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": step.name, "op": step.op.name.lower(), "node": form.get("node"), "form": form.get("form"),
+                "blocks": form.get("blocks"),
                 "kernel_here": kernels[number], "output_shape": list(made.dims), "output_dtype": made.dtype.numpy.name,
                 "macs": form.get("macs", 0), "weight_bytes": form.get("weight_bytes", 0), "fused": form.get("fused", []),
             }
@@ -80,7 +81,7 @@ def show(path: Path, facts: dict[str, Any]) -> None:
 
     rows = [
         (
-            printable(step["name"]), step["op"], step["form"], step["kernel_here"],
+            printable(step["name"]), step["op"], _form(step), step["kernel_here"],
             f"{step['output_dtype']} {_dims(step['output_shape'])}", step["macs"], step["weight_bytes"],
             printable(", ".join(map(str, step["fused"]))) or None,
         )
@@ -106,6 +107,12 @@ def show(path: Path, facts: dict[str, Any]) -> None:
         lines.append(f"dynamic dimensions: {dims}; shown at the largest sizes")
     lines += [f"note: {printable(note)}" for note in facts["notes"]]
     print("\n" + "\n".join(lines))
+
+
+def _form(step: dict[str, Any]) -> str | None:
+    """``int8``, or ``int8, 25 % of blocks``: the kernel's name says whether the others are skipped here."""
+    blocks = step["blocks"]
+    return f"{step['form']}, {100 * blocks['kept']:.0f} % of blocks" if blocks else step["form"]
 
 
 def _dims(dims: list[int]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgezip.program import Layout, Program
+from edgezip.program import Program
 
 Array = np.ndarray[Any, Any]
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def compile(
 
     target = _loaded(target)
     states = states_of(model, state or {}, initial or {})
-    lowering = Lowering(model, Layout[target.layout.upper()], target.act_sign, states)
+    lowering = Lowering(model, target, states)
     builder = lowering.run()
     program = builder.finish(_source(model, target, set(lowering.context.notes)))
     program.solo_us, program.spin_us = (_or_none(value) for value in (target.cost.solo_us, target.spin_us))
@@ -74,7 +74,7 @@ def compile_dynamic(
     def lower(sizes: tuple[int, ...], uniform: bool) -> Builder:
         model = largest if sizes == bound else model_at(sizes)
         states = states_of(model, state or {}, initial or {})
-        lowering = Lowering(model, Layout[chosen.layout.upper()], chosen.act_sign, states, uniform=uniform)
+        lowering = Lowering(model, chosen, states, any_size=True, uniform=uniform)
         builder = lowering.run()
         notes.update(lowering.context.notes)
         return builder

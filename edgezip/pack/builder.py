@@ -7,14 +7,18 @@ end, when all steps are known.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgezip.pack import plan_memory
 from edgezip.pack.scratch import scratch_bytes
-from edgezip.program import ALIGN, OVERREAD, DType, Layout, Op, Place, Program, State, Step, Tensor
+from edgezip.program import ALIGN, OVERREAD, PLAIN, DType, Layout, Op, Place, Program, State, Step, Tensor
+
+if TYPE_CHECKING:
+    from edgezip.target import BreakEven
 
 Array = np.ndarray[Any, Any]
 IN_PLACE = {Op.BINARY, Op.UNARY, Op.TABLE, Op.PRELU, Op.NORM}
@@ -75,7 +79,9 @@ class Builder:
     outputs: list[int] = field(default_factory=list)
     initial: list[int] = field(default_factory=list)  # of each state, whose ends are the last inputs and outputs; -1: zeros
     constant_bytes: dict[int, bytes] = field(default_factory=dict)  # by tensor
-    _constants: dict[tuple[str, tuple[int, ...], bytes, float, int], int] = field(default_factory=dict)
+    sparse: Mapping[str, BreakEven] = field(default_factory=dict)  # by ISA
+    any_size: bool = False  # one program for many sizes
+    _constants: dict[tuple[str, tuple[int, ...], bytes, float, int, int], int] = field(default_factory=dict)
 
     # --- tensors ------------------------------------------------------------------------------------------------------
 
@@ -106,15 +112,15 @@ class Builder:
         start = base.offset + offset * base.dtype.numpy.itemsize
         return self._add(replace(like, dims=dims, offset=start, row_stride=row_stride, place=base.place), self.buffer_of[index])
 
-    def constant(self, name: str, array: Array, dtype: DType, scale: float = 0.0, zero_point: int = 0) -> int:
+    def constant(self, name: str, array: Array, dtype: DType, scale: float = 0.0, zero_point: int = 0, form: int = PLAIN) -> int:
         """A tensor of the weights section; equal constants are stored once. S8 is given logical and stored by the sign rule."""
         array = np.ascontiguousarray(array, dtype.numpy)
         raw = array.tobytes()
         if dtype is DType.S8:
             raw = (array.view(np.uint8) ^ np.uint8(self.act_sign)).tobytes()
-        key = (dtype.name, array.shape, raw, scale, zero_point)
+        key = (dtype.name, array.shape, raw, scale, zero_point, form)
         if key not in self._constants:
-            index = self._add(Tensor(name, dtype, Place.WEIGHTS, array.shape, 0, scale, zero_point), -1)
+            index = self._add(Tensor(name, dtype, Place.WEIGHTS, array.shape, 0, scale, zero_point, form=form), -1)
             self._constants[key], self.constant_bytes[index] = index, raw
         return self._constants[key]
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from edgezip.graph import Model, Node, Value
     from edgezip.pack.carried import Carried
+    from edgezip.target import Target
 
 PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 FLOAT_ACTIVATIONS = "int8 weights, float activations: computed in float32; compress the float model with calibration data"
@@ -49,11 +50,12 @@ class Lowering:
     """One pass over the graph; complaints of all nodes are collected before the first is raised."""
 
     def __init__(
-        self, model: Model, layout: Layout, act_sign: int, states: Sequence[Carried] = (), *, uniform: bool = False
+        self, model: Model, target: Target, states: Sequence[Carried] = (), *, any_size: bool = False, uniform: bool = False
     ) -> None:
         self.model = model
         self.states = states
-        self.context = Context(model, Builder(layout, act_sign), opset=graph.opset(model), uniform=uniform)
+        builder = Builder(Layout[target.layout.upper()], target.act_sign, sparse=target.sparse, any_size=any_size)
+        self.context = Context(model, builder, opset=graph.opset(model), uniform=uniform)
         self.plan: GraphPlan = analyse(model, set(INT8))
         self.stored: dict[str, Ref] = {}  # int8 tensors of the ONNX graph by name
         self.complaints: dict[str, str] = {}

@@ -90,7 +90,7 @@ class _Numbering:
 
 
 def _tensor_key(tensor: Tensor) -> tuple[Any, ...]:
-    return tensor.dtype, tensor.place, len(tensor.dims), tensor.scale, tensor.zero_point
+    return tensor.dtype, tensor.place, len(tensor.dims), tensor.scale, tensor.zero_point, tensor.form
 
 
 def _step_key(step: Step) -> tuple[Any, ...]:

@@ -15,9 +15,11 @@ import numpy as np
 from edgezip.dynamic import sizes_of
 from edgezip.errors import ProgramError, ShapeError
 from edgezip.kernels import reference as ref
+from edgezip.kernels import sparse_blocks
 from edgezip.program import (
     MAX_RANK,
     PARAMS,
+    PLAIN,
     Binary,
     Convert,
     DType,
@@ -236,12 +238,23 @@ def _group_outputs(session: ReferenceSession, step: Step) -> tuple[int, int, int
     return groups, outputs, -(-outputs // 16) * 16
 
 
+def packed_weights(session: ReferenceSession, step: Step) -> Array:
+    """The weights of a CONV or LINEAR step as panels. Raises ProgramError where their blocks are not sound."""
+    held, raw = session.tensor(step.inputs[1]), session._flat(step.inputs[1])
+    if held.form == PLAIN:
+        return raw
+    try:
+        return sparse_blocks.read(np.ascontiguousarray(raw), 16 * session.pack_step).panels()
+    except ValueError as error:
+        raise ProgramError(str(error), where=f"step {step.name}", hint="compile the model again") from error
+
+
 def conv_weights(session: ReferenceSession, step: Step) -> list[Array]:
     """The unpacked weights of a CONV step, one array a group: int8 or float32 (outputs, taps, channels)."""
     x, p = session.tensor(step.inputs[0]), step.params
     groups, outputs, _ = _group_outputs(session, step)
     shape = outputs, p["kernel_h"] * p["kernel_w"], x.dims[3] // groups
-    packed = session._flat(step.inputs[1]).reshape(groups, -1)
+    packed = packed_weights(session, step).reshape(groups, -1)
     if x.dtype is DType.S8:
         spans = ref.spans((p["kernel_h"], p["kernel_w"]), p["dilation_w"], groups, shape[2])
         parts = [ref.unpack_gemm_s8(np.ascontiguousarray(part), session.pack_step, outputs, *spans) for part in packed]
@@ -494,7 +507,7 @@ def _norm(session: ReferenceSession, step: Step) -> None:
 def _linear(session: ReferenceSession, step: Step) -> None:
     x, y = session.tensor(step.inputs[0]), session.tensor(step.outputs[0])
     k, n = x.dims[-1], y.dims[-1]
-    weights = ref.unpack_gemm_s8(np.ascontiguousarray(session._flat(step.inputs[1])), session.pack_step, n, 1, k)
+    weights = ref.unpack_gemm_s8(packed_weights(session, step), session.pack_step, n, 1, k)
     bias, mult, addend = (session._flat(t)[:n] for t in step.inputs[2:5])
     rows, scale = session.load(step.inputs[0]).reshape(-1, k), np.ones(1, np.float32)
     if x.dtype is DType.F32:

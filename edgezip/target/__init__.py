@@ -12,10 +12,10 @@ from difflib import get_close_matches
 from edgezip.errors import TargetError
 from edgezip.target import host
 from edgezip.target.files import FOLDER, measured_path, profile_path, profiles, read_measured, write_measured
-from edgezip.target.profile import Cluster, Cost, Deploy, Emulator, Measured, Memory, Reference, Target
+from edgezip.target.profile import BreakEven, Cluster, Cost, Deploy, Emulator, Measured, Memory, Reference, Target
 
 __all__ = [
-    "FOLDER", "Cluster", "Cost", "Deploy", "Emulator", "Measured", "Memory", "Reference", "Target",
+    "FOLDER", "BreakEven", "Cluster", "Cost", "Deploy", "Emulator", "Measured", "Memory", "Reference", "Target",
     "detect_host", "list_targets", "load_target", "measured_path", "profile_path", "write_measured",
 ]  # fmt: skip
 

@@ -78,6 +78,15 @@ class Cost(Strict):
     source: Text
 
 
+class BreakEven(Strict):
+    """The share of blocks up to which skipping the others is no slower than the dense kernel of an ISA: products of more than
+    5 rows, of fewer, and 3x3 convolutions that the dense path may do by Winograd's tiles."""
+
+    rows: Annotated[float, Field(ge=0, le=1)]
+    few_rows: Annotated[float, Field(ge=0, le=1)]
+    winograd: Annotated[float, Field(ge=0, le=1)]
+
+
 class Reference(Strict):
     """A published latency of one model on this device, to hold predictions against."""
 
@@ -121,6 +130,7 @@ class Target(Strict):
     default_threads: Annotated[int, Field(ge=1, le=1024)] = 1
     affinity: Literal["none", "big", "all"] = "big"
     sparse_patterns: tuple[str, ...] = ()  # of zeros that a kernel for this target skips, as `--prune` calls them
+    sparse: dict[Name, BreakEven] = {}  # by ISA; one that is not there multiplies by whole panels
     sensor: Literal["none", "rapl", "hwmon", "ina3221", "pmic", "battery"] = "none"
     spin_us: Annotated[int, Field(ge=0, le=1_000_000)] | None = None  # idle workers look for work so long; 0 on batteries
     deploy: Deploy = Deploy()

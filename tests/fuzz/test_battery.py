@@ -11,6 +11,7 @@ import pytest
 from dynamic_graphs import dynamic_graph
 from recurrent_program import recurrent_program
 from small_program import small_program
+from sparse_graphs import sparse_network, sparse_rows
 from state_program import state_program
 
 from edgezip.coded import Range, encode
@@ -108,6 +109,30 @@ def test_mutations_of_a_recurrent_program_never_crash(battery: Path, tmp_path: P
     assert counts["refused"] > MUTATIONS // 12
 
 
+@pytest.mark.parametrize("target", ["x86-64", "rpi4"])
+def test_mutations_of_a_program_with_blocks_never_crash(battery: Path, tmp_path: Path, target: str) -> None:
+    """Lists out of range, out of order, too many: refused; what passes is skipped on one ISA and expanded on another."""
+    for number, model in enumerate((sparse_network(0.3), sparse_rows(0.3))):
+        program = compile(model, target, vectors=0)
+        assert any(tensor.form for tensor in program.tensors)
+        program.metadata = {}
+        program.save(tmp_path / "blocks.ez")
+        counts = run(battery, "mutate", tmp_path / "blocks.ez", 11 + number, MUTATIONS // 2)
+        assert counts["silent"] == 0
+        assert counts["ran"] > MUTATIONS // 100
+        assert counts["refused"] > MUTATIONS // 8
+
+
+def test_every_flipped_bit_of_blocks_is_refused(battery: Path, tmp_path: Path) -> None:
+    program = compile(sparse_rows(0.1), "x86-64", vectors=1)
+    program.metadata = {}
+    program.save(tmp_path / "blocks.ez")
+    counts = run(battery, "damage", tmp_path / "blocks.ez")
+    assert counts["whole"] == 1
+    assert counts["prefixes_refused"] == counts["prefixes"]
+    assert counts["flips_refused"] == counts["flips"]
+
+
 def dynamic_program(kind: str, seed: int, vectors: int) -> Program:
     """Two symbols, several variants."""
     return compile(
@@ -134,13 +159,15 @@ def test_every_flipped_bit_of_a_program_with_dynamic_shapes_is_refused(battery: 
     assert counts["flips_refused"] == counts["flips"]
 
 
-@pytest.mark.parametrize("kind", ["plain", "states", "dynamic"])
+@pytest.mark.parametrize("kind", ["plain", "states", "dynamic", "blocks"])
 def test_a_run_allocates_nothing(battery: Path, tmp_path: Path, kind: str) -> None:
     path = saved(tmp_path, Layout.K4N16, 0x80)
     if kind == "states":
         state_program().save(path)
     if kind == "dynamic":  # resized before each run
         dynamic_program("image", 1, 0).save(path)
+    if kind == "blocks":
+        compile(sparse_network(0.3), "x86-64", vectors=0).save(path)
     counts = run(battery, "allocations", path)
     assert counts["hooks"] == 2
     assert counts["heap_calls"] == 0

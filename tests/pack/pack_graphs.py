@@ -125,7 +125,7 @@ def quantise_weights(model: graph.Model, *, per_tensor: bool = False, unsigned: 
             graph.quantize_weight(model, value, stored, scale, zero)
             continue
         top = np.abs(held).max() if per_tensor else np.abs(np.moveaxis(held, axis, 0).reshape(held.shape[axis], -1)).max(axis=1)
-        scale = np.asarray(top / 127, np.float32)
+        scale = np.asarray(np.where(top > 0, top / 127, 1), np.float32)
         shape = [-1 if i == axis else 1 for i in range(held.ndim)] if not per_tensor else []
         stored = np.clip(np.rint(held / scale.reshape(shape)), -127, 127).astype(np.int8)
         graph.quantize_weight(model, value, stored, scale, np.zeros(scale.shape, np.int8), axis=None if per_tensor else axis)

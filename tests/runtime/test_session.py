@@ -239,7 +239,7 @@ CONTRADICTIONS: list[tuple[str | None, int, str, Any, str]] = [
     (None, 0, "solo_us", -2, "solo_us"), (None, 0, "spin_us", 1_000_001, "solo_us"),
     (None, 0, "n_steps", STEPS - 1, "steps"),
     ("tensors", 0, "dtype", 0, "dtype"), ("tensors", 0, "dtype", 7, "dtype"), ("tensors", 0, "place", 0, "place"),
-    ("tensors", 0, "place", 5, "place"), ("tensors", 0, "rank", 9, "rank"), ("tensors", 0, "reserved0", 1, "reserved"),
+    ("tensors", 0, "place", 5, "place"), ("tensors", 0, "rank", 9, "rank"), ("tensors", 0, "form", 1, "form"),
     ("tensors", 0, "reserved1", (0, 0, 0, 0, 0, 1), "reserved"), ("tensors", 0, "dims", (0, 4, 6, 6, 1, 1, 1, 1), "dims"),
     ("tensors", 0, "dims", (1, 4, 6, 6, 2, 1, 1, 1), "dims"), ("tensors", 0, "dims", (2**31 - 1, 2**31 - 1, 6, 6, 1, 1, 1, 1),
     "dims"),

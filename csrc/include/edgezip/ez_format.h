@@ -53,6 +53,24 @@ enum { EZ_DTYPE_F32 = 1, EZ_DTYPE_S8 = 2, EZ_DTYPE_U8 = 3, EZ_DTYPE_S32 = 4, EZ_
 
 enum { EZ_IN_ARENA = 1, EZ_IN_WEIGHTS = 2, EZ_IN_INPUT = 3, EZ_IN_OUTPUT = 4 };
 
+/* How the bytes of a constant are to be read. BLOCKS: packed int8 weights of a CONV or LINEAR step (u8, rank 1) without their empty groups; a
+ * group is a k-step of the layout by the 16 outputs of a panel, 64 or 128 bytes. ez_blocks_head | u32 starts[panels + 1], of each panel's
+ * groups | u16 index[groups], the k-step of each, ascending within a panel | zeros to a multiple of 64 | the groups themselves. */
+enum { EZ_FORM_PLAIN = 0, EZ_FORM_BLOCKS = 1 };
+#define EZ_MAX_BLOCK_STEPS 65536
+#define EZ_MAX_EXPANDED (UINT64_C(1) << 30) /* bytes of the panels that blocks stand for */
+
+/* Bits of ez_blocks_head.dense_on: ISAs on which the expanded panels are the faster ones (the target's break-even table knows). */
+enum { EZ_ON_PORTABLE = 1, EZ_ON_AVX2 = 2, EZ_ON_AVXVNNI = 4, EZ_ON_AVX512VNNI = 8, EZ_ON_AVX512VBMI = 16, EZ_ON_AMX = 32, EZ_ON_NEON = 64,
+       EZ_ON_DOTPROD = 128, EZ_ON_I8MM = 256, EZ_ON_ALL = 511 };
+
+typedef struct ez_blocks_head { /* 64 bytes */
+  uint32_t panels, steps; /* of a panel when nothing is missing, at most EZ_MAX_BLOCK_STEPS */
+  uint32_t groups;        /* of all panels */
+  uint32_t dense_on;
+  uint32_t reserved[12];
+} ez_blocks_head;
+
 typedef struct ez_section {
   uint64_t offset;
   uint64_t bytes;
@@ -79,7 +97,7 @@ typedef struct ez_header { /* 320 bytes */
 } ez_header;
 
 typedef struct ez_tensor { /* 96 bytes */
-  uint8_t dtype, place, rank, reserved0;
+  uint8_t dtype, place, rank, form; /* form: EZ_FORM_* */
   int32_t zero_point;
   float scale;
   int32_t row_stride; /* elements from one innermost row to the next, >= dims[rank-1]; larger in views (slices of a concat).

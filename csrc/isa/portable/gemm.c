@@ -19,6 +19,13 @@ static void requantize_row(const ez_gemm_s8_args *args, const int32_t *acc, int3
     y[i] = ez_store(ez_requantize_s32(acc[i], args->mult[n0 + i], args->lo, args->hi, args->zero_point), args->act_sign);
 }
 
+void ez_portable_store_row(const ez_gemm_s8_args *args, const int32_t *acc, int32_t row, int32_t n0) {
+  if (args->y_f32)
+    scale_row(args, acc, row, n0);
+  else
+    requantize_row(args, acc, n0, args->y + (size_t)row * args->y_stride + n0);
+}
+
 void ez_portable_gemm_s8(const ez_gemm_s8_args *args) {
   const int32_t step = args->layout == EZ_LAYOUT_K8N16 ? 8 : 4;
   const int32_t padded = (args->channels + step - 1) / step * step;
@@ -36,10 +43,7 @@ void ez_portable_gemm_s8(const ez_gemm_s8_args *args) {
           for (int i = 0; i < 16; i++) acc[i] = ez_mac(acc[i], x, wk[i * step]);
         }
       }
-      if (args->y_f32)
-        scale_row(args, acc, r, n0);
-      else
-        requantize_row(args, acc, n0, args->y + (size_t)r * args->y_stride + n0);
+      ez_portable_store_row(args, acc, r, n0);
     }
   }
 }

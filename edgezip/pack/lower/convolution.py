@@ -10,7 +10,7 @@ import numpy as np
 
 from edgezip import graph
 from edgezip.kernels.reference import spans
-from edgezip.pack import layouts
+from edgezip.pack import layouts, sparse
 from edgezip.pack.builder import Ref
 from edgezip.pack.context import Context, Unsupported, constant_of
 from edgezip.pack.lower.geometry import Window, image, image_shape, like_output, two, window_of
@@ -179,9 +179,17 @@ def emit_int8(context: Context, node: Node, x: Ref, y: Ref, f: Filter, scale: Ar
         f = replace(f, weights=weights, groups=groups)
         packed = layouts.pack_gemm_s8(_spans(weights, f), builder.layout, groups)
     groups = 1 if depthwise else f.groups
+    held = f"{name}.weights"
+    if depthwise:
+        weights_tensor = builder.constant(held, packed, DType.U8)
+    else:
+        panels = groups * -(-outputs // groups // layouts.PANEL)
+        kinds = sparse.kinds_of_conv(_params(f), x.shape[0], x.shape[1])
+        weights_tensor, told = sparse.constant(builder, held, packed, panels, kinds)
+        form |= told
     inputs = (
         x.tensor,
-        builder.constant(f"{name}.weights", packed, DType.U8),
+        weights_tensor,
         builder.constant(f"{name}.bias", layouts.pad_outputs(folded, groups), DType.S32),
         builder.constant(f"{name}.multiplier", layouts.pad_outputs(mult, groups), DType.F32),
     )

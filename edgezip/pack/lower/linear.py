@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgezip import graph
-from edgezip.pack import layouts
+from edgezip.pack import layouts, sparse
 from edgezip.pack.builder import Ref, elements, plain
 from edgezip.pack.context import Context, Unsupported, constant_of, merge_dims
 from edgezip.pack.lower.convolution import Filter, emit_float, emit_int8
@@ -111,18 +111,21 @@ def emit_linear(context: Context, node: Node, x: Ref, weights: Weights, addend: 
     folded = folded_bias(node, np.zeros(outputs, np.int64), weights.values, zero, builder.act_sign)
     mult = (scale * weights.scale.astype(np.float64)).astype(np.float32)
     packed = layouts.pack_gemm_s8(weights.values[:, None], builder.layout)
+    rows = elements(x.shape[:-1])
+    panels = -(-outputs // layouts.PANEL)
+    weights_tensor, told = sparse.constant(builder, f"{name}.weights", packed, panels, sparse.kinds_of_rows(rows))
     constants = (
-        builder.constant(f"{name}.weights", packed, DType.U8),
+        weights_tensor,
         builder.constant(f"{name}.bias", layouts.pad_outputs(folded), DType.S32),
         builder.constant(f"{name}.multiplier", layouts.pad_outputs(mult), DType.F32),
         builder.constant(f"{name}.addend", layouts.pad_outputs(addend.astype(np.float32)), DType.F32),
     )
-    rows = elements(x.shape[:-1])
     if x.dtype is DType.S8 and builder.tensors[x.tensor].place not in (Place.ARENA, Place.WEIGHTS):
         raise Unsupported("multiplies an int8 input of the graph itself")
     source = context.relabelled(x, (rows, x.shape[-1]), plain(2))
     made = context.new(node.outputs[0].name or "", (rows, outputs), plain(2), DType.F32)
     form = {"op": node.op_type, "node": node.name, "form": "int8", "macs": rows * weights.values.size}
+    form |= told
     form["rows"] = "int8" if x.dtype is DType.S8 else "quantised at run time"
     builder.step(name, Op.LINEAR, (source.tensor, *constants), (made.tensor,), form)
     return context.relabelled(made, (*x.shape[:-1], outputs), plain(len(x.shape)))
