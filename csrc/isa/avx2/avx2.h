@@ -11,6 +11,7 @@
 #define EZ_INLINE static inline __attribute__((always_inline))
 
 void ez_avx2_gemm_s8(const ez_gemm_s8_args *args);
+void ez_avx2_blocks_s8(const ez_gemm_s8_args *args);
 void ez_avx2_winograd_s8(const ez_winograd_s8_args *args);
 size_t ez_avx2_winograd_scratch(int32_t tiles, int32_t channels);
 void ez_avx2_gemm_f32(const ez_gemm_f32_args *args);
