@@ -29,13 +29,13 @@ def isa_folders(arch: str) -> dict[Path, list[str]]:
     return found
 
 
-def build(out: Path, compiler: str, arch: str, extra: list[str]) -> Path:
-    """Compile the ISA folders, the dispatcher and the check program into ``out``."""
+def build(out: Path, compiler: str, arch: str, extra: list[str], more: Units | None = None) -> Path:
+    """Compile the ISA folders, the dispatcher, the check program and ``more`` into ``out``."""
     folders = isa_folders(arch)
     defines = [f"-DEZ_HAVE_{folder.name.upper()}=1" for folder in folders]
     units: Units = [(source, flags) for folder, flags in folders.items() for source in sorted(folder.glob("*.c"))]
     units += [(CSRC / "core/cpu.c", []), (CSRC / "core/dispatch.c", []), (Path(__file__).parent / "c/kernel_check.c", [])]
-    return link(out, compiler, units, defines, extra)
+    return link(out, compiler, units + (more or []), defines, extra)
 
 
 def link(out: Path, compiler: str, units: Units, defines: list[str], extra: list[str]) -> Path:
@@ -69,7 +69,7 @@ ROWS = {"add_s8", "table_s8", "finish_f32"}
 OWN_KERNELS = {"portable": PRODUCTS, "neon": PRODUCTS, "dotprod": {"gemm_s8", "depthwise_s8"}}
 OWN_KERNELS |= {"i8mm": {"gemm_s8", "depthwise_s8"}}
 OWN_KERNELS |= {"avx2": PRODUCTS | {"winograd_s8"}}
-OWN_KERNELS |= {"avxvnni": {"gemm_s8", "depthwise_s8"}, "avx512vbmi": set(), "amx": {"gemm_s8"}}
+OWN_KERNELS |= {"avx512vnni": PRODUCTS, "avxvnni": {"gemm_s8", "depthwise_s8"}, "avx512vbmi": set(), "amx": {"gemm_s8"}}
 ARM = {"portable", "neon", "dotprod", "i8mm"}
 USED = {"dotprod_gemm_s8.o": {"sdot"}, "dotprod_depthwise.o": {"sdot"}, "i8mm_gemm_s8.o": {"smmla"}, "i8mm_depthwise.o": {"sdot"}}
 
