@@ -1,8 +1,9 @@
 """Removes weights, one by one or in the blocks that our kernels skip, and lets the others answer for them.
 
 Methods: ``magnitude`` (no data), ``wanda`` (|w| times the norm of its input; Sun et al., 2023), ``obs`` (the best mask found and
-an update of the kept weights; SparseGPT, Frantar and Alistarh, 2023). Where a layer has a bias, or can take one, the update looks
-at the inputs' covariance and the bias takes up the shift of the mean, so a constant part of the inputs costs nothing.
+an update of the kept weights; SparseGPT, Frantar and Alistarh, 2023). Where a layer has a bias, or can take one, the latter two
+look at the inputs' covariance and the bias takes up the shift of the mean, so a constant part of the inputs costs nothing (as in
+An et al., "Fluctuation-based adaptive structured pruning", 2024, for channels).
 """
 
 from __future__ import annotations
@@ -107,13 +108,8 @@ def prune_weights(
             continue
         density = densities.get(product.name, 1 - sparsity)
         held = product.weights()
-        moments = None if inputs is None else (inputs.hessian, inputs.covariance if product.takes_bias else inputs.hessian)
-        made = np.stack(
-            [
-                _prune_rows(rows, None if moments is None else (moments[0][g], moments[1][g]), product, pattern, density, method)
-                for g, rows in enumerate(held)
-            ]
-        )
+        moments = _moments(product, inputs, method)
+        made = np.stack([_prune_rows(*group, product, pattern, density, method) for group in zip(held, moments, strict=True)])
         if not made.any() and held.any():
             raise UsageError(
                 f"nothing would be left of a layer of {held.size} weights",
@@ -124,9 +120,9 @@ def prune_weights(
         twin = there[product.name]
         graph.replace_weight(pruned, twin.weight_name, twin.array_of(made))
         graph.set_metadata(twin.node, PATTERN_KEY, pattern.name)
-        if inputs is not None and method == "obs" and twin.takes_bias:
+        if inputs is not None and method != "magnitude" and twin.takes_bias:
             shift_bias(pruned, twin, np.einsum("gok,gk->go", held - made, inputs.mean).reshape(-1))
-        report.append(_row(product, held, made, inputs, pattern, centred=method == "obs"))
+        report.append(_row(product, held, made, inputs, pattern, centred=method != "magnitude"))
     return pruned, report
 
 
@@ -148,16 +144,20 @@ def _reason(product: Product, pattern: Pattern, keep: Sequence[str]) -> str:
     return pattern.fits(product)
 
 
-def _prune_rows(
-    rows: Array, moments: tuple[Array, Array] | None, product: Product, pattern: Pattern, density: float, method: str
-) -> Array:
-    """(outputs, columns) of one group, pruned. ``moments``: E[x x^T], and the one that the update looks at."""
+def _moments(product: Product, inputs: Inputs | None, method: str) -> Iterable[Array | None]:
+    """Of each group: the second moment of its inputs, about the mean where the bias takes that up."""
     if method == "magnitude":
-        return rows * pattern.mask(rows**2, density, product.span)
-    if moments is None:
+        return [None] * product.groups
+    if inputs is None:
         raise UsageError(f"'{method}' needs calibration data", where="prune", hint="give --calib, or take magnitude")
-    second, hessian = moments
-    simple = pattern.mask(rows**2 * np.diag(second), density, product.span, per_row=pattern.name == "1x1")
+    return inputs.covariance if product.takes_bias else inputs.hessian
+
+
+def _prune_rows(rows: Array, hessian: Array | None, product: Product, pattern: Pattern, density: float, method: str) -> Array:
+    """(outputs, columns) of one group, pruned. ``hessian``: the moment by which errors count, None with magnitude."""
+    if hessian is None:
+        return rows * pattern.mask(rows**2, density, product.span)
+    simple = pattern.mask(rows**2 * np.diag(hessian), density, product.span, per_row=pattern.name == "1x1")
     if method == "wanda":
         return rows * simple
     width = pattern.step(product)
