@@ -1,7 +1,9 @@
 """What a layer costs: multiply-accumulates, parameters and bytes by its shapes; a roofline prediction of its time on a target.
 
-A prediction is max(arithmetic, memory traffic) + a fixed overhead per step. It knows neither caches nor fusion, so it is an
-estimate to compare forms with, never a measurement, and must be printed as "predicted".
+A prediction is max(arithmetic, memory traffic) + a fixed overhead per step. Arithmetic goes at a rate by kind of product (plain,
+depthwise, dense 3x3, first layer) and form, weights come from memory, activations from the cache where they fit, threads share
+both. It knows no fusion, so it is an estimate to compare forms with, never a measurement, and must be printed as "predicted".
+`python -m bench.cost_model` holds it against published latencies.
 """
 
 from __future__ import annotations
@@ -20,6 +22,10 @@ QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}  # how a form is written, no
 VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}  # move no byte
 
 
+FIRST_CHANNELS = 4  # a convolution of a picture: so few input channels leave most of a vector empty
+TWO_THREADS = 1.8  # speed-up of long steps where nobody measured it
+
+
 class CostModel(Protocol):
     """The coefficients of a target, for one thread (``[cost]`` of targets/*.toml)."""
 
@@ -27,9 +33,18 @@ class CostModel(Protocol):
     f32_gmacs: float
     depthwise_s8_gmacs: float | None  # None: as the other products
     depthwise_f32_gmacs: float | None
-    elementwise_gbs: float | None  # 1e9 bytes a second of steps without products; None: as from memory
+    square_s8: float | None  # the rate of dense 3x3 convolutions of stride 1, as a factor; None: 1
+    square_f32: float | None
+    square_f32_weights: float | None  # their weight bytes as a factor, where float goes by Winograd
+    first_layer: float | None  # the rate of a convolution with at most FIRST_CHANNELS inputs, as a factor
+    elementwise_gbs: (
+        float | None
+    )  # 1e9 bytes a second of steps without products, and of what fits into cache_kb; None: as from memory
+    cache_kb: int | None  # last-level cache; None: activations of products come from memory
     stream_gbs: float  # 1e9 bytes a second from memory
+    stream_all_gbs: float | None  # of all threads together; None: no more than one gets
     overhead_us: float  # of one step
+    two_threads: float | None  # speed-up of long steps; four threads give its square
 
 
 class HasCost(Protocol):
@@ -54,6 +69,8 @@ class LayerCost:
     weight_bytes: int
     activation_bytes: int  # read and written
     is_depthwise: bool = False
+    is_square: bool = False  # dense 3x3 of stride 1
+    is_first: bool = False  # reads at most FIRST_CHANNELS channels
 
 
 def layer_costs(model: Model) -> list[LayerCost]:
@@ -76,6 +93,8 @@ def layer_cost(node: Node) -> LayerCost:
         weight_bytes=sum(map(stored_bytes, weights)),
         activation_bytes=traffic,
         is_depthwise=_is_depthwise(node),
+        is_square=_is_square(node),
+        is_first=_is_first(node),
     )
 
 
@@ -83,6 +102,18 @@ def _is_depthwise(node: Node) -> bool:
     """A convolution in which every output sees one input channel."""
     weight = node.inputs[1] if node.op_type == "Conv" else None
     return weight is not None and graph.shape(weight)[1] == 1 and int(graph.attribute(node, "group", 1)) > 1
+
+
+def _is_square(node: Node) -> bool:
+    """A dense 3x3 convolution of stride 1, which can go by Winograd's tiles."""
+    weight = node.inputs[1] if node.op_type == "Conv" else None
+    plain = all(set(graph.attribute(node, name, [1])) <= {1} for name in ("strides", "dilations"))
+    return weight is not None and graph.shape(weight)[2:] == (3, 3) and plain and int(graph.attribute(node, "group", 1)) == 1
+
+
+def _is_first(node: Node) -> bool:
+    weight = node.inputs[1] if node.op_type == "Conv" else None
+    return weight is not None and graph.shape(weight)[1] <= FIRST_CHANNELS and int(graph.attribute(node, "group", 1)) == 1
 
 
 def _used(values: Sequence[Value]) -> list[Value]:
@@ -155,22 +186,38 @@ def _recurrent_macs(node: Node) -> int:
     return steps * (math.prod(graph.shape(weight)) + math.prod(graph.shape(recurrence)))
 
 
-def predict_us(layer: LayerCost, target: HasCost) -> float:
-    """Predicted microseconds of a layer on one thread of the target."""
+def predict_us(layer: LayerCost, target: HasCost, threads: int = 1) -> float:
+    """Predicted microseconds of a layer on ``threads`` threads of the target."""
     if layer.op in VIEWS:
         return 0.0
     cost = target.cost
-    arithmetic_us = layer.macs / (_gmacs(layer, cost) * 1e3)
-    elementwise_gbs = cost.stream_gbs if layer.macs else cost.elementwise_gbs or cost.stream_gbs
-    traffic_us = layer.weight_bytes / (cost.stream_gbs * 1e3) + layer.activation_bytes / (elementwise_gbs * 1e3)
+    speedup = (cost.two_threads or TWO_THREADS) ** math.log2(threads)
+    stream = min(threads * cost.stream_gbs, max(cost.stream_gbs, cost.stream_all_gbs or 0.0))
+    blown_up = cost.square_f32_weights or 1.0 if layer.is_square and layer.form != "int8" else 1.0
+    arithmetic_us = layer.macs / (_gmacs(layer, cost) * speedup * 1e3)
+    traffic_us = (
+        blown_up * layer.weight_bytes / stream + layer.activation_bytes / _activation_gbs(layer, cost, stream, speedup)
+    ) / 1e3
     return max(arithmetic_us, traffic_us) + cost.overhead_us
 
 
 def _gmacs(layer: LayerCost, cost: CostModel) -> float:
-    products, depthwise = (
-        (cost.s8_gmacs, cost.depthwise_s8_gmacs) if layer.form == "int8" else (cost.f32_gmacs, cost.depthwise_f32_gmacs)
+    products, depthwise, square = (
+        (cost.s8_gmacs, cost.depthwise_s8_gmacs, cost.square_s8)
+        if layer.form == "int8"
+        else (cost.f32_gmacs, cost.depthwise_f32_gmacs, cost.square_f32)
     )
-    return depthwise or products if layer.is_depthwise else products
+    if layer.is_depthwise:
+        return depthwise or products
+    return products * ((cost.first_layer if layer.is_first else square if layer.is_square else None) or 1.0)
+
+
+def _activation_gbs(layer: LayerCost, cost: CostModel, stream: float, speedup: float) -> float:
+    """Each core has a way to its cache, all share the one to memory."""
+    if cost.elementwise_gbs is None:
+        return stream
+    fits = layer.activation_bytes <= cost.cache_kb * 1024 if cost.cache_kb else not layer.macs
+    return cost.elementwise_gbs * speedup if fits else stream
 
 
 def peak_activation_bytes(model: Model) -> int:

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgezip import cost, graph
 from edgezip.errors import ShapeError, UnsupportedModelError, UsageError
 from edgezip.frontends import onnx as front
+from edgezip.target import load_target
 
 X = np.random.default_rng(0).standard_normal((1, 4, 6, 6)).astype(np.float32)
 ZERO = np.int8(0)
@@ -301,6 +302,8 @@ def test_prediction_is_the_larger_of_arithmetic_and_traffic_plus_overhead() -> N
         class Cost:
             s8_gmacs, f32_gmacs, stream_gbs, overhead_us = 20.0, 10.0, 4.0, 2.0
             depthwise_s8_gmacs, depthwise_f32_gmacs, elementwise_gbs = None, 5.0, 8.0
+            square_s8, square_f32, square_f32_weights, first_layer = 2.0, 0.5, 4.0, 0.25
+            cache_kb, stream_all_gbs, two_threads = None, 6.0, 1.5
 
         cost: Any = Cost()
 
@@ -311,6 +314,24 @@ def test_prediction_is_the_larger_of_arithmetic_and_traffic_plus_overhead() -> N
     assert cost.predict_us(replace(layer, is_depthwise=True), Target()) == pytest.approx(2000 + 2)
     int8 = replace(layer, form="int8")
     assert cost.predict_us(replace(int8, is_depthwise=True), Target()) == cost.predict_us(int8, Target())  # not measured
+    assert cost.predict_us(replace(int8, is_square=True), Target()) == pytest.approx(250 + 2)
+    assert cost.predict_us(replace(layer, is_first=True), Target()) == pytest.approx(4000 + 2)
+    assert cost.predict_us(layer, Target(), threads=4) == pytest.approx(1000 / 1.5**2 + 2)
+    heavy = replace(layer, macs=1, weight_bytes=4_000_000, activation_bytes=0)
+    assert cost.predict_us(heavy, Target(), threads=4) == pytest.approx(4000 / 6 + 2, rel=1e-3)  # all threads share 6 GB/s
+    assert cost.predict_us(replace(heavy, is_square=True), Target()) == pytest.approx(4000 + 2, rel=1e-3)  # Winograd's weights
+
+
+def test_activations_that_fit_into_the_cache_come_from_there() -> None:
+    target = load_target("rpi4")
+    assert target.cost.cache_kb
+    assert target.cost.elementwise_gbs
+    layer = cost.LayerCost(
+        "n", "Relu", "int8", (1,), macs=0, params=0, weight_bytes=0, activation_bytes=1024 * target.cost.cache_kb
+    )
+    small, large = (replace(layer, activation_bytes=layer.activation_bytes + more) for more in (0, 1))
+    for each, rate in ((small, target.cost.elementwise_gbs), (large, target.cost.stream_gbs)):
+        assert cost.predict_us(each, target) == pytest.approx(each.activation_bytes / rate / 1e3 + target.cost.overhead_us)
 
 
 def test_only_a_convolution_of_one_channel_a_group_is_depthwise() -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Table = list[list[str]]
 
+SLOWEST = 5  # layers named in a prediction
+
 
 def command(
     model: Annotated[Path | None, typer.Argument(help="model (.onnx, .tflite, .pt2) or program (.ez)", metavar="MODEL")] = None,
@@ -106,16 +108,35 @@ def describe(model: Model, profile: Any = None) -> dict[str, Any]:
             "macs": sum(layer.macs for layer in costs),
             "weight_bytes": sum(layer.weight_bytes for layer in costs),
             "peak_activation_bytes": cost.peak_activation_bytes(model),
-            "predicted_latency_us": _predicted_total(costs, profile),
+            "predicted_latency_us": _predicted_total(costs, profile, 1),
         },
+        "prediction": None if profile is None else _prediction(costs, profile),
         "imported": graph.notes(model),
     }
 
 
-def _predicted_total(costs: list[LayerCost], profile: Any) -> float | None:
+def _predicted_total(costs: list[LayerCost], profile: Any, threads: int) -> float | None:
     from edgezip import cost
 
-    return None if profile is None else sum(cost.predict_us(layer, profile) for layer in costs)
+    return None if profile is None else sum(cost.predict_us(layer, profile, threads) for layer in costs)
+
+
+def _prediction(costs: list[LayerCost], profile: Any) -> dict[str, Any]:
+    """What the cost model says of the whole: microseconds by thread count, how far off nine in ten predictions of that target
+    were (a share, null when nobody tried), the slowest layers with their share of the time, the device's memory."""
+    from edgezip import cost
+
+    times = {layer.name: cost.predict_us(layer, profile) for layer in costs}
+    total = sum(times.values()) or 1.0
+    slowest = sorted(times, key=lambda name: times[name], reverse=True)[:SLOWEST]
+    return {
+        "target": profile.name,
+        "latency_us": {str(n): _predicted_total(costs, profile, n) for n in sorted({1, profile.default_threads})},
+        "error": profile.cost.error,
+        "source": profile.cost.source,
+        "slowest": [{"name": name, "share": times[name] / total} for name in slowest],
+        "ram_mb": list(profile.ram_mb),
+    }
 
 
 def _tensor(value: Any) -> dict[str, Any]:
@@ -221,11 +242,33 @@ def _summary(path: Path, facts: dict[str, Any]) -> list[str]:
     lines = ["", f"{path}: opset {facts['opset']}, {size}, {memory}"]
     for kind in ("inputs", "outputs"):
         lines.append(f"{kind}: " + ", ".join(f"{t['name']} {t['dtype']} {_dims(t['shape'])}" for t in facts[kind]))
-    if totals["predicted_latency_us"] is not None:
-        lines.append(
-            f"predicted latency: {totals['predicted_latency_us'] / 1e3:.2f} ms on one thread (roofline model, not measured)"
-        )
+    if facts["prediction"] is not None:
+        lines += _prediction_lines(facts["prediction"], totals)
     lines += [f"on import: {note} ({count})" for note, count in facts["imported"].items()]
+    return lines
+
+
+def _prediction_lines(said: dict[str, Any], totals: dict[str, Any]) -> list[str]:
+    error = said["error"]
+    bar = f"nine in ten within {100 * error:.0f} %" if error else "error not known"
+    times = [
+        f"{us / 1e3:.2f} ms"
+        + (f" ({us / (1 + error) / 1e3:.2f} .. {us * (1 + error) / 1e3:.2f})" if error else "")
+        + f" on {n} thread(s)"
+        for n, us in said["latency_us"].items()
+    ]
+    slow = ", ".join(f"{layer['name']} {100 * layer['share']:.0f} %" for layer in said["slowest"])
+    needs = totals["weight_bytes"] + totals["peak_activation_bytes"]
+    lines = [
+        f"predicted for {said['target']}: {', '.join(times)}; roofline model, not measured, {bar}",
+        f"slowest: {slow}",
+        f"coefficients: {said['source']}",
+    ]
+    if said["ram_mb"]:
+        share = 100 * needs / (min(said["ram_mb"]) * 2**20)
+        lines.append(
+            f"memory: at least {_size(needs)}, {share:.1f} % of the {min(said['ram_mb'])} MB of the smallest {said['target']}"
+        )
     return lines
 
 

@@ -11,15 +11,21 @@ if TYPE_CHECKING:
     from edgezip.target import Target
 
 
-def step_times(program: Program, target: Target) -> list[float]:
-    """Predicted microseconds of each step on one thread of ``target``."""
+def step_times(program: Program, target: Target, threads: int = 1) -> list[float]:
+    """Predicted microseconds of each step on ``threads`` threads of ``target``."""
     from edgezip import cost
 
-    return [round(cost.predict_us(_cost_of(program, step), target), 3) for step in program.steps]
+    return [round(cost.predict_us(_cost_of(program, step), target, threads), 3) for step in program.steps]
+
+
+def _is_square(step: Step) -> bool:
+    p = step.params
+    shape = [p[key] for key in ("kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "groups")]
+    return shape == [3, 3, 1, 1, 1, 1, 1]
 
 
 def _cost_of(program: Program, step: Step) -> LayerCost:
-    from edgezip.cost import LayerCost
+    from edgezip.cost import FIRST_CHANNELS, LayerCost
     from edgezip.measure import step_cost
     from edgezip.program import DType, Op, Place
 
@@ -37,4 +43,6 @@ def _cost_of(program: Program, step: Step) -> LayerCost:
         weight_bytes=weights,
         activation_bytes=sum(size.values()) - weights,
         is_depthwise=step.op is Op.DEPTHWISE,
+        is_square=step.op is Op.CONV and _is_square(step),
+        is_first=step.op is Op.CONV and data.dims[-1] <= FIRST_CHANNELS,
     )

@@ -70,11 +70,20 @@ class Cost(Strict):
     f32_gmacs: Rate
     depthwise_s8_gmacs: Rate | None = None
     depthwise_f32_gmacs: Rate | None = None
+    square_s8: Share | None = None  # dense 3x3 convolutions of stride 1: their rate as a factor of the products'
+    square_f32: Share | None = None
+    square_f32_weights: Share | None = None  # Winograd's weights are larger: their bytes as a factor
+    first_layer: Share | None = None  # convolutions of a picture: their rate as a factor
     elementwise_gbs: Rate | None = None  # from the second-level cache
+    cache_kb: Kilobytes | None = None  # last-level cache: activations that fit go at elementwise_gbs
     stream_gbs: Rate  # weights from memory
+    stream_all_gbs: Rate | None = None  # of all threads together
     overhead_us: Microseconds
     two_threads: Annotated[float, Field(ge=0.1, le=2.5)] | None = None  # speed-up of long steps
     solo_us: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    error: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] | None = (
+        None  # of a prediction, as a share of it: nine in ten
+    )
     source: Text
 
 

@@ -123,3 +123,18 @@ def test_what_import_rewrote_is_said_with_its_count(tmp_path: Path, capsys: pyte
         "BatchNormalization: folded into the layer before": 1, "Sigmoid in pieces: one operator": 2,
     }  # fmt: skip
     assert "on import: Sigmoid in pieces: one operator (2)" in inspect(capsys, tmp_path / "m.onnx")[1]
+
+
+def test_a_prediction_has_an_error_bar_threads_slow_layers_and_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = inspect(capsys, DEMO_MODEL, "--target", "rpi5", "--json")
+    facts: dict[str, Any] = json.loads(out)
+    said = facts["prediction"]
+    assert (code, said["target"], list(said["latency_us"])) == (0, "rpi5", ["1", "4"])
+    assert said["latency_us"]["4"] < said["latency_us"]["1"] == pytest.approx(facts["totals"]["predicted_latency_us"])
+    assert 0 < said["error"] < 1
+    shares = [layer["share"] for layer in said["slowest"]]
+    assert shares == sorted(shares, reverse=True)
+    code, out, _ = inspect(capsys, DEMO_MODEL, "--target", "rpi5")
+    assert all(word in out for word in ("predicted for rpi5", "not measured", "nine in ten within", "slowest: ", "2048 MB"))
+    code, out, _ = inspect(capsys, DEMO_MODEL, "--target", "armv7")
+    assert "error not known" in out
