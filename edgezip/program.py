@@ -386,7 +386,7 @@ PARAMS: dict[Op, np.dtype[Any]] = {
     Op.NMS: _struct("i batch boxes classes bound most center; f iou score"),
     Op.TOPK: _struct("i outer n inner k largest"),
     Op.ROI_ALIGN: _struct("i batch channels height width rois out_h out_w sampling is_max; f scale offset"),
-    Op.PLACES: _struct("i n"),
+    Op.PLACES: _struct("i n rank; v dims"),
     Op.UNIQUE: _struct("i outer n inner sorted"),
 }
 

@@ -1,8 +1,8 @@
 """Results whose number of rows depends on the data: they get room for all that there can be, and ``<name>.count`` says how many.
 
 NonMaxSuppression may be read by other nodes: its rows beyond the count are -1, which no box has. Of Compress, NonZero and Unique
-the rest repeats the first row, which nothing could tell from a row that is meant; they are bounded only where they are results of
-the model, and refused elsewhere.
+the rest repeats the first row, which nothing could tell from a row that is meant; they are bounded only where no node mixes rows
+on the way to the results of the model (``counted.py``), and refused elsewhere.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgezip import graph
+from edgezip import counted, graph
 
 if TYPE_CHECKING:
     from edgezip.graph import Model, Node, Value
@@ -40,6 +40,13 @@ def _static(value: Value | None) -> tuple[int, ...] | None:
     return None if value is None or value.dtype is None or not graph.has_static_shape(value) else graph.shape(value)
 
 
+def _keeps_rows(value: Value, axis: int, rank: int) -> bool:
+    """Whether no node mixes the rows, which inference may not even have given a rank."""
+    if value.shape is None or len(value.shape) != rank:
+        return not graph.consumers(value)
+    return counted.results(value, axis) is not None
+
+
 def _is_only_handed_out(node: Node, places: tuple[int, ...]) -> bool:
     return not any(graph.consumers(node.outputs[place]) for place in places if place < len(node.outputs))
 
@@ -57,9 +64,11 @@ def _chosen(node: Node) -> Shapes | None:
     """Compress: no more rows than the condition has entries."""
     x, condition = node.inputs[0], _static(node.inputs[1])
     shape = _static(x)
-    if x is None or shape is None or condition is None or not _is_only_handed_out(node, (0,)):
+    if x is None or shape is None or condition is None:
         return None
     axis = graph.attribute(node, "axis")
+    if not _keeps_rows(node.outputs[0], 0 if axis is None else axis % len(shape), 1 if axis is None else len(shape)):
+        return None
     rows = min(condition[0], math.prod(shape) if axis is None else shape[axis])
     if axis is None:
         return [((rows,), graph.dtype(x))]
@@ -70,7 +79,7 @@ def _chosen(node: Node) -> Shapes | None:
 def _places(node: Node) -> Shapes | None:
     """NonZero: a column of indices for each element."""
     shape = _static(node.inputs[0])
-    if shape is None or not _is_only_handed_out(node, (0,)):
+    if shape is None or not _keeps_rows(node.outputs[0], 1, 2):
         return None
     return [((max(len(shape), 1), math.prod(shape)), np.int64)]
 

@@ -72,14 +72,24 @@ class Lowering:
         if not self.complaints:
             for value in outputs:
                 self._output(value)
-            for name, ref in self.context.counts:
-                tensor = self.context.builder.graph_output(name, ref.dtype, ref.shape)
-                self.context.copy(name, ref, Ref(tensor, ref.shape, plain(len(ref.shape)), ref.dtype), form={"op": "output"})
+            self._hand_out_counts({str(value.name) for value in graph.output_values(self.model)})
             self._carry()
         if self.complaints:
             self._refuse()
         fuse.run(self.context.builder)
         return self.context.builder
+
+    def _hand_out_counts(self, taken: set[str]) -> None:
+        """How many rows are meant, as further outputs. Raises UnsupportedModelError: the model has an output of that name."""
+        for name, ref in self.context.counts:
+            if name in taken:
+                raise UnsupportedModelError(
+                    f"output '{name.removesuffix('.count')}' has as many rows as the data say; their number would be called "
+                    f"'{name}', as another output is",
+                    where=self.model.graph.name or "model", hint=f"rename the output '{name}'",
+                )  # fmt: skip
+            tensor = self.context.builder.graph_output(name, ref.dtype, ref.shape)
+            self.context.copy(name, ref, Ref(tensor, ref.shape, plain(len(ref.shape)), ref.dtype), form={"op": "output"})
 
     def _guarded(self, node: Node) -> None:
         try:

@@ -38,6 +38,7 @@ from edgezip.program import (
 from edgezip.runtime import reference_recurrent, reference_selection
 from edgezip.runtime.bounds import check_tensors
 from edgezip.runtime.carried import CarriedState, StateInfo
+from edgezip.runtime.feeds import array_of, shapes_of
 
 Array = np.ndarray[Any, Any]
 
@@ -108,19 +109,12 @@ class ReferenceSession:
 
     def _bind(self, feeds: Mapping[str, Array]) -> None:
         if self._axes:
-            self.resize(sizes_of(self._axes, {name: np.shape(array) for name, array in feeds.items()}))
+            self.resize(sizes_of(self._axes, shapes_of(feeds)))
         tensors = self.program.tensors
         self._inputs = []
         for index in self.program.inputs:
             tensor = tensors[index]
-            if tensor.name not in feeds:
-                raise ShapeError(
-                    "input is missing",
-                    where=tensor.name,
-                    expected=", ".join(tensors[i].name for i in self.program.inputs),
-                    got=", ".join(feeds),
-                )
-            array = np.asarray(feeds[tensor.name])
+            array = array_of(feeds, tensor.name)
             if array.shape != tensor.dims or array.dtype != tensor.dtype.numpy:
                 raise ShapeError(
                     "input does not fit",

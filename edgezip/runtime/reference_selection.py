@@ -121,8 +121,9 @@ def _roi_align(session: ReferenceSession, step: Step) -> None:
 
 
 def _places(session: ReferenceSession, step: Step) -> None:
-    places = np.flatnonzero(session.load(step.inputs[0]))
-    session.store(step.outputs[0], np.pad(places, (0, step.params["n"] - len(places))))
+    places, rank = np.flatnonzero(session.load(step.inputs[0])), step.params["rank"]
+    rows = np.stack(np.unravel_index(places, step.params["dims"][:rank])) if rank else places[None]
+    session.store(step.outputs[0], np.pad(rows, ((0, 0), (0, step.params["n"] - len(places)))))
     session.store(step.outputs[1], np.asarray([len(places)], np.int64))
 
 

@@ -16,6 +16,7 @@ from edgezip.dynamic import Symbol, SymbolAxis, sizes_of
 from edgezip.errors import MissingFileError, ProgramError, RuntimeUnavailableError, ShapeError, UsageError
 from edgezip.program import DType, Program
 from edgezip.runtime.carried import CarriedState, StateInfo
+from edgezip.runtime.feeds import array_of, shapes_of
 
 Array = np.ndarray[Any, Any]
 BAD_ARGUMENT, BAD_PROGRAM, BAD_VERSION, BAD_ISA = 1, 2, 3, 4
@@ -126,7 +127,7 @@ class Session:
     def _fit(self, arrays: Mapping[str, Array]) -> None:
         """Resize to what is fed."""
         if self._axes:
-            self.resize(sizes_of(self._axes, {name: np.shape(array) for name, array in arrays.items()}))
+            self.resize(sizes_of(self._axes, shapes_of(arrays)))
 
     def _open(self, program: Program | bytes | str | os.PathLike[str]) -> None:
         error, out = self._ffi.new("ez_error *"), self._ffi.new("ez_program **")
@@ -337,9 +338,7 @@ class Session:
         return bytes(self._ffi.buffer(start, size)).decode() if size else ""
 
     def _fitting(self, arrays: Mapping[str, Array], info: TensorInfo, kind: str) -> Array:
-        if info.name not in arrays:
-            raise ShapeError(f"{kind} is missing", where=info.name, expected=info.name, got=", ".join(arrays) or "nothing")
-        array = np.asarray(arrays[info.name])
+        array = array_of(arrays, info.name, kind)
         if array.dtype == info.dtype.numpy and array.shape == info.shape and array.flags.carray:
             return array
         if array.dtype != info.dtype.numpy or array.shape != info.shape:

@@ -61,6 +61,24 @@ def test_the_model_answers_as_torch_does(name: str) -> None:
         close(got[str(value.name)], want)
 
 
+class Chosen(nn.Module):
+    """Rows by a mask, elements by a mask, as detection heads choose boxes."""
+
+    def forward(self, x: Any, boxes: Any) -> Any:
+        best, kind = x.max(1)
+        sure = best > 0.6
+        return boxes[sure], kind[sure], x[x > 0.5] * 2, torch.masked_select(x, x > 0.9), sure.nonzero()
+
+
+def test_masks_give_counted_rows() -> None:
+    x = torch.rand(20, 5, generator=torch.Generator().manual_seed(1))
+    inputs = x, torch.randn(20, 4)
+    got = edgezip.Session(edgezip.compile(Chosen(), example_inputs=inputs)).run({"x": x.numpy(), "boxes": inputs[1].numpy()})
+    for number, want in enumerate(by_torch(Chosen(), inputs)):
+        rows = got[f"output_{number}"][: int(got[f"output_{number}.count"][0])]
+        assert np.array_equal(rows, want)
+
+
 def test_compile_and_compress_take_a_module() -> None:
     module = trained(Residual)
     program = edgezip.compile(module, example_inputs=IMAGE, vectors=1)

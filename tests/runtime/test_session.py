@@ -149,6 +149,22 @@ def test_a_feed_that_does_not_fit_is_refused_by_name(program: Program, bad: dict
     assert caught.value.got
 
 
+ODD_FEEDS = [
+    ({1: np.zeros(1)}, ShapeError, "x: input is missing .*got 1"), ({None: 1, b"x": 1}, ShapeError, "got None, b'x'"),
+    ([np.zeros(1)], UsageError, "given by name .*got list"), (None, UsageError, "got NoneType"),
+    ({"x": [[1], [1, 2]]}, ShapeError, "x: input is no array"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "error", "said"), ODD_FEEDS, ids=range(len(ODD_FEEDS)))
+@pytest.mark.parametrize("session", [Session, ReferenceSession])
+def test_feeds_without_names_are_typed_errors(
+    program: Program, session: Any, given: Any, error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        session(program).run(given)
+
+
 def test_an_output_that_is_not_contiguous_or_writable_is_refused(program: Program) -> None:
     session = Session(program)
     for bad in (np.empty((1, 4, 3, 6), np.float32)[..., ::2], np.broadcast_to(np.float32(0), (1, 4, 3, 3))):

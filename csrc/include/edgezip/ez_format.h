@@ -201,7 +201,7 @@ enum {
   EZ_OP_NMS = 35,      /* boxes, scores -> selected s64 [bound,3], count s64 [1] */
   EZ_OP_TOPK = 36,     /* x -> values, indices s64                           (outer, n, inner) -> (outer, k, inner) */
   EZ_OP_ROI_ALIGN = 37, /* x, rois f32 [R,4], batch s64 [R] -> y             plain order */
-  EZ_OP_PLACES = 38,   /* condition bool [n] -> places s64 [n], count s64 [1]   where it holds; 0 beyond the count */
+  EZ_OP_PLACES = 38,   /* condition bool [n] -> places s64 [n] or [rank,n], count s64 [1]   where it holds; 0 beyond the count */
   EZ_OP_UNIQUE = 39    /* x -> first s64 [n], inverse s64 [n], counts s64 [n], count s64 [1]   different slices of (outer, n, inner) */
 };
 
@@ -468,8 +468,10 @@ typedef struct ez_roi_align_params {
   float scale, offset;
 } ez_roi_align_params;
 
+/* rank 0: one list of places; else a row for each axis of `dims`, whose product is n. */
 typedef struct ez_places_params {
-  int32_t n;
+  int32_t n, rank;
+  int32_t dims[EZ_MAX_RANK];
 } ez_places_params;
 
 /* sorted: slices in ascending order, else in that of their first occurrence; entries of `first` and `counts` beyond the count are 0. */

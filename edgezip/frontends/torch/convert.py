@@ -12,6 +12,7 @@ from onnx_ir.passes import common as passes
 
 from edgezip.errors import UnsupportedModelError
 from edgezip.frontends.torch import names
+from edgezip.frontends.torch.missing import masked_select
 from edgezip.frontends.torch.module import first_line, quiet
 
 OPSET = 20  # the first with Gelu; LayerNormalization is older
@@ -29,7 +30,10 @@ def to_onnx(program: torch.export.ExportedProgram, axes: Sequence[names.Axes], w
     _check_operators(program, where)
     try:
         with quiet():
-            exported = torch.onnx.export(program, opset_version=OPSET, dynamo=True, verbose=False, optimize=False)
+            exported = torch.onnx.export(
+                program, opset_version=OPSET, dynamo=True, verbose=False, optimize=False,
+                custom_translation_table={torch.ops.aten.masked_select.default: masked_select},
+            )  # fmt: skip
     except Exception as error:  # OnnxExporterError wraps whatever came up
         raise UnsupportedModelError(
             f"torch cannot write it as ONNX: {_culprit(error)}", where=where, hint="write that part with other operators of torch"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgezip import graph
+from edgezip import counted, graph
 from edgezip.pack.builder import Ref, elements, plain
 from edgezip.pack.context import Context, QParams, Unsupported, constant_of
 from edgezip.pack.lower.movement import gather_axis, source
@@ -170,19 +170,32 @@ def suppress(context: Context, node: Node) -> None:
 # --- as many rows as the data says ---------------------------------------------------------------------
 
 
-def _count(context: Context, node: Node, number: Ref, places: tuple[int, ...] = (0,)) -> None:
-    """``<name>.count`` of the outputs that have rows beyond those that are meant; they are results of the model."""
-    for value in (node.outputs[place] for place in places if place < len(node.outputs)):
-        if graph.is_graph_output(value):
-            context.counts.append((f"{value.name}.count", number))
+def _count(context: Context, node: Node, number: Ref, axes: dict[int, int]) -> None:
+    """``<name>.count`` of the results that have the rows of the outputs ``axes`` (axis of each), more than are meant."""
+    for place, axis in axes.items():
+        if place >= len(node.outputs):
+            continue
+        found = counted.results(node.outputs[place], axis)
+        if found is None:
+            raise Unsupported("has rows that only the data count, and nodes behind it mix them")
+        context.counts += [(f"{name}.count", number) for name in found]
 
 
-def _where(context: Context, node: Node, condition: Ref) -> tuple[Ref, Ref]:
-    """Places where a bool row holds, and their number."""
+def _where(context: Context, node: Node, condition: Ref, dims: tuple[int, ...] = ()) -> tuple[Ref, Ref]:
+    """Places where a condition holds, and their number: indices into ``dims``, a row for each axis, or one list of places."""
     n = elements(condition.shape)
-    places = context.new(f"{node.name}.places", (n,), (0,), DType.S64)
+    places = context.new(f"{node.name}.places", (len(dims), n) if dims else (n,), (0, 1) if dims else (0,), DType.S64)
     number = context.new(f"{node.name}.count", (1,), (0,), DType.S64)
-    context.builder.step(node.name or "", Op.PLACES, (condition.tensor,), (places.tensor, number.tensor), _form(node), n=n)
+    context.builder.step(
+        node.name or "",
+        Op.PLACES,
+        (condition.tensor,),
+        (places.tensor, number.tensor),
+        _form(node),
+        n=n,
+        rank=len(dims),
+        dims=dims,
+    )
     return places, number
 
 
@@ -206,20 +219,19 @@ def compress(context: Context, node: Node) -> None:
         raise Unsupported("has more conditions than slices")
     places, number = _where(context, node, condition)
     _rows(context, node, x, axis, places)
-    _count(context, node, number)
+    _count(context, node, number, {0: axis})
 
 
 @lowers("NonZero")
 def non_zero(context: Context, node: Node) -> None:
-    """Indices of the elements that are not 0, one column each: columns of the table of all indices."""
+    """Indices of the elements that are not 0, one column each."""
     x = context.plain(context.value(value_of(node.inputs[0])))
     holds = x if x.dtype is DType.BOOL else context.like(x, f"{node.name}.holds", DType.BOOL)
     if holds is not x:
         context.copy(node.name or "", x, holds)
-    places, number = _where(context, node, context.reshaped(holds, (elements(x.shape),)))
-    table = np.indices(x.shape or (1,)).reshape(max(len(x.shape), 1), -1).astype(np.int64)
-    _rows(context, node, context.constant(f"{node.name}.table", table), 1, places)
-    _count(context, node, number)
+    places, number = _where(context, node, context.reshaped(holds, (elements(x.shape),)), x.shape or (1,))
+    context.set(node.outputs[0], places)
+    _count(context, node, number, {0: 1})
 
 
 @lowers("Unique")
@@ -242,4 +254,4 @@ def unique(context: Context, node: Node) -> None:
     _rows(context, node, held, axis, made[0])
     for value, ref in zip(node.outputs[1:], made, strict=False):
         context.set(value, ref)
-    _count(context, node, number, (0, 1, 3))
+    _count(context, node, number, {0: axis, 1: 0, 3: 0})
