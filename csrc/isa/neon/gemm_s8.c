@@ -99,9 +99,10 @@ EZ_INLINE void sums_1x8(const uint8_t *const *a, size_t a_stride, int32_t taps, 
 
 typedef enum { ONE_ROW, TWO_ROWS, TWO_ROWS_PLAIN } rows_kind;
 
-/* One or two rows by 8 columns; w, bias and mult stand at the first column. */
+/* One or two rows by 8 columns; w, bias and mult stand at the first column. `floats` is known when this is compiled: a branch between the
+ * sums and what becomes of them would keep the last products from flowing into it. */
 EZ_INLINE void block(const ez_gemm_s8_args *g, const ez_requant_neon *q, const uint8_t *const *a, const int8_t *w, const int32_t *bias,
-                     const float *mult, uint8_t *y, int32_t left, const rows_kind kind) {
+                     const float *mult, uint8_t *y, int32_t left, const rows_kind kind, const int floats) {
   const int32_t steps = (int32_t)(((uint32_t)g->channels + 7) / 8), rows = kind == ONE_ROW ? 1 : 2;
   int32x4_t sums[4];
   if (kind == TWO_ROWS_PLAIN)
@@ -111,7 +112,7 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, const ez_requant_neon *q, const u
   else
     sums_1x8(a, g->a_stride, g->taps, steps, w, sums);
   const int32x4_t b0 = vld1q_s32(bias), b1 = vld1q_s32(bias + 4);
-  if (g->y_f32) {
+  if (floats) {
     int32x4_t with_bias[4]; /* and whose address is given away */
     for (int r = 0; r < rows; r++) with_bias[2 * r] = vaddq_s32(sums[2 * r], b0), with_bias[2 * r + 1] = vaddq_s32(sums[2 * r + 1], b1);
     ez_neon_store_floats(g, a - g->a, mult - g->mult, with_bias, rows, 2);
@@ -127,22 +128,24 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, const ez_requant_neon *q, const u
 }
 
 /* All rows by 8 columns. */
-EZ_INLINE void column_block(const ez_gemm_s8_args *g, const ez_requant_neon *q, int32_t n0, const rows_kind kind) {
+EZ_INLINE void column_block(const ez_gemm_s8_args *g, const ez_requant_neon *q, int32_t n0, const rows_kind kind, const int floats) {
   const int8_t *w = g->w + (size_t)(n0 / 16) * g->panel_bytes + (size_t)(n0 % 16) * 8;
   const uint8_t *const *a = g->a;
   uint8_t *y = g->y + n0;
   int32_t rows = g->rows;
-  for (; rows >= 2; rows -= 2, a += 2, y += 2 * g->y_stride) block(g, q, a, w, g->bias + n0, g->mult + n0, y, g->columns - n0, kind);
-  if (rows) block(g, q, a, w, g->bias + n0, g->mult + n0, y, g->columns - n0, ONE_ROW);
+  for (; rows >= 2; rows -= 2, a += 2, y += 2 * g->y_stride) block(g, q, a, w, g->bias + n0, g->mult + n0, y, g->columns - n0, kind, floats);
+  if (rows) block(g, q, a, w, g->bias + n0, g->mult + n0, y, g->columns - n0, ONE_ROW, floats);
 }
 
 void ez_neon_gemm_s8(const ez_gemm_s8_args *g) {
   const ez_requant_neon q = ez_requant_neon_of(g->lo, g->hi, g->zero_point, 0); /* conversions are cheap on these cores */
   const int32_t steps = (g->channels + 7) / 8, plain = g->taps == 1 && steps % 2 == 0 && steps >= 4;
   for (int32_t n0 = 0; n0 < g->columns; n0 += 8) {
-    if (plain)
-      column_block(g, &q, n0, TWO_ROWS_PLAIN);
+    if (g->y_f32)
+      column_block(g, &q, n0, TWO_ROWS, 1);
+    else if (plain)
+      column_block(g, &q, n0, TWO_ROWS_PLAIN, 0);
     else
-      column_block(g, &q, n0, TWO_ROWS);
+      column_block(g, &q, n0, TWO_ROWS, 0);
   }
 }
