@@ -8,6 +8,7 @@ extern const ez_rows ez_rows_avx2;
 
 static const ez_rows own_rows = {
     .table_s8 = ez_avx2_table_s8,
+    .softmax_s8 = ez_avx2_softmax_s8,
     .turn_8 = ez_avx2_turn_8,
     .turn_32 = ez_avx2_turn_32,
 };
