@@ -4,8 +4,8 @@
  * its k were. What is not prepared, or could not be paired well, is multiplied in 16 bits, 24 MACs a cycle: weights and
  * activations are widened on the way to the stack.
  *
- * K is cut into chunks; 30 rows of a chunk are brought to the stack, where the panel's blocks of 6 rows find them in L1. Between chunks the
- * sums wait in `sums`. */
+ * K is cut into chunks; 30 rows of a chunk are brought to the stack, where the panel's blocks of 6 rows find them in L1, and those of a
+ * second panel that shares the pairing. Between chunks the sums wait in `sums`. */
 #include "isa/avx2/avx2.h"
 #include "isa/avx2/few_rows.h"
 #include "isa/avx2/pairs.h"
@@ -18,12 +18,13 @@
 #define WIDE_STEPS 64
 #define ROOM_STEPS 256   /* of widened weights: as many panels side by side */
 #define MOST_PANELS 8
+#define SHARING 2        /* the most panels of one pairing */
 #define ODD 288   /* bytes: (x0, x2) of each step in 16 bits; (x1, x3) follow behind room for stores of whole registers */
 #define PITCH 576 /* bytes from row to row */
 
 typedef struct scratch {
   uint8_t rows[GROUP][PITCH] __attribute__((aligned(64)));
-  int32_t sums[EZ_ROW_BLOCK][16] __attribute__((aligned(64)));
+  int32_t sums[SHARING][EZ_ROW_BLOCK][16] __attribute__((aligned(64)));
   __m256i wide[ROOM_STEPS][4]; /* (w0, w2) of columns 0-7, 8-15, then (w1, w3) */
 } scratch;
 
@@ -34,6 +35,7 @@ typedef struct panel_chunk {
   const int8_t *w;
   const __m256i (*wide)[4];
   int32_t steps, column, is_first, is_last;
+  int32_t (*sums)[16]; /* of the call's rows */
   ez_requant_rows requant;
 } panel_chunk;
 
@@ -121,21 +123,21 @@ EZ_INLINE void add_paired(__m256i acc[BLOCK][2], const panel_chunk *c, const uin
   }
 }
 
-EZ_INLINE void begin(const ez_gemm_s8_args *g, const scratch *s, const panel_chunk *c, int32_t at, __m256i acc[BLOCK][2], const int R) {
+EZ_INLINE void begin(const ez_gemm_s8_args *g, const panel_chunk *c, int32_t at, __m256i acc[BLOCK][2], const int R) {
 #pragma GCC unroll 6
   for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
     for (int i = 0; i < 2; i++)
-      acc[r][i] = _mm256_loadu_si256((const __m256i *)(const void *)((c->is_first ? g->bias + c->column : s->sums[at + r]) + 8 * i));
+      acc[r][i] = _mm256_loadu_si256((const __m256i *)(const void *)((c->is_first ? g->bias + c->column : c->sums[at + r]) + 8 * i));
 }
 
-EZ_INLINE void end(const ez_gemm_s8_args *g, scratch *s, const panel_chunk *c, int32_t at, __m256i acc[BLOCK][2], const int R) {
+EZ_INLINE void end(const ez_gemm_s8_args *g, const panel_chunk *c, int32_t at, __m256i acc[BLOCK][2], const int R) {
   ez_keep(acc, R);
   if (!c->is_last) {
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
-      for (int i = 0; i < 2; i++) _mm256_store_si256((__m256i *)(void *)(s->sums[at + r] + 8 * i), acc[r][i]);
+      for (int i = 0; i < 2; i++) _mm256_store_si256((__m256i *)(void *)(c->sums[at + r] + 8 * i), acc[r][i]);
     return;
   }
   if (__builtin_expect(g->y_f32 != NULL, 0)) {
@@ -153,21 +155,21 @@ EZ_INLINE void end(const ez_gemm_s8_args *g, scratch *s, const panel_chunk *c, i
 #define INSTANCE(R)                                                                                                                            \
   static __attribute__((noinline)) void paired_##R(const ez_gemm_s8_args *g, scratch *s, const panel_chunk *c, int32_t row, int32_t at) {      \
     __m256i acc[BLOCK][2];                                                                                                                     \
-    begin(g, s, c, at, acc, R);                                                                                                                \
+    begin(g, c, at, acc, R);                                                                                                                   \
     add_paired(acc, c, s->rows[row], R, 2);                                                                                                    \
-    end(g, s, c, at, acc, R);                                                                                                                  \
+    end(g, c, at, acc, R);                                                                                                                     \
   }                                                                                                                                            \
   static __attribute__((noinline)) void half_##R(const ez_gemm_s8_args *g, scratch *s, const panel_chunk *c, int32_t row, int32_t at) {        \
     __m256i acc[BLOCK][2];                                                                                                                     \
-    begin(g, s, c, at, acc, R);                                                                                                                \
+    begin(g, c, at, acc, R);                                                                                                                   \
     add_paired(acc, c, s->rows[row], R, 1);                                                                                                    \
-    end(g, s, c, at, acc, R);                                                                                                                  \
+    end(g, c, at, acc, R);                                                                                                                     \
   }                                                                                                                                            \
   static __attribute__((noinline)) void wide_##R(const ez_gemm_s8_args *g, scratch *s, const panel_chunk *c, int32_t row, int32_t at) {        \
     __m256i acc[BLOCK][2];                                                                                                                     \
-    begin(g, s, c, at, acc, R);                                                                                                                \
+    begin(g, c, at, acc, R);                                                                                                                   \
     ez_add_wide(acc, c->wide, c->steps, s->rows[row], PITCH, ODD, R);                                                                                  \
-    end(g, s, c, at, acc, R);                                                                                                                  \
+    end(g, c, at, acc, R);                                                                                                                     \
   }
 INSTANCE(1) INSTANCE(2) INSTANCE(3) INSTANCE(4) INSTANCE(5) INSTANCE(6)
 
@@ -186,19 +188,22 @@ static void group_of_rows(const ez_gemm_s8_args *g, scratch *s, const panel_chun
 
 static int32_t rows_from(const ez_gemm_s8_args *g, int32_t row0) { return g->rows - row0 < GROUP ? g->rows - row0 : GROUP; }
 
-static void paired_panel(const ez_gemm_s8_args *g, scratch *s, panel_chunk *c, const ez_paired_panel *panel) {
-  const ez_paired_window *const last = ez_paired_windows(panel) + panel->windows;
-  const block_fn *const blocks = g->columns - c->column <= 8 ? half_blocks : paired_blocks;
-  c->end = ez_paired_windows(panel);
-  c->w = ez_paired_weights(panel);
-  for (c->is_first = 1; c->end != last; c->is_first = 0, c->w += 64 * (size_t)c->steps) {
-    c->windows = c->end;
-    for (c->steps = 0; c->end != last && c->steps + c->end->steps <= PAIRED_STEPS; c->end++) c->steps += c->end->steps;
-    c->is_last = c->end == last;
+/* `n` panels of one pairing: c[0] is the first. */
+static void paired_panels(const ez_gemm_s8_args *g, scratch *s, panel_chunk *c, const ez_paired_panel *const *panels, int32_t n) {
+  const ez_paired_window *const last = ez_paired_windows(panels[0]) + panels[0]->windows;
+  const ez_paired_window *end = ez_paired_windows(panels[0]);
+  for (int32_t i = 0; i < n; i++) c[i].w = ez_paired_weights(panels[i]), c[i].sums = s->sums[i], c[i].is_first = 1;
+  while (end != last) {
+    const ez_paired_window *const windows = end;
+    int32_t steps = 0;
+    for (; end != last && steps + end->steps <= PAIRED_STEPS; end++) steps += end->steps;
+    for (int32_t i = 0; i < n; i++) c[i].windows = windows, c[i].end = end, c[i].steps = steps, c[i].is_last = end == last;
     for (int32_t row0 = 0; row0 < g->rows; row0 += GROUP) {
       shuffle_rows(s, g, c, row0, rows_from(g, row0));
-      group_of_rows(g, s, c, blocks, row0, rows_from(g, row0));
+      for (int32_t i = 0; i < n; i++)
+        group_of_rows(g, s, &c[i], g->columns - c[i].column <= 8 ? half_blocks : paired_blocks, row0, rows_from(g, row0));
     }
+    for (int32_t i = 0; i < n; i++) c[i].is_first = 0, c[i].w += 64 * (size_t)steps;
   }
 }
 
@@ -210,6 +215,7 @@ static void wide_panels(const ez_gemm_s8_args *g, scratch *s, panel_chunk *chunk
       panel_chunk *c = &chunks[p];
       c->first = first, c->steps = steps - first < WIDE_STEPS ? steps - first : WIDE_STEPS;
       c->is_first = first == 0, c->is_last = first + c->steps == steps;
+      c->sums = s->sums[0];
       __m256i(*const wide)[4] = s->wide + p * c->steps;
       c->wide = (const __m256i(*)[4])wide;
       widen_weights(g->w + (size_t)(c->column / 16) * g->panel_bytes + (size_t)first * 64, c->steps, wide);
@@ -226,6 +232,20 @@ static const ez_paired_panel *pairs_of(const ez_gemm_s8_args *g, int32_t panel) 
   return pairs && pairs->windows ? pairs : NULL;
 }
 
+/* How many panels from `first` on share its pairing; 0: it has none. */
+static int32_t panels_of_pairing(const ez_gemm_s8_args *g, int32_t first, int32_t panels, const ez_paired_panel **pairs) {
+  int32_t n = 0;
+  for (; n < SHARING && first + n < panels; n++) {
+    pairs[n] = pairs_of(g, first + n);
+    if (!pairs[n] || (n && !pairs[n]->follows)) break;
+  }
+  return n;
+}
+
+static void set_panel(panel_chunk *c, const ez_gemm_s8_args *g, int32_t panel) {
+  c->column = 16 * panel, c->requant = ez_requant_rows_of(g, g->mult + 16 * panel);
+}
+
 void ez_avx2_gemm_s8(const ez_gemm_s8_args *g) {
   if (g->rows <= EZ_AVX2_FEW_ROWS) {
     ez_avx2_gemm_s8_few(g);
@@ -234,14 +254,17 @@ void ez_avx2_gemm_s8(const ez_gemm_s8_args *g) {
   const int32_t panels = (g->columns + 15) / 16, fit = ROOM_STEPS / (g->taps * ((g->channels + 3) / 4));
   const int32_t together = fit < 4 ? 1 : fit < MOST_PANELS ? fit : MOST_PANELS;
   scratch s;
-  panel_chunk chunks[MOST_PANELS];
+  panel_chunk chunks[MOST_PANELS], paired[SHARING];
   int32_t n = 0; /* waiting to be multiplied side by side */
-  for (int32_t p = 0; p < panels; p++) {
-    panel_chunk *c = &chunks[n];
-    c->column = 16 * p, c->requant = ez_requant_rows_of(g, g->mult + 16 * p);
-    const ez_paired_panel *pairs = pairs_of(g, p);
-    if (pairs) paired_panel(g, &s, c, pairs);
-    else n++;
-    if (n == together || (n && p == panels - 1)) wide_panels(g, &s, chunks, n), n = 0;
+  for (int32_t p = 0, sharing; p < panels; p += sharing) {
+    const ez_paired_panel *pairs[SHARING];
+    sharing = panels_of_pairing(g, p, panels, pairs);
+    if (sharing) {
+      for (int32_t i = 0; i < sharing; i++) set_panel(&paired[i], g, p + i);
+      paired_panels(g, &s, paired, pairs, sharing);
+    } else {
+      set_panel(&chunks[n++], g, p), sharing = 1;
+    }
+    if (n == together || (n && p + sharing == panels)) wide_panels(g, &s, chunks, n), n = 0;
   }
 }

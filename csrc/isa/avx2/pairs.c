@@ -6,6 +6,7 @@
 
 #define WINDOW 16
 #define NOBODY 16
+#define MOST_SHARING 2 /* panels of one pairing */
 
 typedef struct window_rows {
   __m256i w[WINDOW + 1]; /* words of each k: columns 0-3 8-11, then 4-7 12-15; the last is zeros */
@@ -85,9 +86,8 @@ static int finds_partner(matching *m, const uint32_t *partners, int32_t a, uint3
   return 0;
 }
 
-static pairing pair_up(const window_rows *rows, int32_t n) {
-  uint32_t partners[WINDOW], alone = 0;
-  find_partners(rows, n, partners);
+static pairing pair_up(const uint32_t *partners, int32_t n) {
+  uint32_t alone = 0;
   matching m = {.paired = 0, .free = 0x55555555 & (uint32_t)((UINT64_C(1) << 2 * n) - 1)};
   while (m.free) {
     uint32_t tried = 0;
@@ -116,16 +116,20 @@ static int32_t window_count(int32_t taps, int32_t channels) { return taps * ((ch
 /* More steps than these are not worth it: 16-bit products cost 4/3 of a step. */
 static int32_t most_steps(int32_t taps, int32_t channels) { return (int32_t)((int64_t)taps * ((channels + 3) / 4) * 6 / 5); }
 
+static size_t up64(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
 static size_t panel_room(int32_t taps, int32_t channels) {
-  return sizeof(ez_paired_panel) + (size_t)window_count(taps, channels) * sizeof(ez_paired_window) + (size_t)most_steps(taps, channels) * 64 + 64;
+  const size_t weights = (size_t)most_steps(taps, channels) * 64;
+  return up64(sizeof(ez_paired_panel) + (size_t)window_count(taps, channels) * sizeof(ez_paired_window)) + weights + 64;
 }
 
 /* Columns of so few k have large weights throughout (each is scaled by its own largest): hardly a panel of them can be paired. */
 #define NARROW 32
 
+/* Beside what is kept: weights lie a room further until their place is known. */
 size_t ez_avx2_prepared_room(int32_t panels, int32_t taps, int32_t channels, int32_t rows) {
   if (rows <= EZ_AVX2_FEW_ROWS || taps * channels <= NARROW) return 0;
-  return (size_t)panels * (sizeof(uint64_t) + panel_room(taps, channels) + 64) + 128;
+  return (size_t)panels * (sizeof(uint64_t) + panel_room(taps, channels)) + MOST_SHARING * panel_room(taps, channels) + 128;
 }
 
 /* A pairing as one or two windows of up to four steps each. */
@@ -138,38 +142,87 @@ static void describe(ez_paired_panel *panel, ez_paired_window *windows, const pa
   }
 }
 
-/* How many bytes the panel takes. */
-static size_t prepare_panel(const int8_t *w, int32_t taps, int32_t channels, ez_paired_panel *panel) {
-  const int32_t tap_steps = (channels + 3) / 4;
-  ez_paired_window *windows = (ez_paired_window *)(void *)(panel + 1);
-  *panel = (ez_paired_panel){0, 0};
-  /* Weights go behind the most windows that there can be, and move up to the last one afterwards. */
-  int8_t *const room = (int8_t *)(void *)(windows + window_count(taps, channels)), *to = room;
-  for (int32_t t = 0; t < taps; t++)
+/* Panels to be paired alike. */
+typedef struct sharers {
+  const int8_t *w; /* packed, of the first */
+  size_t panel_bytes;
+  int32_t n, taps, channels;
+} sharers;
+
+/* Steps that a pairing may take. Two panels save a shuffle of the activations, worth a thirtieth of their products. */
+static int32_t steps_allowed(const sharers *p) {
+  const int32_t steps = p->taps * ((p->channels + 3) / 4);
+  return p->n > 1 ? steps + steps / 30 : most_steps(p->taps, p->channels);
+}
+
+/* A window of all panels; gives how its k are paired. */
+static pairing pair_window(const sharers *p, size_t step, int32_t steps, window_rows *rows) {
+  uint32_t partners[WINDOW], of_panel[WINDOW];
+  for (int32_t i = 0; i < p->n; i++) {
+    load_rows(&rows[i], p->w + (size_t)i * p->panel_bytes + 64 * step, steps);
+    find_partners(&rows[i], 4 * steps, i ? of_panel : partners);
+    for (int32_t k = 0; i && k < 4 * steps; k++) partners[k] &= of_panel[k];
+  }
+  return pair_up(partners, 4 * steps);
+}
+
+/* Pairs p->n panels alike: the windows to out[0], their weights to room[i] of each. Gives the steps, 0 if there would be too many. */
+static int32_t pair_panels(const sharers *p, ez_paired_panel *panel, int8_t *const *room) {
+  const int32_t tap_steps = (p->channels + 3) / 4;
+  ez_paired_window *const windows = (ez_paired_window *)(void *)(panel + 1);
+  size_t written = 0;
+  *panel = (ez_paired_panel){0, 0, 0, 0};
+  for (int32_t t = 0; t < p->taps; t++)
     for (int32_t s = 0; s < tap_steps; s += WINDOW / 4) {
       const int32_t steps = tap_steps - s < WINDOW / 4 ? tap_steps - s : WINDOW / 4;
-      window_rows rows;
-      load_rows(&rows, w + 64 * ((size_t)t * (size_t)tap_steps + (size_t)s), steps);
-      const pairing p = pair_up(&rows, 4 * steps);
-      describe(panel, windows, &p, t, 4 * s);
-      if (panel->steps > most_steps(taps, channels)) {
-        *panel = (ez_paired_panel){0, 0};
-        return sizeof *panel;
-      }
-      for (int32_t i = 0; i < p.count; i += 2, to += 64) write_step(&rows, p.of + 2 * i, to);
+      window_rows rows[MOST_SHARING];
+      const pairing pairs = pair_window(p, (size_t)t * (size_t)tap_steps + (size_t)s, steps, rows);
+      describe(panel, windows, &pairs, t, 4 * s);
+      if (panel->steps > steps_allowed(p)) return 0;
+      for (int32_t i = 0; i < pairs.count; i += 2, written += 64)
+        for (int32_t k = 0; k < p->n; k++) write_step(&rows[k], pairs.of + 2 * i, room[k] + written);
     }
-  int8_t *const weights = (int8_t *)(uintptr_t)ez_paired_weights(panel);
-  memmove(weights, room, (size_t)(to - room));
-  return (size_t)(weights - (int8_t *)(void *)panel) + (size_t)(to - room);
+  return panel->steps;
+}
+
+/* Pairs p->n panels alike at `out`; gives how many bytes they take, 0 if that takes too many steps. offsets[i]: of panel i. */
+static size_t prepare_panels(const sharers *p, uint8_t *out, uint64_t *offsets) {
+  ez_paired_panel *first = (ez_paired_panel *)(void *)out;
+  const size_t room = panel_room(p->taps, p->channels);
+  int8_t *rooms[MOST_SHARING];
+  for (int32_t i = 0; i < MOST_SHARING; i++) rooms[i] = (int8_t *)(void *)(out + (size_t)(i + 1) * room);
+  const size_t bytes = 64 * (size_t)pair_panels(p, first, rooms), windows = (size_t)first->windows * sizeof(ez_paired_window);
+  if (!bytes) return 0;
+  size_t at = 0;
+  for (int32_t i = 0; i < p->n; i++) {
+    ez_paired_panel *panel = (ez_paired_panel *)(void *)(out + at);
+    if (i) {
+      memcpy(panel, first, sizeof *first + windows);
+      panel->follows = 1;
+    }
+    memcpy((void *)(uintptr_t)ez_paired_weights(panel), rooms[i], bytes);
+    offsets[i] = at;
+    at += up64(sizeof *panel + windows) + bytes;
+  }
+  return at;
+}
+
+static size_t leave_panel(uint8_t *out) {
+  memset(out, 0, sizeof(ez_paired_panel));
+  return up64(sizeof(ez_paired_panel));
 }
 
 size_t ez_avx2_prepare_gemm_s8(const int8_t *w, size_t panel_bytes, int32_t panels, int32_t taps, int32_t channels, uint8_t *out) {
   uint64_t *offsets = (uint64_t *)(void *)out;
-  size_t at = ((size_t)panels * sizeof *offsets + 63) / 64 * 64;
-  for (int32_t p = 0; p < panels; p++) {
-    offsets[p] = at;
-    at += prepare_panel(w + (size_t)p * panel_bytes, taps, channels, (ez_paired_panel *)(void *)(out + at));
-    at = (at + 63) / 64 * 64;
+  size_t at = up64((size_t)panels * sizeof *offsets);
+  for (int32_t p = 0, n; p < panels; p += n) {
+    sharers s = {w + (size_t)p * panel_bytes, panel_bytes, panels - p < MOST_SHARING ? panels - p : MOST_SHARING, taps, channels};
+    size_t bytes = 0;
+    for (; s.n && !bytes; s.n -= !bytes) bytes = prepare_panels(&s, out + at, offsets + p);
+    n = s.n ? s.n : 1;
+    if (!bytes) offsets[p] = 0, bytes = leave_panel(out + at);
+    for (int32_t i = 0; i < n; i++) offsets[p + i] += at;
+    at += bytes;
   }
   return at;
 }

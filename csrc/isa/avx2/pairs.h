@@ -2,7 +2,8 @@
  *
  * vpmaddubsw adds two products in 16 bits. With activations in 0..255 that can saturate only if |w0 + w1| > 128 (255 * 128 = 32640), and
  * which two k meet in a pair is free. Within a window of 16 k of a tap, k are paired so that all 16 columns of the panel stay below
- * that; one that finds no partner is paired with zeros. The activations follow by one byte shuffle a window and panel.
+ * that; one that finds no partner is paired with zeros. The activations follow by one byte shuffle a window and panel, or a window and
+ * two panels where a pairing that suits both takes hardly more steps.
  *
  * A prepared product: uint64_t offset of each panel from the start, then the panels, each an ez_paired_panel, its windows, and on the
  * next multiple of 64 bytes its weights, 64 bytes a step: (16 columns, 2 pairs, 2). */
@@ -19,6 +20,8 @@ typedef struct ez_paired_window {
 
 typedef struct ez_paired_panel {
   int32_t windows, steps; /* 0 windows: too few k found a partner, the packed weights serve better */
+  int32_t follows;        /* the windows are those of the panel before */
+  int32_t unused;
 } ez_paired_panel;
 
 static inline const ez_paired_panel *ez_paired_panel_at(const uint8_t *prepared, int32_t panel) {

@@ -183,7 +183,8 @@ static void draw_product_s8(product *p, int depthwise, int32_t layout) {
   p->padded = up(p->columns, 16);
   p->step = layout == EZ_LAYOUT_K8N16 ? 8 : 4;
   p->weights = malloc((size_t)p->columns * (size_t)p->taps * (size_t)channels);
-  for (size_t i = 0; i < (size_t)p->columns * (size_t)p->taps * (size_t)channels; i++) p->weights[i] = draw_weight(p->mode);
+  const int calm = p->mode == MODE_TIES && draw() % 2; /* as of trained layers: several panels can be paired alike (isa/avx2/pairs.h) */
+  for (size_t i = 0; i < (size_t)p->columns * (size_t)p->taps * (size_t)channels; i++) p->weights[i] = calm ? (int8_t)draw_in(-66, 66) : draw_weight(p->mode);
   p->bias = guard((size_t)p->padded * 4, 0);
   p->mult = guard((size_t)p->padded * 4, 0);
   draw_epilogue(p);
