@@ -132,7 +132,8 @@ ROW_WISE: dict[str, list[onnx.NodeProto]] = {
 }  # fmt: skip
 MIXED = {
     "sum": node("ReduceSum", ["v"], ["w"]), "number": node("Shape", ["v"], ["w"]),
-    "softmax": node("Softmax", ["v"], ["w"], axis=0), "places": node("Add", ["v", "steps"], ["w"]), "best": node("TopK", ["v", "three"], ["w", "k"]),
+    "softmax": node("Softmax", ["v"], ["w"], axis=0), "places": node("Add", ["v", "steps"], ["w"]),
+    "best": node("TopK", ["v", "three"], ["w", "k"]),
     "running": node("CumSum", ["v", "axis"], ["w"]),
 }  # fmt: skip
 
