@@ -380,6 +380,8 @@ def _report(
     from edgezip import graph
     from edgezip.passes.measure_sqnr import measure_sqnr
     from edgezip.passes.place_qdq import int8_nodes
+    from edgezip.passes.quantize_weights import BITS_KEY
+    from edgezip.passes.stored_weights import stored_constants
 
     there = graph.values(small)
     outputs = {v.name or "" for v in graph.output_values(model)}
@@ -394,7 +396,8 @@ def _report(
     in_int8 = int8_nodes(model, placement)
     for node in graph.nodes(model):
         weights = [h for v in node.inputs if (h := graph.constant(v)) is not None and h.dtype == np.float32]
-        before = sum(h.nbytes for h in weights)
+        stored = stored_constants(node)
+        before = sum(h.nbytes for h in weights) + sum(4 * each.codes.size for each in stored)
         is_int8 = node.name in quantised
         int8_op = is_int8 or node.name in in_int8
         report.layers.append(
@@ -402,10 +405,11 @@ def _report(
                 node.name or "",
                 node.op_type,
                 "int8" if int8_op else "float32" if before or node.name in placement.kept else "none",
-                8 if int8_op else 32,
-                _sparsity(weights),
+                int(graph.get_metadata(node, BITS_KEY) or 8) if int8_op else 32,
+                _sparsity([*weights, *(each.codes for each in stored)]),
                 before,
-                _bytes_after(weights, is_int8, node in placement.recurrent),
+                _bytes_after(weights, is_int8 and not stored, node in placement.recurrent)
+                + sum(each.file_bytes for each in stored),
                 _sqnr_of(node, sqnr),
                 placement.kept.get(node.name or "", ""),
             )

@@ -36,6 +36,7 @@ Progress = Callable[[str, int], None]
 Made = tuple["Model", list["LayerChange"]]
 SCALED = {"equalize", "smooth"}  # leave the network's function as it is, but not what flows between its layers
 EXACT = {*SCALED, "order_channels"}  # nothing to recover
+FOLLOW = {"gptq", "adaround"}  # fit to float outputs on inputs as the layers rounded before leave them
 KEPT = "kept by request"
 SHARE_SAMPLES = 4  # on which each layer's share of the error is measured: two runs of the network a layer and sample
 DATA_FREE = {
@@ -184,7 +185,7 @@ class _Run:
 
 def _fits_itself(step: Step) -> bool:
     """Whether the pass answers for the errors of earlier layers on its own, and settles biases."""
-    return step.name == "quantize_weights" and getattr(step.options, "method", "") != "nearest"
+    return step.name == "quantize_weights" and getattr(step.options, "method", "") in FOLLOW
 
 
 def _with_recovery(row: LayerChange, found: Recovered | None) -> LayerChange:
@@ -231,6 +232,9 @@ def final_rows(reports: Sequence[PassReport]) -> list[LayerChange]:
 def _check_samples(name: str, options: dict[str, Any], samples: SampleSet | None) -> None:
     if samples is None and name == "smooth":
         raise UsageError("looks at activations: it needs calibration data", where=name, hint="give some with --calib")
+    if samples is None and options.get("scales") == "output":
+        hint = "give some with --calib, or take scales: mse"
+        raise UsageError("scales of least output error need calibration data", where=name, hint=hint)
     free = DATA_FREE.get(name)
     if samples is None and free is not None and options["method"] != free:
         raise UsageError(
@@ -308,7 +312,8 @@ def _smooth(model: Model, options: Smooth, layers: Layers, target: Target | None
     from edgezip.passes.weight_grid import Form
 
     held = ((product, inputs) for product, inputs in layers if inputs is not None)
-    return smooth_activations(model, held, method=options.method, form=Form(options.bits, options.per))
+    form = Form(options.bits, options.per, scales="output")
+    return smooth_activations(model, held, method=options.method, form=form, through_relu6=options.through_relu6)
 
 
 def _prune_channels(model: Model, options: PruneChannels, layers: Layers, target: Target | None) -> Made:
@@ -362,7 +367,7 @@ def _quantize_weights(model: Model, options: QuantizeWeights, layers: Layers, ta
     form = Form(options.bits, options.per, options.symmetric, options.packed, options.scales)
     changes = {pattern: layer.model_dump(exclude_none=True) for pattern, layer in options.layers.items()}
     forms = {pattern: replace(form, **change) for pattern, change in changes.items()}
-    shadow = None if options.method == "nearest" or layers.samples is None else graph.clone(model)
+    shadow = graph.clone(model) if options.method in FOLLOW and layers.samples is not None else None
     seen = layers if shadow is None else layers.following(shadow)
     return quantize_weights(model, seen, form, method=options.method, keep=options.keep, forms=forms, shadow=shadow)
 

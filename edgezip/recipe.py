@@ -40,6 +40,7 @@ class Smooth(BaseModel):
     method: Literal["smooth", "awq"] = "smooth"
     bits: int = Field(default=4, ge=2, le=8)  # of the weights to come, for awq
     per: Literal["tensor", "channel", 32, 64, 128] = 32
+    through_relu6: bool = True  # awq: which becomes ReLU and a cap for each channel
 
 
 class PruneChannels(BaseModel):
@@ -109,8 +110,8 @@ class QuantizeWeights(BaseModel):
     bits: int = Field(default=4, ge=2, le=8)
     per: Literal["tensor", "channel", 32, 64, 128] = 32
     symmetric: bool = True
-    method: Literal["nearest", "gptq", "adaround"] = "gptq"
-    scales: Literal["mse", "minmax"] = "mse"  # of least squared error, or the largest weight at the largest code
+    method: Literal["nearest", "gptq", "adaround", "awq"] = "gptq"
+    scales: Literal["mse", "minmax", "output"] = "mse"  # least error of weights, largest weight at largest code, least of outputs
     packed: bool = True  # int2 and int4 in the file; false: int8, for runtimes that do not know those
     layers: dict[str, LayerForm] = {}  # names or operators of nodes, or patterns of them -> another form; the first that fits
     keep: tuple[str, ...] = ()

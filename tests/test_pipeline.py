@@ -118,6 +118,13 @@ def test_four_bit_weights_keep_their_codes_under_int8_activations() -> None:
     assert stored is not None
     assert stored.dtype.name == "int4"
     assert {layer.form for layer in small.report.layers if layer.bytes_before} == {"int8"}
+    products = [layer for layer in small.report.layers if layer.op in ("Conv", "Gemm")]
+    assert {(layer.form, layer.bits) for layer in products} == {("int8", 4)}
+    sizes = {"c1": (8 * 27, 8, 8), "c2": (8 * 9, 8, 8), "c3": (8 * 8, 8, 0), "y": (160, 10, 10)}  # codes, scales, biases
+    wanted = {f"{name}_node": (4 * (n + b), -(-n // 2) + 4 * s + -(-s // 2) + 4 * b) for name, (n, s, b) in sizes.items()}
+    bias = 4 * 8  # of the layer without one, which took up the mean
+    wanted["c3_node"] = (wanted["c3_node"][0] + bias, wanted["c3_node"][1] + bias)
+    assert {layer.name: (layer.bytes_before, layer.bytes_after) for layer in products} == wanted
     program = edgezip.compile(small, "host")
     session = edgezip.Session(program)
     exact = [graph.run(small.model, feed, optimize=False)["y"] for feed in feeds]

@@ -30,21 +30,29 @@ Array = np.ndarray[Any, Any]
 METHODS = ("smooth", "awq")
 EXPONENTS = np.linspace(0.0, 1.0, 21)
 LIMITS = (1e-2, 1e2)
+TRIED_OUTPUTS = 64  # of a layer, on which the exponent for weights of few bits is chosen
 STEPS = 127  # of a symmetric int8 range on each side
 
 
 def smooth_activations(
-    model: Model, layers: Iterable[tuple[Product, Inputs]], *, method: str = "smooth", form: Form | None = None
+    model: Model,
+    layers: Iterable[tuple[Product, Inputs]],
+    *,
+    method: str = "smooth",
+    form: Form | None = None,
+    through_relu6: bool = True,
 ) -> tuple[Model, list[LayerChange]]:
     """``model`` with channels scaled, and a row for each place it was done; the original is not touched.
 
-    ``form``: of the weights to come, for ``awq`` (default int4 in blocks of 32). What ``layers`` give is let go when the links
-    that read it are done: beside a wave of ``gather_hessians``, the moments of one link's readers are held. Raises UsageError.
+    ``form``: of the weights to come, for ``awq`` (default int4 in blocks of 32). ``through_relu6``: for ``awq``, ReLU6 on the way
+    becomes ReLU and a cap for each channel (before int8 activations that is one more rounding, so not for ``smooth``). What
+    ``layers`` gives is let go when the links that read it are done: beside a wave of ``gather_hessians``, the moments of one
+    link's readers are held. Raises UsageError.
     """
     if method not in METHODS:
         raise UsageError("no such method", where="smooth_activations: method", expected=", ".join(METHODS), got=method)
     smooth = graph.clone(model)
-    waiting = find_links(smooth)
+    waiting = find_links(smooth, through_caps=through_relu6 and method == "awq")
     seen: dict[str, Inputs] = {}
     rows = []
     for product, inputs in layers:
@@ -63,6 +71,8 @@ def smooth_activations(
 
 def _best(link: Link, seen: dict[str, Inputs], method: str, form: Form) -> tuple[Array, float]:
     """The scale (channels,) that activations are divided by, and its exponent."""
+    if method == "awq" and all(_has_rows_of_its_own(product, form) for product in link.consumers):
+        return np.ones(link.channels), 0.0
     strength = _strength(link, seen, method)
     read = reach_read(link)
     alive = (strength > 0) & (read > 0)
@@ -116,15 +126,21 @@ def _int8_error(link: Link, seen: dict[str, Inputs], scale: Array) -> float:
 
 
 def _weight_error(link: Link, seen: dict[str, Inputs], scale: Array, form: Form) -> float:
-    """Output error of rounding w s to the nearest of its grid."""
+    """Output error of rounding w s to the nearest of its grid, on some outputs of each reader."""
     total = 0.0
     for product in link.consumers:
         inputs, factor = seen[product.name], _columns(product, scale)
-        for g, rows in enumerate(product.weights() * factor):
+        tried = np.unique(np.linspace(0, product.outputs - 1, TRIED_OUTPUTS).astype(int))
+        for g, rows in enumerate(product.weights()[:, tried] * factor):
             moved = inputs.hessian[g] / np.outer(factor[g, 0], factor[g, 0])
-            grid = grid_of(rows, np.diag(moved), product, form)
+            grid = grid_of(rows, np.diag(moved), product, form, moved[None])
             total += second_order.output_error(grid.rounded(rows) - rows, moved)
     return total
+
+
+def _has_rows_of_its_own(product: Product, form: Form) -> bool:
+    """Depthwise: a channel's weights share their scales with no other channel's, so a factor changes nothing."""
+    return product.columns == product.window and form.per != "tensor"
 
 
 def _row(link: Link, scale: Array, exponent: float) -> LayerChange:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 BLOCKS = (32, 64, 128)
-SCALES = ("mse", "minmax")
+SCALES = ("mse", "minmax", "output")
 SHRINKS = np.linspace(1.0, 0.5, 26)
 
 
@@ -24,7 +25,8 @@ SHRINKS = np.linspace(1.0, 0.5, 26)
 class Form:
     """How weights are stored. ``per``: "tensor", "channel", or the number of input channels that share a scale. ``packed``: as
     int2 or int4 where they fit; else as int8, for runtimes that do not know those. ``scales``: "mse", the scale of least squared
-    error, or "minmax", the largest weight at the largest code."""
+    error; "output", the one of least error of what the weights that share it give; or "minmax", the largest weight at the largest
+    code."""
 
     bits: int = 4
     per: str | int = 32
@@ -96,21 +98,64 @@ def _spread(parameter: Array, rows: Array, product: Product, form: Form) -> Arra
     return np.repeat(parameter, int(form.per), axis=-1)[..., :channels].reshape(rows.shape)
 
 
-def grid_of(rows: Array, strength: Array, product: Product, form: Form) -> Grid:
-    """The scale (and zero point) of least weighted squared error of each set."""
+def grid_of(rows: Array, strength: Array, product: Product, form: Form, moments: Array | None = None) -> Grid:
+    """The scale (and zero point) of least weighted squared error of each set, or of least output error (``scales``: output).
+
+    ``rows`` (groups * outputs, K) of all groups or of one; ``strength`` for each of them or for all; ``moments`` (groups, K, K)
+    of those groups, E[x x^T], for the output error.
+    """
     weights = _shared(rows, product, form)
-    counts = _shared(np.broadcast_to(strength, rows.shape), product, form) + 1e-12
+    error_of = (
+        _output_error(moments, len(rows), product, form)
+        if form.scales == "output" and moments is not None
+        else _weight_error(strength, rows.shape, product, form)
+    )
     top, bottom = np.maximum(weights.max(axis=-1), 0), np.minimum(weights.min(axis=-1), 0)
     best_scale = np.ones(top.shape)
     best_zero, least = np.zeros(top.shape), np.full(top.shape, np.inf)
-    for shrink in SHRINKS if form.scales == "mse" else (1.0,):
+    for shrink in (1.0,) if form.scales == "minmax" else SHRINKS:
         scale, zero = _parameters(bottom * shrink, top * shrink, form)
         codes = np.clip(np.rint(weights / scale[..., None]) + zero[..., None], form.low, form.high)
-        error = (counts * ((codes - zero[..., None]) * scale[..., None] - weights) ** 2).sum(axis=-1)
+        error = error_of((codes - zero[..., None]) * scale[..., None] - weights)
         better = error < least
         best_scale, best_zero = np.where(better, scale, best_scale), np.where(better, zero, best_zero)
         least = np.where(better, error, least)
     return Grid(_spread(best_scale, rows, product, form), _spread(best_zero, rows, product, form), form.low, form.high)
+
+
+def _weight_error(strength: Array, shape: tuple[int, ...], product: Product, form: Form) -> Callable[[Array], Array]:
+    """Of changed weights in the shape of ``_shared``: the squared change, weighted."""
+    counts = _shared(np.broadcast_to(strength, shape), product, form) + 1e-12
+    return lambda change: np.asarray((counts * change**2).sum(axis=-1))
+
+
+def _output_error(moments: Array, rows: int, product: Product, form: Form) -> Callable[[Array], Array]:
+    """Of changed weights in the shape of ``_shared``: E (d x)^2 over the inputs of each set, as AWQ searches its clips."""
+    groups, columns = moments.shape[:2]
+    outputs = rows // groups
+    if not isinstance(form.per, int):
+
+        def whole(change: Array) -> Array:
+            split = change.reshape(groups, outputs, columns)
+            error = np.asarray((np.matmul(split, moments) * split).sum(axis=-1).reshape(-1))
+            return np.asarray(error.sum(keepdims=True)) if form.per == "tensor" else error
+
+        return whole
+    size, channels = form.per, columns // product.window
+    blocks = -(-channels // size)
+    padded = np.zeros((groups, product.window, blocks * size, blocks * size))
+    for position in range(product.window):
+        part = slice(position * channels, (position + 1) * channels)
+        padded[:, position, :channels, :channels] = moments[:, part, part]
+    split = padded.reshape(groups, product.window, blocks, size, blocks, size)
+    own = np.ascontiguousarray(np.einsum("gwbibj->gwbij", split))
+
+    def by_block(change: Array) -> Array:
+        each = change.reshape(groups, outputs, *change.shape[1:]).transpose(0, 2, 3, 1, 4)
+        error = (np.matmul(each, own) * each).sum(axis=-1)  # groups, window, blocks, outputs
+        return np.asarray(error.transpose(0, 3, 1, 2).reshape(change.shape[:-1]))
+
+    return by_block
 
 
 def _parameters(bottom: Array, top: Array, form: Form) -> tuple[Array, Array]:

@@ -201,6 +201,17 @@ def test_awq_lowers_the_error_of_four_bit_weights() -> None:
     assert noise[1] < 0.8 * noise[0]
 
 
+def test_awq_goes_through_relu6_and_leaves_depthwise_layers_alone() -> None:
+    """A depthwise layer's channel has scales of its own: no factor changes what rounding does to it."""
+    model = _chain(cap=True)
+    moved, rows = smooth_activations(model, _seen(model), method="awq", form=Form(3, 32))
+    assert _noise(model, moved) < 1e-10
+    assert {row.name: bool(row.reason) for row in rows}["c1_node"]
+    closed, rows = smooth_activations(model, _seen(model), method="awq", form=Form(3, 32), through_relu6=False)
+    assert {row.name for row in rows} < {link.name for link in find_links(model, through_caps=True)}
+    assert all(node.op_type != "Min" for node in graph.nodes(closed))
+
+
 def test_where_nothing_is_gained_nothing_moves() -> None:
     model = _transformer(outliers=False)
     with pytest.raises(UsageError, match="no such method"):

@@ -17,7 +17,7 @@ from edgezip.frontends import onnx as front
 from edgezip.passes.gather_hessians import Inputs, gather_hessians
 from edgezip.passes.products import Product, find_products
 from edgezip.passes.quantize_weights import BITS_KEY, METHODS, quantize_weights
-from edgezip.passes.weight_grid import Form
+from edgezip.passes.weight_grid import SHRINKS, Form, grid_of
 from edgezip.runtime.reference import ReferenceSession
 from edgezip.runtime.session import Session
 
@@ -84,8 +84,52 @@ def test_learned_and_fed_back_rounding_beat_the_nearest(case: str) -> None:
     assert error["nearest"] is not None
     assert error["gptq"] is not None
     assert error["adaround"] is not None
+    assert error["awq"] is not None
     assert error["gptq"] < error["nearest"]
     assert error["adaround"] < error["nearest"]
+    assert error["awq"] < error["nearest"]
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("per", ["tensor", "channel", 32])
+@pytest.mark.parametrize("case", ["strided", "depthwise, same", "matmul", "gemm, turned", "grouped, dilated"])
+def test_scales_of_least_output_error_are_those_that_plain_search_finds(case: str, per: str | int, symmetric: bool) -> None:
+    """Every shrunken range of every set of weights tried one by one, judged by what those weights alone give."""
+    model, feed = _layer(case)
+    ((product, inputs),) = _with_inputs(model, feed)
+    form = Form(3, per, symmetric, scales="output")
+    rows = product.weights()
+    strength = np.einsum("gkk->gk", inputs.hessian).repeat(product.outputs, axis=0)
+    grid = grid_of(rows.reshape(-1, product.columns), strength, product, form, inputs.hessian)
+    made = grid.rounded(rows.reshape(-1, product.columns)).reshape(rows.shape)
+    channels = product.columns // product.window
+    size = product.columns if per in ("tensor", "channel") else int(per)
+    window = 1 if per in ("tensor", "channel") else product.window
+    span = product.columns // window
+    parts = [slice(p * span + b, min(p * span + b + size, (p + 1) * span)) for p in range(window) for b in range(0, span, size)]
+    assert per in ("tensor", "channel") or span == channels
+    for part in parts:
+        sets = [(g, o) for g in range(product.groups) for o in range(product.outputs)]
+        for members in [sets] if per == "tensor" else [[each] for each in sets]:
+            held = [rows[g, o, part] for g, o in members]
+            moments = [inputs.hessian[g, part, part] for g, _ in members]
+            got = sum((d := made[g, o, part] - w) @ h @ d for (g, o), w, h in zip(members, held, moments, strict=True))
+            top, bottom = max(max(w.max() for w in held), 0.0), min(min(w.min() for w in held), 0.0)
+            tried = []
+            for shrink in SHRINKS:
+                low, high = bottom * shrink, top * shrink
+                step = float(np.float32(max(high / form.high, low / form.low) if symmetric else (high - low) / form.high))
+                zero = 0.0 if symmetric else float(np.clip(np.rint(-low / step), 0, form.high))
+                errors = [(np.clip(np.rint(w / step) + zero, form.low, form.high) - zero) * step - w for w in held]
+                tried.append(sum(d @ h @ d for d, h in zip(errors, moments, strict=True)))
+            assert got == pytest.approx(min(tried), rel=1e-9)
+
+
+def test_scales_of_least_output_error_need_data() -> None:
+    model = conv_net()
+    layers = [(p, None) for p in find_products(model)]
+    with pytest.raises(UsageError, match="scales: output needs calibration data"):
+        quantize_weights(model, layers, Form(4, scales="output"), method="nearest")
 
 
 def test_blocks_lose_less_than_channels_and_those_less_than_the_tensor() -> None:
