@@ -188,8 +188,12 @@ def roi_align(case: Case) -> Case:
 
 
 def places(case: Case) -> Case:
-    n = case.pick(1, 2, 16, 100)
-    return case.run(Op.PLACES, (case.arena(DType.BOOL, (n,)),), case.arena(DType.S64, (n,)), case.arena(DType.S64, (1,)), n=n)
+    """One list of places, or indices of up to four axes."""
+    rank = case.pick(0, 0, 1, 2, 3, 4)
+    dims = tuple(int(case.pick(1, 2, 3, 7)) for _ in range(rank))
+    n = math.prod(dims) if rank else case.pick(1, 2, 16, 100)
+    found = case.arena(DType.S64, (rank, n) if rank else (n,))
+    return case.run(Op.PLACES, (case.arena(DType.BOOL, (n,)),), found, case.arena(DType.S64, (1,)), n=n, rank=rank, dims=dims)
 
 
 def unique(case: Case) -> Case:
