@@ -76,7 +76,7 @@ def checked(
     frozen.freeze(proto, constants, where)
     functions.check(proto, where)
     external.load(proto, None if isinstance(path, bytes) else Path(path), where)
-    precision.to_float32(proto)
+    precision.to_float32(proto, where)
     proto.ir_version = max(proto.ir_version, FREE_INITIALIZERS)
     outside.rewrite(proto)
     structure.check_operators(proto, where)

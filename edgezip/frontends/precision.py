@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgezip.errors import UnsupportedModelError
 from edgezip.frontends import structure
 
 if TYPE_CHECKING:
@@ -28,12 +29,16 @@ TYPE_ATTRIBUTES = {
 }
 
 
-def to_float32(proto: onnx.ModelProto) -> None:
-    """Rewrites ``proto`` in place; nothing happens to a model that has no other float type."""
+def to_float32(proto: onnx.ModelProto, where: str) -> None:
+    """Rewrites ``proto`` in place; nothing happens to a model that has no other float type.
+
+    Raises UnsupportedModelError: a BitCast of such a float, whose bits are no longer there.
+    """
     from onnx import TensorProto
 
     others = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
     for body in structure.graphs(proto):
+        _check_bits(body, others, where)
         for info in [*getattr(body, "input", ()), *getattr(body, "output", ()), *body.value_info]:
             if not isinstance(info, str) and info.type.tensor_type.elem_type in others:
                 info.type.tensor_type.elem_type = TensorProto.FLOAT
@@ -45,6 +50,24 @@ def to_float32(proto: onnx.ModelProto) -> None:
                     attr.i = TensorProto.FLOAT
                 for tensor in _tensors(attr):
                     _convert(tensor, others)
+
+
+def _check_bits(body: Any, others: set[Any], where: str) -> None:
+    from onnx import TensorProto
+
+    declared = [*getattr(body, "input", ()), *getattr(body, "output", ()), *body.value_info]
+    types = {info.name: info.type.tensor_type.elem_type for info in declared if not isinstance(info, str)}
+    types |= {tensor.name: tensor.data_type for tensor in getattr(body, "initializer", ())}
+    for node in body.node:
+        if node.op_type != "BitCast" or node.domain:
+            continue
+        to = next((attr.i for attr in node.attribute if attr.name == "to"), 0)
+        for kind in (types.get(node.input[0] if node.input else "", 0), to):
+            if kind in others:
+                raise UnsupportedModelError(
+                    f"BitCast of the bits of a {TensorProto.DataType.Name(kind).lower()}: it is computed in float32 here",
+                    where=f"{where}: node '{node.name}'", hint="export the model in float32, or use Cast where the number is meant",
+                )  # fmt: skip
 
 
 def _tensors(attr: onnx.AttributeProto) -> Iterator[onnx.TensorProto]:

@@ -132,7 +132,7 @@ def _splice(model: Model, node: Node, body: onnx.FunctionProto, version: int) ->
     body.opset_import.extend(imports)
     shell = onnx.ModelProto(ir_version=10, functions=[body])
     shell.opset_import.extend([*imports, onnx.helper.make_opsetid(PRIVATE, 1)])
-    precision.to_float32(shell)
+    precision.to_float32(shell, node.name or node.op_type)
     shell.graph.name = "body"
     shell.graph.node.append(call)
     for value in dict.fromkeys(value for value in node.inputs if value is not None):

@@ -307,6 +307,14 @@ def test_bits_of_a_bool_are_a_byte() -> None:
     check("BitCast", {"x": np.array([True, False, True])}, 26, expected=[np.array([1, 0, 1], np.uint8)], to=2)
 
 
+@pytest.mark.parametrize(("before", "after"), [(np.float64, np.int64), (np.int64, np.float64), (np.float16, np.int16)])
+def test_bits_of_floats_that_are_computed_in_float32_are_refused(before: Any, after: Any) -> None:
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(after))
+    proto = proto_of("BitCast", {"x": np.zeros(3, before)}, 26, {}, [], 1, to=kind)
+    with pytest.raises(UnsupportedModelError, match=r"BitCast of the bits of a (double|float16): it is computed in float32"):
+        front.load(proto.SerializeToString())
+
+
 # --- others -------------------------------------------------------------------------------------------------------
 
 
