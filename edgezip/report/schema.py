@@ -19,7 +19,7 @@ PROMISED = {
     ),
     "verify": ("bitexact", "top1_agreement", "cosine", "sqnr_db", "max_abs_error", "layers"),
     "run": ("outputs",),
-    "sensitivity": ("form", "samples", "rank_agreement", "stable", "layers"),
+    "sensitivity": ("form", "samples", "rank_agreement", "stable", "layers", "left_out"),
     "compress": ("layers", "bytes_before", "bytes_after"),
 }  # fmt: skip
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgezip import graph
+from edgezip.search.swap_layer import copied, same_places
 
 if TYPE_CHECKING:
-    from edgezip.graph import Model, Node, Value
+    from edgezip.graph import Model
 
 Array = np.ndarray[Any, Any]
 SWITCH = "edgezip_switch_"
@@ -48,12 +49,12 @@ def _both(before: Model, after: Model, names: Sequence[str]) -> tuple[Model, dic
     current = graph.values(both)
     switches: dict[str, str] = {}
     for name in names:
-        if name not in old or name not in new or not _same_places(old[name], new[name], current):
+        if name not in old or name not in new or not same_places(old[name], new[name], current):
             continue
         mine, readers = old[name].outputs[0], graph.consumers(old[name].outputs[0])
         stored = mine.name or ""
         switch = graph.add_input(both, f"{SWITCH}{len(switches)}", np.float32, ())
-        made = _copied(both, new[name], current).outputs[0]
+        made = copied(both, new[name], current).outputs[0]
         changed = mine
         for op, inputs in (("Sub", (made, mine)), ("Mul", (None, switch)), ("Add", (mine, None))):
             inner = [changed if value is None else value for value in inputs]
@@ -63,42 +64,3 @@ def _both(before: Model, after: Model, names: Sequence[str]) -> tuple[Model, dic
         switches[name] = switch.name or ""
     graph.sort(both)
     return both, switches
-
-
-def _same_places(old: Node, new: Node, current: Mapping[str, Value]) -> bool:
-    """Whether the new layer, with what makes its weights or thins its input, fits where the old one stands."""
-    if graph.shape(old.outputs[0]) != graph.shape(new.outputs[0]):
-        return False
-    pending = [value for value in new.inputs if value is not None and graph.constant(value) is None]
-    while pending:
-        value = pending.pop()
-        known, maker = current.get(value.name or ""), graph.producer(value)
-        if known is not None:
-            if graph.shape(known) != graph.shape(value):
-                return False
-        elif maker is None:
-            return False
-        else:
-            pending += [v for v in maker.inputs if v is not None and graph.constant(v) is None]
-    return True
-
-
-def _copied(model: Model, node: Node, current: Mapping[str, Value]) -> Node:
-    """The node, with all that makes its weights or thins its input, in ``model``."""
-    inputs: list[Value | None] = []
-    for value in node.inputs:
-        held = graph.constant(value)
-        if value is None:
-            inputs.append(None)
-        elif held is not None:
-            inputs.append(graph.add_initializer(model, f"{value.name}_changed", held))
-        elif (known := current.get(value.name or "")) is not None:
-            inputs.append(known)
-        else:
-            maker = graph.producer(value)
-            assert maker is not None, f"{value.name} is made by nothing"
-            inputs.append(_copied(model, maker, current).outputs[0])
-    made = graph.new_node(model, node.op_type, inputs, f"{node.name}_changed", attrs=graph.attributes(node), like=node.outputs[0])
-    copy = graph.producer(made)
-    assert copy is not None
-    return copy

@@ -1,8 +1,8 @@
 """How much the model's answer suffers when one layer alone is compressed: the ranking that mixed widths and ``keep`` start from.
 
-Each layer in turn gets weights of few bits; the outputs are compared with those of the untouched model by the Kullback-Leibler
-divergence of their softmax (nats, mean over rows of the last axis) and by SQNR. The samples are taken as two halves: a ranking
-that differs between them says more of the samples than of the model.
+Each layer in turn becomes what it is in a compressed network, all others stay; the outputs are compared with those of the untouched
+model by the Kullback-Leibler divergence of their softmax (nats, mean over rows of the last axis) and by SQNR. The samples are taken
+as two halves: a ranking that differs between them says more of the samples than of the model.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from edgezip.errors import CalibrationError
 from edgezip.passes.measure_sqnr import decibels
 from edgezip.passes.products import find_products
 from edgezip.passes.quantize_weights import quantize_weights
+from edgezip.search.swap_layer import swapped
 
 if TYPE_CHECKING:
-    from edgezip.graph import Model
+    from edgezip.graph import Model, Node
     from edgezip.passes.weight_grid import Form
 
 Array = np.ndarray[Any, Any]
@@ -41,11 +42,13 @@ class LayerSensitivity:
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
-    """Layers, the most sensitive first, and how well the halves agree on their order (Spearman's rank correlation)."""
+    """Layers, the most sensitive first, how well the halves agree on their order (Spearman's rank correlation), and the names
+    of layers that could not be tried alone."""
 
     layers: tuple[LayerSensitivity, ...]
     agreement: float
     samples: int
+    left_out: tuple[str, ...] = ()
 
     @property
     def is_stable(self) -> bool:
@@ -56,30 +59,51 @@ class Sensitivity:
 def measure_sensitivity(
     model: Model, samples: Sequence[Mapping[str, Array]], form: Form, progress: Callable[[int, int], None] | None = None
 ) -> Sensitivity:
-    """The ranking of all products of ``model`` for weights in ``form``, rounded to nearest.
+    """The ranking of all products of ``model`` for weights in ``form``, rounded to nearest; see ``rank_layers``."""
+    products = find_products(model)
+    small, _ = quantize_weights(model, [(product, None) for product in products], form, method="nearest")
+    return rank_layers(model, small, [product.name for product in products], samples, progress)
 
-    ``progress`` is told how many layers are done, and of how many. Raises CalibrationError: fewer than two samples.
+
+def rank_layers(
+    model: Model,
+    small: Model,
+    names: Sequence[str],
+    samples: Sequence[Mapping[str, Array]],
+    progress: Callable[[int, int], None] | None = None,
+) -> Sensitivity:
+    """The ranking of the layers ``names`` as ``small``, the compressed ``model``, has them: each alone in ``model``.
+
+    Layers whose inputs or results have other shapes there cannot be tried alone: ``left_out``. ``progress`` is told how many
+    layers are done, and of how many. Raises CalibrationError: fewer than two samples.
     """
     if len(samples) < 2:
         raise CalibrationError("the check needs two halves", expected="at least 2 samples", got=str(len(samples)))
-    products = find_products(model)
     exact = [_joined(results) for results in graph.run_many(model, iter(samples))]
-    rows = []
-    for number, product in enumerate(products):
-        small, _ = quantize_weights(model, [(product, None)], form, method="nearest")
-        pairs = list(zip(exact, (_joined(results) for results in graph.run_many(small, iter(samples))), strict=True))
-        each = [_divergence(wanted, got) for wanted, got in pairs]
-        noise = sum(float(((wanted[name] - got[name]) ** 2).sum()) for wanted, got in pairs for name in wanted)
-        signal = sum(float((wanted[name] ** 2).sum()) for wanted, _ in pairs for name in wanted)
-        halves = float(np.mean(each[::2])), float(np.mean(each[1::2]))
-        size = product.groups * product.outputs * product.columns
-        rows.append(
-            LayerSensitivity(product.name, product.node.op_type, size, float(np.mean(each)), decibels(signal, noise), halves)
-        )
+    nodes = {node.name or "": node for node in graph.nodes(model)}
+    rows, left_out = [], []
+    for number, name in enumerate(names):
+        changed = swapped(model, small, name)
+        if changed is None:
+            left_out.append(name)
+        else:
+            rows.append(_row(nodes[name], exact, [_joined(results) for results in graph.run_many(changed, iter(samples))]))
         if progress is not None:
-            progress(number + 1, len(products))
+            progress(number + 1, len(names))
     agreement = _rank_correlation([row.halves[0] for row in rows], [row.halves[1] for row in rows])
-    return Sensitivity(tuple(sorted(rows, key=lambda row: (-row.divergence, row.sqnr_db, row.name))), agreement, len(samples))
+    ranked = tuple(sorted(rows, key=lambda row: (-row.divergence, row.sqnr_db, row.name)))
+    return Sensitivity(ranked, agreement, len(samples), tuple(left_out))
+
+
+def _row(node: Node, exact: Sequence[Mapping[str, Array]], made: Sequence[Mapping[str, Array]]) -> LayerSensitivity:
+    pairs = list(zip(exact, made, strict=True))
+    each = [_divergence(wanted, got) for wanted, got in pairs]
+    noise = sum(float(((wanted[name] - got[name]) ** 2).sum()) for wanted, got in pairs for name in wanted)
+    signal = sum(float((wanted[name] ** 2).sum()) for wanted, _ in pairs for name in wanted)
+    halves = float(np.mean(each[::2])), float(np.mean(each[1::2]))
+    weights = graph.constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    size = 0 if weights is None else weights.size
+    return LayerSensitivity(node.name or "", node.op_type, size, float(np.mean(each)), decibels(signal, noise), halves)
 
 
 def _joined(results: Mapping[str, Array]) -> dict[str, Array]:

@@ -11,9 +11,11 @@ import pytest
 
 from edgezip import graph
 from edgezip.cli.main import main
+from edgezip.compression import compress
 from edgezip.errors import CalibrationError
 from edgezip.frontends import onnx as front
 from edgezip.passes.weight_grid import Form
+from edgezip.recipe import Recipe
 from edgezip.search import sensitivity
 from edgezip.search.sensitivity import measure_sensitivity
 
@@ -98,6 +100,77 @@ def test_the_verb_prints_the_order_and_json(tmp_path: Path, capsys: pytest.Captu
     assert main(["sensitivity", str(path), "--calib", str(data)]) == 0
     assert "layer2" in capsys.readouterr().out
     assert main(["sensitivity", str(path), "--calib", str(data), "--per", "48"]) == 2
+
+
+RECIPES = {
+    "prune": "passes: [{prune: {pattern: 1x1, sparsity: 0.6, method: magnitude}}]",
+    "cluster": "passes: [{cluster: {table: powers, count: 4}}]",
+    "factorize": "passes: [{factorize: {rank_by: ratio, rank: 0.4, prefer: size, whiten: false, multiple: 1}}]",
+    "quantize_weights": "passes: [{quantize_weights: {bits: 3, per: channel, method: gptq}}]",
+    "int8": "quantize: {method: minmax}",
+    "quantize_weights + int8": "passes: [{quantize_weights: {bits: 3, per: channel}}]\nquantize: {method: minmax}",
+}
+
+
+@pytest.mark.parametrize("passes", RECIPES)
+def test_a_recipe_ranks_each_layer_as_it_leaves_it(passes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same by hand: the outputs of the network in which one layer alone is the recipe's, run layer by layer in NumPy."""
+    path, data, recipe = tmp_path / "m.onnx", tmp_path / "s.npz", tmp_path / "r.yaml"
+    model, samples = _model(2), _samples()
+    graph.save(model, path)
+    np.savez(data, x=np.concatenate([sample["x"] for sample in samples]))
+    recipe.write_text(RECIPES[passes] + "\n")
+    assert main(["sensitivity", str(path), "--calib", str(data), "--recipe", str(recipe), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["form"] == passes
+    assert {row["name"] for row in facts["layers"]} == {f"layer{n}" for n in range(4)}
+    assert all(row["divergence"] > 0 for row in facts["layers"])
+    if passes in ("prune", "cluster"):
+        options = Recipe.load(recipe).model_copy(update={"recover": "none"})
+        small = compress(model, options, calibration=samples).model
+        for row in facts["layers"]:
+            number = int(row["name"][-1])
+            assert row["divergence"] == pytest.approx(_by_hand(model, small, number, samples), rel=1e-3)
+
+
+def _by_hand(model: Any, small: Any, number: int, samples: list[dict[str, Any]]) -> float:
+    """Divergence with weight ``number`` out of ``small``."""
+    wanted = graph.constant(graph.find_value(model, f"w{number}"))
+    rows = np.eye(24, dtype=np.float32)
+    source = f"v{number}" if number else "x"
+    made = f"m{number}" if number < 3 else "y"
+    alone = graph.part(small, [source], [made])
+    got = np.concatenate([graph.run(alone, {source: row[None]})[made] for row in rows]).T  # the matrix itself
+    assert not np.allclose(got, wanted)
+    found = []
+    for sample in samples:
+        outputs = []
+        for chosen in (wanted, got):
+            x = sample["x"].astype(np.float64)
+            for layer in range(4):
+                held = chosen if layer == number else graph.constant(graph.find_value(model, f"w{layer}"))
+                x = x @ held.T.astype(np.float64)
+                x = np.tanh(x) if layer < 3 else x
+            outputs.append(x)
+        found.append(sensitivity._row_divergence(*outputs).mean())
+    return float(np.mean(found))
+
+
+def test_layers_that_changed_their_shapes_are_named_and_a_recipe_stands_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, data, recipe = tmp_path / "m.onnx", tmp_path / "s.npz", tmp_path / "r.yaml"
+    graph.save(_model(2), path)
+    np.savez(data, x=np.concatenate([sample["x"] for sample in _samples()]))
+    recipe.write_text("passes: [{prune_channels: {macs: 0.3, multiple: 4, method: l2}}]\n")
+    call = ["sensitivity", str(path), "--calib", str(data)]
+    assert main([*call, "--recipe", str(recipe), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["left_out"]
+    assert main([*call, "--recipe", str(recipe), "--bits", "4"]) == 2
+    assert main([*call, "--target", "rpi4"]) == 2
+    recipe.write_text("passes: [{cluster: {keep: [Gemm]}}]\n")
+    assert main([*call, "--recipe", str(recipe)]) == 2
 
 
 def test_halves_of_the_data_that_disagree_are_told() -> None:
