@@ -5,6 +5,7 @@
 #include "isa/neon/neon.h"
 
 void ez_dotprod_gemm_s8(const ez_gemm_s8_args *args);
+void ez_dotprod_blocks_s8(const ez_gemm_s8_args *args);
 void ez_dotprod_depthwise_s8(const ez_depthwise_s8_args *args);
 
 #endif

@@ -6,6 +6,7 @@
 #include "isa/neon/neon.h"
 
 void ez_i8mm_gemm_s8(const ez_gemm_s8_args *args);
+void ez_i8mm_blocks_s8(const ez_gemm_s8_args *args);
 void ez_i8mm_depthwise_s8(const ez_depthwise_s8_args *args);
 
 #endif

@@ -4,22 +4,7 @@
  * sadalp adds pairs into four 32-bit partial sums a column. A72 multiplies on one pipe and adds on the other: 8 MACs a cycle,
  * which this loop reaches (32.1 cycles for 256, llvm-mca 19). It is written in assembly because compilers load all weights of a
  * step first and then spill sums, and for the in-order A53: eight instructions stand between a product and its next use. */
-#include "isa/neon/neon.h"
-
-/* Four columns, from weights v4, v5 (first k-step) and v6, v7 (second); two columns lie in one register, and v0..v3 hold the
- * 8 bytes of (row 0, row 1) x (step, step + 1) in both halves. ADD is saddlp to begin the sums, sadalp to go on. */
-#define FIRST_PRODUCTS                                                                                           \
-  "smull v8.8h, v0.8b, v4.8b\n smull2 v9.8h, v0.16b, v4.16b\n smull v10.8h, v1.8b, v4.8b\n smull2 v11.8h, v1.16b, v4.16b\n"  \
-  "smull v12.8h, v0.8b, v5.8b\n smull2 v13.8h, v0.16b, v5.16b\n smull v14.8h, v1.8b, v5.8b\n smull2 v15.8h, v1.16b, v5.16b\n"
-#define SECOND_PRODUCTS                                                                                          \
-  "smlal v8.8h, v2.8b, v6.8b\n smlal2 v9.8h, v2.16b, v6.16b\n smlal v10.8h, v3.8b, v6.8b\n smlal2 v11.8h, v3.16b, v6.16b\n"  \
-  "smlal v12.8h, v2.8b, v7.8b\n smlal2 v13.8h, v2.16b, v7.16b\n smlal v14.8h, v3.8b, v7.8b\n smlal2 v15.8h, v3.16b, v7.16b\n"
-#define SUMS_OF_COLUMNS_0_TO_3(ADD)                                                                              \
-  ADD " v16.4s, v8.8h\n" ADD " v17.4s, v9.8h\n" ADD " v24.4s, v10.8h\n" ADD " v25.4s, v11.8h\n"                      \
-  ADD " v18.4s, v12.8h\n" ADD " v19.4s, v13.8h\n" ADD " v26.4s, v14.8h\n" ADD " v27.4s, v15.8h\n"
-#define SUMS_OF_COLUMNS_4_TO_7(ADD)                                                                              \
-  ADD " v20.4s, v8.8h\n" ADD " v21.4s, v9.8h\n" ADD " v28.4s, v10.8h\n" ADD " v29.4s, v11.8h\n"                      \
-  ADD " v22.4s, v12.8h\n" ADD " v23.4s, v13.8h\n" ADD " v30.4s, v14.8h\n" ADD " v31.4s, v15.8h\n"
+#include "isa/neon/products.h"
 
 #define TWO_STEPS(ADD)                                                                                           \
   "ldp q4, q5, [%[w]]\n ld1r {v0.2d}, [%[x0]], #8\n ld1r {v1.2d}, [%[x1]], #8\n"                                   \
@@ -31,14 +16,6 @@
   FIRST_PRODUCTS "ldp q4, q5, [%[w], #32]\n" SUMS_OF_COLUMNS_0_TO_3(ADD) FIRST_PRODUCTS SUMS_OF_COLUMNS_4_TO_7(ADD)     \
   "add %[w], %[w], #128\n"
 #define NEXT_TAP "ldp %[x0], %[x1], [%[a]]\n add %[a], %[a], %[a_step]\n"
-
-#define JOIN_PARTS                                                                                               \
-  "addp v16.4s, v16.4s, v17.4s\n addp v18.4s, v18.4s, v19.4s\n addp v20.4s, v20.4s, v21.4s\n addp v22.4s, v22.4s, v23.4s\n" \
-  "addp v24.4s, v24.4s, v25.4s\n addp v26.4s, v26.4s, v27.4s\n addp v28.4s, v28.4s, v29.4s\n addp v30.4s, v30.4s, v31.4s\n" \
-  "addp v16.4s, v16.4s, v18.4s\n addp v20.4s, v20.4s, v22.4s\n addp v24.4s, v24.4s, v26.4s\n addp v28.4s, v28.4s, v30.4s\n"
-#define VECTORS                                                                                                  \
-  "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", "v14", "v15", "v17", "v18", "v19", "v21", \
-      "v22", "v23", "v25", "v26", "v27", "v29", "v30", "v31"
 
 /* Sums of two rows by the 8 columns at w: columns 0..3 and 4..7 of row 0, then of row 1. The pointers of a tap are a[0] and a[1],
  * those of the next tap stand a_step bytes further. `steps`: k-steps of 8 a tap, at least 1. */
@@ -111,20 +88,7 @@ EZ_INLINE void block(const ez_gemm_s8_args *g, const ez_requant_neon *q, const u
     sums_2x8(a, g->a_stride * sizeof *a, g->taps, steps, w, sums);
   else
     sums_1x8(a, g->a_stride, g->taps, steps, w, sums);
-  const int32x4_t b0 = vld1q_s32(bias), b1 = vld1q_s32(bias + 4);
-  if (floats) {
-    int32x4_t with_bias[4]; /* and whose address is given away */
-    for (int r = 0; r < rows; r++) with_bias[2 * r] = vaddq_s32(sums[2 * r], b0), with_bias[2 * r + 1] = vaddq_s32(sums[2 * r + 1], b1);
-    ez_neon_store_floats(g, a - g->a, mult - g->mult, with_bias, rows, 2);
-    return;
-  }
-  const float32x4_t m0 = vld1q_f32(mult), m1 = vld1q_f32(mult + 4);
-  int16x8_t results[2];
-  for (int r = 0; r < rows; r++) {
-    results[r] = ez_scale8_neon(vaddq_s32(sums[2 * r], b0), vaddq_s32(sums[2 * r + 1], b1), m0, m1);
-    results[r] = vqaddq_s16(results[r], q->zero_point);
-  }
-  ez_store_rows8_neon(q, results, rows, y, g->y_stride, left);
+  ez_neon_finish_8(g, q, a - g->a, bias, mult, sums, rows, y, left, floats);
 }
 
 /* All rows by 8 columns. */

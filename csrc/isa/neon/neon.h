@@ -15,6 +15,7 @@
 #define EZ_LOAD_AGAIN(pointer) __asm__ volatile("" : "+r"(pointer)::"memory")
 
 void ez_neon_gemm_s8(const ez_gemm_s8_args *args);
+void ez_neon_blocks_s8(const ez_gemm_s8_args *args);
 void ez_neon_gemm_f32(const ez_gemm_f32_args *args);
 void ez_neon_depthwise_s8(const ez_depthwise_s8_args *args);
 /* Whether the shape was one that slides (3 x 3, stride 1 or 2, no dilation), and is done. */

@@ -226,14 +226,52 @@ static size_t pack_weights(product *p) {
   return panel_bytes;
 }
 
-static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
+/* Weights without some of the groups (16 outputs of a panel by a k-step), and the lists of those that are left. */
+typedef struct thinned {
+  region starts, index, values;
+} thinned;
+
+static void drop_groups(product *p) {
+  static const int32_t shares[] = {0, 1, 4, 8, 8, 12, 16};
+  const int32_t share = PICK(shares), step = (int32_t)p->step;
+  for (int32_t n = 0; n < p->padded; n += 16)
+    for (int32_t t = 0; t < p->taps; t++)
+      for (int32_t c = 0; c < p->channels; c += step) {
+        if (draw_in(0, 15) < share) continue;
+        for (int32_t o = n; o < n + 16 && o < p->columns; o++)
+          memset(p->weights + ((size_t)o * (size_t)p->taps + (size_t)t) * (size_t)p->channels + c, 0, (size_t)(p->channels - c < step ? p->channels - c : step));
+      }
+}
+
+static thinned list_groups(const product *p, size_t panel_bytes) {
+  const size_t size = 16 * p->step, panels = (size_t)p->padded / 16, steps = panel_bytes / size;
+  static const uint8_t zeros[128];
+  size_t groups = 0;
+  for (size_t i = 0; i < panels * steps; i++) groups += memcmp(p->w.at + i * size, zeros, size) != 0;
+  thinned t = {.starts = guard((panels + 1) * 4, 0), .index = guard(groups * 2, 0), .values = guard(groups * size, 0)};
+  uint32_t *starts = (uint32_t *)(void *)t.starts.at;
+  uint16_t *index = (uint16_t *)(void *)t.index.at;
+  starts[0] = 0, groups = 0;
+  for (size_t i = 0; i < panels * steps; i++) {
+    if (memcmp(p->w.at + i * size, zeros, size)) {
+      memcpy(t.values.at + groups * size, p->w.at + i * size, size);
+      index[groups++] = (uint16_t)(i % steps);
+    }
+    starts[i / steps + 1] = (uint32_t)groups;
+  }
+  return t;
+}
+
+static size_t check_product_s8(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode, int blocks) {
   static const int32_t rows[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 24, 25, 31, 96}, taps[] = {1, 1, 2, 3, 9};
   static const int32_t columns[] = {1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 96, 113, 128};
   static const int32_t channels[] = {1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 20, 31, 32, 33, 63, 64, 65, 127, 130};
   product p = {.mode = mode, .rows = PICK(rows), .taps = PICK(taps), .columns = PICK(columns), .channels = PICK(channels)};
   if (p.columns > 16 * isa->gemm_s8_panels) p.columns = 16 * isa->gemm_s8_panels;
   if (p.rows > isa->gemm_s8_rows) p.rows = isa->gemm_s8_rows;
+  if (blocks && draw() % 32 == 0) p.channels = 8301, p.taps = 1, p.columns = p.columns % 17 + 1, p.rows = p.rows % 5 + 1; /* long lists */
   draw_product_s8(&p, 0, layout);
+  if (blocks) drop_groups(&p);
   const int is_float = draw() % 3 == 0;
   if (is_float) draw_float_result(&p);
   const size_t a_stride = (size_t)p.rows + draw() % 3;
@@ -245,7 +283,7 @@ static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, ca
   oracle_s8(&p, a, 1, a_stride, 0, sign, want);
   p.small_sums = !is_float && sums_are_small(&p, p.channels, sign);
   plant_fault(&p, 0);
-  const region prepared = prepare(&p, isa, panel_bytes);
+  const region prepared = blocks ? (region){0} : prepare(&p, isa, panel_bytes);
   ez_gemm_s8_args args = {.a = a, .a_stride = a_stride, .row_step = even ? p.a_pixel : 0, .small_mult = draw() % 2 && mults_are_small(&p), .rows = p.rows, .columns = p.columns, .taps = p.taps, .channels = p.channels,
                                 .w = (const int8_t *)p.w.at, .panel_bytes = panel_bytes, .bias = (const int32_t *)(const void *)p.bias.at,
                                 .mult = (const float *)(const void *)p.mult.at, .y = p.y.at, .y_stride = p.y_stride, .lo = p.lo, .hi = p.hi,
@@ -254,12 +292,27 @@ static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, ca
     args.y_f32 = (float *)(void *)p.y.at, args.y = NULL;
     args.row_scale = (const float *)(const void *)p.row_scale.at, args.addend = (const float *)(const void *)p.addend.at;
   }
-  isa->gemm_s8(&args);
+  thinned t = {0};
+  if (blocks) {
+    t = list_groups(&p, panel_bytes);
+    args.starts = (const uint32_t *)(const void *)t.starts.at, args.index = (const uint16_t *)(const void *)t.index.at;
+    args.w = (const int8_t *)t.values.at;
+  }
+  (blocks ? isa->blocks_s8 : isa->gemm_s8)(&args);
   const size_t wrong = differences(&p, want, is_float ? 4 : 1);
+  if (blocks) release(t.starts), release(t.index), release(t.values);
   free(want);
   if (prepared.at) release(prepared);
   release_product(&p);
   return wrong;
+}
+
+static size_t check_gemm_s8(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
+  return check_product_s8(isa, layout, sign, mode, 0);
+}
+
+static size_t check_blocks_s8(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
+  return check_product_s8(isa, layout, sign, mode, 1);
 }
 
 /* Tiles of 2 x 2 outputs of a 3 x 3 kernel, each of 16 pixels from anywhere; some outputs do not exist. */
@@ -630,6 +683,7 @@ static int run_table(const ez_isa *isa, int32_t cases) {
     for (int32_t sign = 0; sign < 2; sign++) {
       if (!(isa->layouts >> layout & 1u) || !(isa->act_signs >> sign & 1u)) continue;
       if (isa->gemm_s8) bad |= run_kernel(isa, "gemm_s8", check_gemm_s8, cases, layout, sign ? 0x80 : 0);
+      if (isa->blocks_s8) bad |= run_kernel(isa, "blocks_s8", check_blocks_s8, cases, layout, sign ? 0x80 : 0);
       if (isa->winograd_s8) bad |= run_kernel(isa, "winograd_s8", check_winograd_s8, cases / 4, layout, sign ? 0x80 : 0);
       if (isa->depthwise_s8) bad |= run_kernel(isa, "depthwise_s8", check_depthwise_s8, cases, layout, sign ? 0x80 : 0);
     }
