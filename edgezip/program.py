@@ -108,6 +108,7 @@ class Op(IntEnum):
     ROI_ALIGN = 37
     PLACES = 38
     UNIQUE = 39
+    CODES = 40
 
 
 class Binary(IntEnum):
@@ -388,6 +389,7 @@ PARAMS: dict[Op, np.dtype[Any]] = {
     Op.ROI_ALIGN: _struct("i batch channels height width rois out_h out_w sampling is_max; f scale offset"),
     Op.PLACES: _struct("i n rank; v dims"),
     Op.UNIQUE: _struct("i outer n inner sorted"),
+    Op.CODES: _struct("i bits block; v low high"),
 }
 
 

@@ -67,7 +67,7 @@ def quantize_rows(x: Array) -> tuple[Array, Array]:
 
 
 def scale_accumulator(acc: Array, row_scale: Array, mult: Array, addend: Array) -> Array:
-    """int32 sums (rows, N) -> float32: ``(f32(acc) * row_scale) * mult + addend``, each operation rounded on its own."""
+    """Sums (rows, N), whole or float32 -> float32: ``(f32(acc) * row_scale) * mult + addend``, each step rounded on its own."""
     with np.errstate(all="ignore"):
         return np.asarray((acc.astype(F32) * row_scale.astype(F32)[..., None]) * mult + addend, F32)
 

@@ -128,6 +128,7 @@ ez_status ez_kernels_resolve(const char *isa, uint32_t layout, uint32_t act_sign
     const int fits = reads(t, layout, act_sign);
     if (!out->gemm_s8 && t->gemm_s8 && fits) out->gemm_s8 = t;
     if (!out->depthwise_s8 && t->depthwise_s8 && fits) out->depthwise_s8 = t;
+    if (!out->codes && t->codes && fits) out->codes = t->codes;
     if (!out->gemm_f32 && t->gemm_f32) out->gemm_f32 = t;
     if (!out->depthwise_f32 && t->depthwise_f32) out->depthwise_f32 = t;
     fill_rows(&out->rows, t->rows);

@@ -20,6 +20,7 @@ static double macs(const ez_step *step, const ez_tensor *tensors) {
     case EZ_OP_MATMUL: return product(product(product(m->outer, m->inner), m->M), product(m->N, m->K));
     case EZ_OP_RECURRENT: return product(product(x->dims[0], x->dims[1]), product(x->dims[2], r->hidden));
     case EZ_OP_ATTENTION: return product(product(product(h->outer, h->inner), h->M), product(h->N, (double)h->K + h->D));
+    case EZ_OP_CODES: return product((double)x->bytes / 4, y->dims[y->rank ? y->rank - 1 : 0]);
     case EZ_OP_LINEAR: return product(product((double)x->bytes / (x->dtype == EZ_DTYPE_S8 ? 1 : 4), 1), y->dims[y->rank ? y->rank - 1 : 0]);
     default: return 0;
   }
@@ -27,7 +28,7 @@ static double macs(const ez_step *step, const ez_tensor *tensors) {
 
 /* GMAC/s of the kernel that will run it. */
 static double rate(const ez_step *step, const ez_tensor *tensors, const ez_kernels *kernels) {
-  const int is_f32 = tensors[step->inputs[0]].dtype == EZ_DTYPE_F32 && step->op != EZ_OP_LINEAR;
+  const int is_f32 = tensors[step->inputs[0]].dtype == EZ_DTYPE_F32 && step->op != EZ_OP_LINEAR && step->op != EZ_OP_CODES;
   const ez_isa *isa = step->op == EZ_OP_DEPTHWISE ? (is_f32 ? kernels->depthwise_f32 : kernels->depthwise_s8)
                                                    : (is_f32 ? kernels->gemm_f32 : kernels->gemm_s8);
   const ez_rates *rates = &isa->rates;

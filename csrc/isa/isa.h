@@ -181,6 +181,7 @@ typedef struct ez_isa {
   void (*gemm_f32)(const ez_gemm_f32_args *args);
   void (*depthwise_s8)(const ez_depthwise_s8_args *args);
   void (*depthwise_f32)(const ez_depthwise_f32_args *args);
+  const struct ez_codes_kernels *codes; /* isa/codes.h */
   const ez_rows *rows, *compiled_rows;
   ez_rates rates;
 } ez_isa;

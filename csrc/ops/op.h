@@ -18,6 +18,7 @@ struct ez_pool;
 typedef struct ez_kernels {
   uint32_t act_sign, layout;
   const ez_isa *gemm_s8, *gemm_f32, *depthwise_s8, *depthwise_f32; /* table whose slot is used (with its block sizes) */
+  const struct ez_codes_kernels *codes;
   ez_rows rows;
 } ez_kernels;
 

@@ -36,7 +36,7 @@ def _cost_of(program: Program, step: Step) -> LayerCost:
     return LayerCost(
         name=step.name,
         op=step.op.name,
-        form="int8" if data.dtype is DType.S8 or step.op is Op.LINEAR else data.dtype.numpy.name,
+        form="int8" if data.dtype is DType.S8 or step.op in (Op.LINEAR, Op.CODES) else data.dtype.numpy.name,
         output_shape=program.tensors[step.outputs[0]].dims,
         macs=step_cost.macs(program, step),
         params=0,

@@ -16,7 +16,7 @@ def macs(program: Program, step: Step) -> int:
         return math.prod(program.tensors[step.inputs[0]].dims) * int(p["hidden"])
     if step.op is Op.ATTENTION:
         return int(p["outer"] * p["inner"] * p["M"] * p["N"] * (p["K"] + p["D"]))
-    if step.op is Op.LINEAR:
+    if step.op in (Op.LINEAR, Op.CODES):
         return math.prod(program.tensors[step.inputs[0]].dims) * program.tensors[step.outputs[0]].dims[-1]
     if step.op not in (Op.CONV, Op.DEPTHWISE):
         return 0

@@ -12,7 +12,7 @@ from edgezip.pack.absorb import describe, kill, producers_of, redirect
 from edgezip.pack.builder import Builder
 from edgezip.program import Binary, DType, Op, Step
 
-BIAS = {Op.CONV: 2, Op.LINEAR: 4}  # input that is added last
+BIAS = {Op.CONV: 2, Op.LINEAR: 4, Op.CODES: 3}  # input that is added last
 UNCLIPPED = (-float("inf"), float("inf"))
 
 

@@ -12,6 +12,7 @@ DEPTHWISE_PIXELS, DEPTHWISE_LINES = 256, 16  # core/depthwise_driver.c
 POOL_TAPS = 64  # TAPS of ops/pool.c
 RECURRENT_ROWS = 16  # MOST_ROWS of ops/recurrent.c
 LINEAR_ROWS, LINEAR_BYTES = (12, 96), 256 * 1024  # ops/linear.c
+CODES_ROWS, CODES_PANELS, CODES_UNPACKED = 4, 8, 32 * 1024  # ops/codes.c
 MATMUL_COLUMNS, ATTENTION_ROWS = 64, 48  # ops/matmul.c, ops/attention.c
 POINTER = 8
 
@@ -38,6 +39,8 @@ def _parts(step: Step, tensors: list[Tensor], layout: Layout) -> list[int]:
         return _attention(step, x, tensors[step.inputs[2]], layout)
     if step.op is Op.LINEAR:
         return _linear(x)
+    if step.op is Op.CODES:
+        return _codes(step, x)
     if step.op is Op.NORM:
         return [4 * (x.dims[-1] if x.dims else 1)] * 3
     if step.op is Op.RECURRENT:
@@ -87,6 +90,16 @@ def _linear(x: Tensor) -> list[int]:
     pitch = _up(x.dims[-1], 64) + 64
     rows = min(max(LINEAR_BYTES // pitch, LINEAR_ROWS[0]), LINEAR_ROWS[1])
     return [LINEAR_ROWS[1] * (POINTER + 4) + (rows * pitch if x.dtype is DType.F32 else 0)]
+
+
+def _codes(step: Step, x: Tensor) -> list[int]:
+    """Pointers, scales and sums of rows, their bytes, unpacked weights, and their products twice (ops/codes.c)."""
+    block, blocks = step.params["block"], -(-x.dims[-1] // step.params["block"])
+    pitch = blocks * block + 64
+    rows = min(max(LINEAR_BYTES // pitch, CODES_ROWS), LINEAR_ROWS[1])
+    panels = min(max(CODES_UNPACKED // (16 * block), 1), CODES_PANELS)
+    heads = LINEAR_ROWS[1] * (POINTER + 4) + CODES_ROWS * blocks * 4
+    return [heads, rows * pitch, panels * 16 * block + OVERREAD, 2 * rows * 16 * panels * 4]
 
 
 def _has(step: Step, position: int) -> bool:

@@ -10,8 +10,10 @@ from typing import Any, Self
 import numpy as np
 
 from edgezip.errors import UsageError
-from edgezip.kernels import jit_vnni
+from edgezip.kernels import codes, jit_vnni
 from edgezip.kernels import reference as ref
+from edgezip.kernels.codes import Codes
+from edgezip.kernels.jit_codes import product as block_product
 from edgezip.kernels.jit_depthwise import depthwise, depthwise_f32
 from edgezip.kernels.jit_finish import Clamp, Sum, add_residual, finish, finish_f32
 from edgezip.kernels.jit_gemm import product, product_f32
@@ -103,6 +105,15 @@ class NumbaSession(ReferenceSession):
         if key not in self._products:
             self._products[key] = _PREPARE[step.op](self, step)
         return self._products[key]
+
+    def unpacked(self, step: Step) -> Codes:
+        """The weights of a CODES step, made once."""
+        key = (step.op, self.tensor(step.inputs[1]).offset, *step.params.values())
+        if key not in self._products:
+            k, n = (self.tensor(t).dims[-1] for t in (step.inputs[0], step.outputs[0]))
+            self._products[key] = codes.unpack(self._flat(step.inputs[1]), codes.form_of(step.params), n, k)
+        made: Codes = self._products[key]
+        return made
 
     def close(self) -> None:
         """Ends the threads; closing twice is harmless."""
@@ -226,7 +237,27 @@ def _pool(session: NumbaSession, step: Step) -> None:
     session.store(step.outputs[0], ref.to_int8(steps, p["lo"], p["hi"], y.zero_point))
 
 
-_RUN: dict[Op, Callable[[NumbaSession, Step], None]] = {Op.CONV: _conv, Op.DEPTHWISE: _depthwise, Op.POOL: _pool}
+def _codes(session: NumbaSession, step: Step) -> None:
+    x, n = session.tensor(step.inputs[0]), session.tensor(step.outputs[0]).dims[-1]
+    weights, form = session.unpacked(step), codes.form_of(step.params)
+    q, row_scale = ref.quantize_rows(session.load(step.inputs[0]).reshape(-1, x.dims[-1]))
+    total = np.empty((len(q), n), np.float32)
+
+    def block(first: int, rows: int) -> None:
+        part = slice(first, first + rows)
+        block_product(q[part], weights.values, weights.scales, form.block, total[part])
+
+    session.share(len(q), x.dims[-1], block)
+    mult, addend = (session._flat(t)[:n] for t in step.inputs[2:4])
+    session.store(step.outputs[0], ref.scale_accumulator(total, row_scale, mult, addend))
+
+
+_RUN: dict[Op, Callable[[NumbaSession, Step], None]] = {
+    Op.CONV: _conv,
+    Op.DEPTHWISE: _depthwise,
+    Op.POOL: _pool,
+    Op.CODES: _codes,
+}
 
 
 def _geometry(session: NumbaSession, step: Step, **grid: int) -> Geometry:

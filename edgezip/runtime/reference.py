@@ -14,8 +14,8 @@ import numpy as np
 
 from edgezip.dynamic import sizes_of
 from edgezip.errors import ProgramError, ShapeError
+from edgezip.kernels import codes, sparse_blocks
 from edgezip.kernels import reference as ref
-from edgezip.kernels import sparse_blocks
 from edgezip.program import (
     MAX_RANK,
     PARAMS,
@@ -511,6 +511,15 @@ def _linear(session: ReferenceSession, step: Step) -> None:
     session.store(step.outputs[0], ref.scale_accumulator(acc, scale, mult, addend))
 
 
+def _codes(session: ReferenceSession, step: Step) -> None:
+    x, n = session.tensor(step.inputs[0]), session.tensor(step.outputs[0]).dims[-1]
+    packed, mult, addend = (session._flat(t) for t in step.inputs[1:4])
+    form = codes.form_of(step.params)
+    weights = codes.unpack(packed, form, n, x.dims[-1])
+    rows = session.load(step.inputs[0]).reshape(-1, x.dims[-1])
+    session.store(step.outputs[0], codes.product(rows, weights, form, mult[:n], addend[:n]))
+
+
 def _attention(session: ReferenceSession, step: Step) -> None:
     p = step.params
     heads = (p["outer"], p["inner"])
@@ -609,7 +618,7 @@ def _matmul(session: ReferenceSession, step: Step) -> None:
 _RUN: dict[Op, Callable[[ReferenceSession, Step], None]] = {
     Op.CONV: _conv, Op.DEPTHWISE: _depthwise, Op.BINARY: _binary, Op.UNARY: _unary, Op.TABLE: _table, Op.POOL: _pool,
     Op.REDUCE: _reduce, Op.SOFTMAX: _softmax, Op.RESIZE: _resize, Op.COPY: _copy, Op.GATHER: _gather, Op.PRELU: _prelu,
-    Op.WHERE: _where, Op.MATMUL: _matmul, Op.NORM: _norm, Op.LINEAR: _linear, Op.ATTENTION: _attention,
+    Op.WHERE: _where, Op.MATMUL: _matmul, Op.NORM: _norm, Op.LINEAR: _linear, Op.CODES: _codes, Op.ATTENTION: _attention,
     Op.RECURRENT: reference_recurrent.run, **reference_selection.RUN,
 }  # fmt: skip
 

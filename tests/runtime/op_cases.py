@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import selection_cases
 
-from edgezip.kernels import native
+from edgezip.kernels import codes, native
 from edgezip.pack.layouts import pack_gemm_s8, pad_outputs
 from edgezip.program import (
     HEADER,
@@ -424,6 +424,28 @@ def linear(case: Case) -> Case:
     return case.run(Op.LINEAR, (x, *constants), y)
 
 
+def low_bits(case: Case) -> Case:
+    rows, n = case.pick(1, 1, 2, 3, 4, 5, 13, 100), case.pick(1, 7, 16, 17, 40, 70, 130)
+    k, block = case.pick(1, 8, 31, 32, 33, 64, 100, 260), case.pick(32, 64, 96, 128, 288)
+    bits = case.pick(4, 2)
+    count = 1 << bits
+    extreme = [-127] * (count // 2) + [127] * (count // 2)
+    offset = case.pick(0, 1, count // 2, count - 1)
+    tables = [np.arange(count) - offset, case.rng.integers(-127, 128, count), np.array(extreme)]
+    form = codes.Form(bits, block, tuple(int(v) for v in case.pick(*tables)))
+    x = case.arena(DType.F32, (rows, k), case.pick(0, 0, 5))
+    y = case.arena(DType.F32, (rows, n), case.pick(0, 0, 3))
+    blocks = -(-k // block)
+    packed = case.rng.integers(0, 256, (-(-n // 16), blocks, 32 + 2 * bits * block)).astype(np.uint8)
+    packed[:, :, 1:32:2] &= case.pick(0x3F, 0x3B, 0x80)  # exponents of f16: any, small ones and 1, subnormal and the sign bit
+    constants = [
+        case.constant(DType.U8, packed.reshape(-1)),
+        case.constant(DType.F32, pad_outputs(np.exp2(case.rng.integers(-9, 3, n)).astype(np.float32))),
+        case.constant(DType.F32, pad_outputs(case.rng.normal(0, 1, n).astype(np.float32))),
+    ]
+    return case.run(Op.CODES, (x, *constants), y, **form.params())
+
+
 def attention(case: Case) -> Case:
     outer, inner, m, n = case.pick(1, 2), case.pick(1, 3), case.pick(1, 2, 7, 50, 97), case.pick(1, 3, 16, 17, 33, 65, 130)
     k, d = case.pick(1, 4, 7, 32, 33), case.pick(1, 5, 16, 32, 40)
@@ -460,7 +482,7 @@ def attention(case: Case) -> Case:
 
 GENERATORS: dict[Op, Callable[[Case], Case]] = {
     Op.BINARY: binary, Op.UNARY: unary, Op.TABLE: table, Op.POOL: pool, Op.REDUCE: reduce, Op.SOFTMAX: softmax, Op.RESIZE: resize,
-    Op.COPY: copy, Op.GATHER: gather, Op.PRELU: prelu, Op.WHERE: where, Op.NORM: norm, Op.LINEAR: linear,
+    Op.COPY: copy, Op.GATHER: gather, Op.PRELU: prelu, Op.WHERE: where, Op.NORM: norm, Op.LINEAR: linear, Op.CODES: low_bits,
     Op.ATTENTION: attention,
     Op.RECURRENT: recurrent, **selection_cases.GENERATORS,
 }  # fmt: skip

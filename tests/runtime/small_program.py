@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edgezip.kernels import codes
 from edgezip.pack.layouts import pack_depthwise_s8, pack_gemm_s8, pad_outputs
 from edgezip.pack.scratch import scratch_bytes
 from edgezip.program import Binary, Convert, DType, Layout, Norm, Op, Place, Pool, Program, Reduce, Step, Tensor, Unary
@@ -89,6 +90,19 @@ def _linear(b: _Builder, x: int, outputs: int, name: str) -> int:
     return b.step(Op.LINEAR, (x, *constants), b.arena(name, DType.F32, (rows, outputs)))
 
 
+def _codes(b: _Builder, x: int, outputs: int) -> int:
+    """A codebook product of float rows."""
+    rows, k = b.tensors[x].dims
+    form = codes.Form(4, 32, tuple(int(v) for v in b.rng.integers(-127, 128, 16)))
+    weights = codes.Codes(b.rng.choice(np.array(form.table, np.int8), (outputs, k)), np.ones((outputs, 1), np.float32))
+    constants = (
+        b.constant("codes.w", DType.U8, codes.pack(weights, form)),
+        b.constant("codes.mult", DType.F32, pad_outputs(b.rng.uniform(0.001, 0.003, outputs).astype(np.float32))),
+        b.constant("codes.addend", DType.F32, pad_outputs(b.rng.standard_normal(outputs).astype(np.float32))),
+    )
+    return b.step(Op.CODES, (x, *constants), b.arena("codes", DType.F32, (rows, outputs)), **form.params())
+
+
 def _transformer(b: _Builder, picture: int) -> int:
     """Rows of nine normalised, projected by rows quantised at run time and by int8 ones, attended to, multiplied; (c,) floats."""
     c = b.channels
@@ -99,6 +113,7 @@ def _transformer(b: _Builder, picture: int) -> int:
     b.steps.append(
         Step("norm", Op.NORM, (rows, scale, bias), (normal, bytes_), {"kind": Norm.LAYER, "results": 3, "epsilon": 1e-5})
     )
+    _codes(b, normal, 12)
     heads = []
     for name, source, zero in (("query", normal, 7), ("key", bytes_, 0)):
         made = _linear(b, source, 12, name)

@@ -202,7 +202,8 @@ enum {
   EZ_OP_TOPK = 36,     /* x -> values, indices s64                           (outer, n, inner) -> (outer, k, inner) */
   EZ_OP_ROI_ALIGN = 37, /* x, rois f32 [R,4], batch s64 [R] -> y             plain order */
   EZ_OP_PLACES = 38,   /* condition bool [n] -> places s64 [n] or [rank,n], count s64 [1]   where it holds; 0 beyond the count */
-  EZ_OP_UNIQUE = 39    /* x -> first s64 [n], inverse s64 [n], counts s64 [n], count s64 [1]   different slices of (outer, n, inner) */
+  EZ_OP_UNIQUE = 39,   /* x -> first s64 [n], inverse s64 [n], counts s64 [n], count s64 [1]   different slices of (outer, n, inner) */
+  EZ_OP_CODES = 40     /* x f32, codes, mult, addend -> y f32                 rows of x by weights of 4 or 2 bits with block scales */
 };
 
 /* Output pixel (i, j) of the out_h x out_w grid goes to (out_offset_h + i*out_step_h, out_offset_w + j*out_step_w) of y:
@@ -333,6 +334,18 @@ typedef struct ez_matmul_params {
  * x s8: acc = bias[n] + sum x_stored * w, as a convolution (bias folded), s = 1, mult = sx * sw.
  * x f32: rule 8: s = max|x| / 127 of the row (1 where that is 0), q = rne(x / s) in [-127, 127], stored q XOR act_sign multiplied; mult = sw;
  * bias = -(act_sign ? 128 : 0) * column_sum(w). w as for a 1x1 convolution; bias s32, mult and addend f32, N padded to 16. */
+
+/* EZ_OP_CODES: y[r][n] = (v * s) * mult[n] + addend[n], each operation rounded on its own; q and s of a row as in EZ_OP_LINEAR. v starts at 0
+ * and is fmaf(f32(sum over the block of q * table[code]), f32(scale of block and column), v) for each block of K, ascending.
+ * codes u8: for each panel of 16 columns and each block of `block` elements of K (the last one padded): 16 scales (f16, not negative)
+ * and then, for each 4 * (8 / bits) elements of K, 64 bytes: byte n * 4 + j holds in bits [bits * p, bits * (p + 1)) the code of element 4 * p + j
+ * in column n. mult and addend f32, N padded to 16. table: entry of each code, -127 to 127; those beyond 2^bits are 0. */
+typedef struct ez_codes_params {
+  int32_t bits;  /* 4 or 2 */
+  int32_t block; /* a multiple of 32, at most EZ_MOST_CODES_BLOCK */
+  int32_t low[EZ_MAX_RANK], high[EZ_MAX_RANK]; /* table of codes 0-7 and 8-15 */
+} ez_codes_params;
+#define EZ_MOST_CODES_BLOCK 131072 /* 127 * 127 * this fits 32 bits */
 
 /* For each of outer x inner heads: s (M,N) = q (M,K) x k (K,N) as in EZ_OP_MATMUL (s8 q and k: f32(acc) * scale_scores + 0, else float);
  * t = s * factor, or s / factor where divides is 1, then + mask (M,N); e = exp(t - max t) of each row, p = e * (1 / tree(e)).

@@ -6,6 +6,7 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "isa/codes.h"
 #include "isa/isa.h"
 
 #define EZ_INLINE static inline __attribute__((always_inline))
@@ -66,5 +67,7 @@ EZ_INLINE void ez_store_floats(float *y, __m256 values, int32_t left) {
   _mm256_storeu_ps(tail, values);
   memcpy(y, tail, (size_t)left * sizeof(float));
 }
+
+extern const ez_codes_kernels ez_avx2_codes; /* codes.c */
 
 #endif

@@ -19,6 +19,7 @@ const ez_isa ez_isa_dotprod = {
     .blocks_s8 = ez_dotprod_blocks_s8,
     .blocks_name = "dotprod-blocks",
     .depthwise_s8 = ez_dotprod_depthwise_s8,
+    .codes = &ez_dotprod_codes,
     .rows = &own_rows,
     .compiled_rows = &ez_rows_dotprod,
     .rates = {.gemm_s8 = 40, .depthwise_s8 = 12},

@@ -1,9 +1,11 @@
 #include "core/cpu.h"
 #include "edgezip/ez_format.h"
+#include "isa/codes.h"
 #include "isa/i8mm/i8mm.h"
 #include "isa/neon/rows.h"
 
 extern const ez_rows ez_rows_i8mm;
+extern const ez_codes_kernels ez_i8mm_codes;
 
 static const ez_rows own_rows = {EZ_NEON_OWN_ROWS};
 
@@ -19,6 +21,7 @@ const ez_isa ez_isa_i8mm = {
     .blocks_s8 = ez_i8mm_blocks_s8,
     .blocks_name = "i8mm-blocks",
     .depthwise_s8 = ez_i8mm_depthwise_s8,
+    .codes = &ez_i8mm_codes,
     .rows = &own_rows,
     .compiled_rows = &ez_rows_i8mm,
 };

@@ -5,6 +5,7 @@
 #include <arm_neon.h>
 #include <string.h>
 
+#include "isa/codes.h"
 #include "isa/isa.h"
 
 #define EZ_INLINE static inline __attribute__((always_inline))
@@ -133,5 +134,7 @@ EZ_INLINE float32x4_t ez_clamp_neon(float32x4_t t, float32x4_t lo, float32x4_t h
   t = vbslq_f32(vcgtq_f32(t, lo), t, lo);
   return vbslq_f32(vcltq_f32(t, hi), t, hi);
 }
+
+extern const ez_codes_kernels ez_neon_codes; /* codes.c */
 
 #endif

@@ -2,6 +2,7 @@
 #ifndef EDGEZIP_ISA_PORTABLE_H
 #define EDGEZIP_ISA_PORTABLE_H
 
+#include "isa/codes.h"
 #include "isa/isa.h"
 
 void ez_portable_gemm_s8(const ez_gemm_s8_args *args);
@@ -12,5 +13,7 @@ void ez_portable_gemm_f32(const ez_gemm_f32_args *args);
 void ez_portable_depthwise_s8(const ez_depthwise_s8_args *args);
 void ez_portable_depthwise_f32(const ez_depthwise_f32_args *args);
 extern const ez_rows ez_rows_portable; /* rows.c */
+
+extern const ez_codes_kernels ez_portable_codes; /* codes.c */
 
 #endif

@@ -17,6 +17,7 @@ const ez_isa ez_isa_portable = {
     .gemm_f32 = ez_portable_gemm_f32,
     .depthwise_s8 = ez_portable_depthwise_s8,
     .depthwise_f32 = ez_portable_depthwise_f32,
+    .codes = &ez_portable_codes,
     .compiled_rows = &ez_rows_portable,
     .rates = {.gemm_s8 = 2, .gemm_f32 = 2, .depthwise_s8 = 1, .depthwise_f32 = 1},
 };

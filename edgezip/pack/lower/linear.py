@@ -10,6 +10,7 @@ from edgezip import graph
 from edgezip.pack import layouts, sparse
 from edgezip.pack.builder import Ref, elements, plain
 from edgezip.pack.context import Context, Unsupported, constant_of, merge_dims
+from edgezip.pack.lower.codes import low_bits
 from edgezip.pack.lower.convolution import Filter, emit_float, emit_int8
 from edgezip.pack.lower.elementwise import broadcast_strides
 from edgezip.pack.lower.geometry import Window
@@ -76,7 +77,7 @@ def linear_float(context: Context, node: Node) -> None:
             a, b = (context.value(_value(value)) for value in node.inputs[:2])
         context.set(node.outputs[0], _matmul(context, node, a, b, None))
         return
-    if _int8_to_float(context, node, shape):
+    if low_bits(context, node, shape) or _int8_to_float(context, node, shape):
         return
     weights, bias = _float_weights(node)
     x = _rows(context, context.value(_value(node.inputs[0])), weights.shape[1])
