@@ -24,24 +24,31 @@ def kmeans(values: Array, count: int, weights: Array | None = None) -> Array:
 
     values: any shape, finite. weights: the same shape, not negative (the diagonal of a Hessian); None: all alike.
     """
-    points, at = np.unique(np.asarray(values, np.float64).reshape(-1), return_inverse=True)
-    importance = np.ones(at.size) if weights is None else np.asarray(weights, np.float64).reshape(-1)
-    mass = np.bincount(at.reshape(-1), importance, len(points))
-    if not mass.any():
-        mass = np.bincount(at.reshape(-1), minlength=len(points)).astype(np.float64)
+    points, mass = _merged(values, weights)
     if len(points) <= count:
         return points
-    ends = _best_runs(points, mass, count)
+    ends = _best_runs(points, mass, count, whole=False)
     return np.array([_centre(points[a:b], mass[a:b]) for a, b in itertools.pairwise(ends)])
 
 
 def kmeans_s8(values: Array, count: int, weights: Array | None = None) -> Array:
     """The best ``count`` centres that are whole numbers in [-127, 127], int8; ``values`` are int8 codes.
 
-    The centre of each run of an optimal partition is rounded, and the partition is made again for the rounded centres: exact to
-    within that rounding.
+    Exact too: runs are cut for the whole number nearest to the mean of each, which is the best that it can have.
     """
-    return np.unique(np.clip(np.rint(kmeans(values, count, weights)), -127, 127)).astype(np.int8)
+    points, mass = _merged(values, weights)
+    if len(points) > count:
+        ends = _best_runs(points, mass, count, whole=True)
+        points = np.array([_centre(points[a:b], mass[a:b]) for a, b in itertools.pairwise(ends)])
+    return np.unique(np.clip(np.rint(points), -127, 127)).astype(np.int8)
+
+
+def _merged(values: Array, weights: Array | None) -> tuple[Array, Array]:
+    """Distinct values, ascending, and what each weighs; all alike where nothing weighs anything."""
+    points, at = np.unique(np.asarray(values, np.float64).reshape(-1), return_inverse=True)
+    importance = np.ones(at.size) if weights is None else np.asarray(weights, np.float64).reshape(-1)
+    mass = np.bincount(at.reshape(-1), importance, len(points))
+    return points, mass if mass.any() else np.bincount(at.reshape(-1), minlength=len(points)).astype(np.float64)
 
 
 def nearest(values: Array, centres: Array) -> Array:
@@ -54,13 +61,14 @@ def _centre(points: Array, mass: Array) -> float:
     return float((points * mass).sum() / mass.sum()) if mass.any() else float(points.mean())
 
 
-def _best_runs(points: Array, mass: Array, count: int) -> Array:
-    """Ends (count + 1) of the runs of sorted ``points`` of least weighted squared error."""
+def _best_runs(points: Array, mass: Array, count: int, *, whole: bool) -> Array:
+    """Ends (count + 1) of the runs of sorted ``points`` of least weighted squared error, from centres that are ``whole`` numbers
+    or from the means."""
     zero = np.zeros(1)
     m0 = np.concatenate([zero, np.cumsum(mass)])
     m1 = np.concatenate([zero, np.cumsum(mass * points)])
     m2 = np.concatenate([zero, np.cumsum(mass * points * points)])
-    choice = _table(m0, m1, m2, count)
+    choice = (_whole_table if whole else _table)(m0, m1, m2, count)
     ends = np.empty(count + 1, np.int64)
     ends[count] = len(points)
     for k in range(count, 0, -1):
@@ -99,6 +107,27 @@ def _table(m0: Array, m1: Array, m2: Array, count: int) -> Array:
             low[top], high[top], left[top], right[top] = a, n - 1, first, where
             low[top + 1], high[top + 1], left[top + 1], right[top + 1] = n + 1, b, where, last
             top += 2
+        before = now
+    return choice
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _whole_table(m0: Array, m1: Array, m2: Array, count: int) -> Array:
+    """``_table`` for centres that are whole numbers: their split points need not grow with n, so all are tried."""
+    size = len(m0)
+    before = np.full(size, np.inf)
+    before[0] = 0.0
+    choice = np.zeros((count, size), np.int64)
+    for k in range(count):
+        now = np.full(size, np.inf)
+        for n in range(k + 1, size):
+            for s in range(k, n):
+                w = m0[n] - m0[s]
+                part = m1[n] - m1[s]
+                centre = np.rint(part / w) if w > 0 else 0.0
+                cost = before[s] + (max(m2[n] - m2[s] - centre * (2 * part - centre * w), 0.0) if w > 0 else 0.0)
+                if cost < now[n]:
+                    now[n], choice[k, n] = cost, s
         before = now
     return choice
 

@@ -1,8 +1,8 @@
 """How much the model's answer suffers when one layer alone is compressed: the ranking that mixed widths and ``keep`` start from.
 
 Each layer in turn becomes what it is in a compressed network, all others stay; the outputs are compared with those of the
-untouched model by the Kullback-Leibler divergence of their softmax (nats, mean over rows of the last axis) and by SQNR. The samples
-are taken as two halves: a ranking that differs between them says more of the samples than of the model.
+untouched model by the Kullback-Leibler divergence of their softmax (nats, mean over rows of the last axis) and by SQNR. The
+samples are taken as two halves: a ranking that differs between them says more of the samples than of the model.
 """
 
 from __future__ import annotations

@@ -42,6 +42,35 @@ def test_no_partition_is_better(seed: int) -> None:
     assert _cost(values, centres, weights) <= _least_cost(values, count, weights) + 1e-9
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_no_whole_numbers_are_better_centres(seed: int) -> None:
+    """Every set of whole numbers there is, weights by the diagonal of a Hessian of very different sizes."""
+    generator = np.random.default_rng(seed)
+    values = generator.integers(-9, 10, generator.integers(3, 30)).astype(np.int8)
+    weights = np.exp(3 * generator.standard_normal(len(values)))
+    count = int(generator.integers(1, 4))
+    centres = codebook.kmeans_s8(values, count, weights)
+    assert centres.dtype == np.int8
+    assert len(centres) <= count
+    sets = combinations(range(values.min(), values.max() + 1), min(count, len(np.unique(values))))
+    least = min(_cost(values.astype(float), np.array(each, float), weights) for each in sets)
+    assert _cost(values.astype(float), centres.astype(float), weights) == pytest.approx(least, rel=1e-9, abs=1e-9)
+
+
+def test_rounding_the_best_means_is_not_the_best() -> None:
+    """So whole centres have a search of their own: somewhere the runs of the means, rounded, lose to it."""
+    gains = 0
+    for seed in range(200):
+        generator = np.random.default_rng(seed)
+        values = generator.integers(-9, 10, 12).astype(np.int8)
+        rounded = np.unique(np.rint(codebook.kmeans(values, 3)))
+        ones = np.ones(len(values))
+        gains += _cost(values.astype(float), codebook.kmeans_s8(values, 3).astype(float), ones) < _cost(
+            values.astype(float), rounded, ones
+        )
+    assert gains > 0
+
+
 def test_as_many_centres_as_values_lose_nothing() -> None:
     values = np.array([3.0, -1.0, 3.0, 0.5])
     assert codebook.kmeans(values, 16).tolist() == [-1.0, 0.5, 3.0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -105,6 +107,61 @@ def test_entropy_is_not_drowned_by_the_zeros_of_a_relu() -> None:
     few.add(values)
     many.add(np.append(values, np.zeros(2_000_000, np.float32)))
     assert entropy(many)[1] == pytest.approx(entropy(few)[1], rel=0.02)
+
+
+DRAWS = {
+    "normal": lambda g, n: g.standard_normal(n),
+    "laplace": lambda g, n: g.laplace(size=n),
+    "heavy tails": lambda g, n: g.standard_t(4, n),
+    "relu": lambda g, n: np.maximum(g.standard_normal(n), 0),
+    "outlier": lambda g, n: np.append(g.standard_normal(n), 30.0),
+    "uniform": lambda g, n: g.uniform(-1, 1, n),
+}
+
+
+def _plain_divergence(counts: list[int], bins: int) -> float:
+    """Migacz, 2017, slide 28, value by value: P holds the clipped tail, Q the mean of each level's bins that are not empty."""
+    p = [float(c) for c in counts[:bins]]
+    p[-1] += sum(counts[bins:])
+    members: dict[int, list[int]] = {}
+    for number in range(bins):
+        members.setdefault(number * 128 // bins, []).append(number)
+    q = [0.0] * bins
+    for numbers in members.values():
+        filled = [number for number in numbers if counts[number]]
+        for number in filled:
+            q[number] = sum(counts[i] for i in numbers) / len(filled)
+    p_sum, q_sum, found = sum(p), sum(q), 0.0
+    for a, b in zip(p, q, strict=True):
+        if a and b:
+            found += a / p_sum * math.log(a / p_sum / (b / q_sum))
+        elif a:
+            found += a / p_sum * 20  # nothing stands for it: as if Q were e^-20 of P
+    return found
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_entropy_is_the_least_of_the_divergences_written_out(draw: str) -> None:
+    histogram = filled(DRAWS[draw](np.random.default_rng(5), 30_000).astype(np.float32))
+    counts = [int(a + b) for a, b in zip(histogram.counts[BINS // 2 :], histogram.counts[: BINS // 2][::-1], strict=True)]
+    counts[0] = counts[1]
+    last = max(i for i, count in enumerate(counts) if count) + 1
+    tried = range(min(128, last), last + 1, max(1, last // 128))
+    best = min(tried, key=lambda bins: (_plain_divergence(counts, bins), bins))
+    reach = best * 2 * histogram.radius / BINS
+    assert entropy(histogram) == (max(histogram.low, -reach), min(histogram.high, reach))
+
+
+@pytest.mark.parametrize("draw", sorted(set(DRAWS) - {"relu"}))
+def test_entropy_is_near_the_threshold_of_onnx_runtime(draw: str) -> None:
+    """Another implementation with bins of its own; it leaves the zeros of a Relu in and clips more there: not compared."""
+    calibrate = pytest.importorskip("onnxruntime.quantization.calibrate")
+    values = DRAWS[draw](np.random.default_rng(0), 200_000).astype(np.float32)
+    top = float(np.abs(values).max())
+    counts, edges = np.histogram(values, bins=4001, range=(-top, top))
+    collector = calibrate.HistogramCollector.__new__(calibrate.HistogramCollector)
+    theirs = float(collector.get_entropy_threshold((counts, edges, values.min(), values.max(), top), 128)[1])
+    assert theirs * 0.95 < entropy(filled(values))[1] < theirs * 1.4
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
