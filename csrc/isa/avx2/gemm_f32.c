@@ -18,26 +18,27 @@ typedef struct partial_sums {
 
 EZ_INLINE void finish(const ez_gemm_f32_args *g, __m256 acc[][MAX_VECTORS], int32_t row0, int32_t n0, const int R, const int V) {
   const __m256 lo = _mm256_set1_ps(g->lo), hi = _mm256_set1_ps(g->hi);
-  if (g->columns - n0 >= 8 * V) {
+  const size_t y_stride = g->y_stride; /* here, since a store to y could change g, as far as the compiler knows */
+  const float *const biases = g->bias + n0;
+  const int32_t left = g->columns - n0;
+  float *const y = g->y + (size_t)row0 * y_stride + n0;
 #pragma GCC unroll 8
-    for (int v = 0; v < V; v++) {
-      const __m256 bias = _mm256_loadu_ps(g->bias + n0 + 8 * v);
+  for (int v = 0; v < V; v++) {
+    const __m256 bias = _mm256_loadu_ps(biases + 8 * v);
 #pragma GCC unroll 10
-      for (int r = 0; r < R; r++)
-        _mm256_storeu_ps(g->y + (size_t)(row0 + r) * g->y_stride + n0 + 8 * v, _mm256_min_ps(_mm256_max_ps(_mm256_add_ps(acc[r][v], bias), lo), hi));
-    }
+    for (int r = 0; r < R; r++) acc[r][v] = _mm256_min_ps(_mm256_max_ps(_mm256_add_ps(acc[r][v], bias), lo), hi);
+  }
+  if (left >= 8 * V) {
+#pragma GCC unroll 10
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; v++) _mm256_storeu_ps(y + (size_t)r * y_stride + 8 * v, acc[r][v]);
     return;
   }
 #pragma GCC unroll 8
-  for (int v = 0; v < V; v++) {
-    const int32_t n = n0 + 8 * v;
-    const __m256 bias = _mm256_loadu_ps(g->bias + n);
+  for (int v = 0; v < V; v++)
 #pragma GCC unroll 10
-    for (int r = 0; r < R; r++) {
-      const __m256 y = _mm256_min_ps(_mm256_max_ps(_mm256_add_ps(acc[r][v], bias), lo), hi);
-      ez_store_floats(g->y + (size_t)(row0 + r) * g->y_stride + n, y, g->columns - n);
-    }
-  }
+    for (int r = 0; r < R; r++) ez_store_floats(y + (size_t)r * y_stride + 8 * v, acc[r][v], left - 8 * v);
 }
 
 /* R rows by V vectors of one chunk. */
