@@ -212,17 +212,27 @@ static size_t leave_panel(uint8_t *out) {
   return up64(sizeof(ez_paired_panel));
 }
 
+/* Whether the next panels may be tried together. Columns of few k hardly ever agree; else it is worth it while it mostly succeeds. */
+#define LEAST_SHARED 192
+typedef struct trials {
+  int32_t kept, failed;
+} trials;
+
+static int is_promising(const trials *t, int32_t k) { return k >= LEAST_SHARED && t->failed <= t->kept + 1; }
+
 size_t ez_avx2_prepare_gemm_s8(const int8_t *w, size_t panel_bytes, int32_t panels, int32_t taps, int32_t channels, uint8_t *out) {
   uint64_t *offsets = (uint64_t *)(void *)out;
   size_t at = up64((size_t)panels * sizeof *offsets);
-  for (int32_t p = 0, n; p < panels; p += n) {
-    sharers s = {w + (size_t)p * panel_bytes, panel_bytes, panels - p < MOST_SHARING ? panels - p : MOST_SHARING, taps, channels};
-    size_t bytes = 0;
-    for (; s.n && !bytes; s.n -= !bytes) bytes = prepare_panels(&s, out + at, offsets + p);
-    n = s.n ? s.n : 1;
+  trials together = {0, 0};
+  for (int32_t p = 0; p < panels;) {
+    const int32_t most = is_promising(&together, taps * channels) ? MOST_SHARING : 1;
+    sharers s = {w + (size_t)p * panel_bytes, panel_bytes, panels - p < most ? panels - p : most, taps, channels};
+    size_t bytes = prepare_panels(&s, out + at, offsets + p);
+    if (s.n > 1) bytes ? together.kept++ : together.failed++;
+    if (!bytes && s.n > 1) s.n = 1, bytes = prepare_panels(&s, out + at, offsets + p);
     if (!bytes) offsets[p] = 0, bytes = leave_panel(out + at);
-    for (int32_t i = 0; i < n; i++) offsets[p + i] += at;
-    at += bytes;
+    for (int32_t i = 0; i < s.n; i++) offsets[p + i] += at;
+    at += bytes, p += s.n;
   }
   return at;
 }
