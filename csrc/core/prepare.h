@@ -1,4 +1,4 @@
-/* Weights in a kernel's own form (prepare_gemm_s8 in isa/isa.h), made when a session is created. */
+/* Weights in a kernel's own form (prepare_gemm_s8 in isa/isa.h), made when a session first runs the step. */
 #ifndef EDGEZIP_PREPARE_H
 #define EDGEZIP_PREPARE_H
 

@@ -1,5 +1,5 @@
 /* A session: one arena, scratch for each thread, resolved kernels, and the loop over the steps. Whatever does not change from run to run
- * is worked out when it is created. */
+ * is worked out when it is created, but for the kernels' own form of weights: each step's is made when it first runs. */
 #include <fenv.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +24,7 @@
 typedef struct planned_step {
   const ez_op *op;
   int32_t threads; /* as many as its work is worth */
+  int32_t unprepared; /* its kernel wants the weights in a form of its own, which is not there yet */
   ez_run run;
 } planned_step;
 
@@ -47,6 +48,7 @@ struct ez_session {
   resized *resized;          /* NULL with static shapes */
   size_t scratch_bytes; /* of a thread */
   ez_block arena, scratch, prepared; /* the last: weights in the kernels' own form */
+  uint8_t *prepared_end;
   ez_expanded expanded; /* panels made of block-sparse weights that these kernels do not skip */
   ez_carry carry;
   uint8_t **data; /* one pointer a tensor; those of graph inputs and outputs change with every run */
@@ -147,19 +149,21 @@ static size_t room_for(const ez_session *s, uint32_t i, size_t *total) {
 }
 
 /* Rooms are larger than what comes to lie in them, one behind the other; the rest is never touched and takes no memory. */
-static int prepare_weights(ez_session *s) {
+static int reserve_prepared(ez_session *s) {
   const uint32_t n = s->program->n_steps;
-  size_t total = 0, again = 0;
-  for (uint32_t i = 0; i < n; i++) room_for(s, i, &total);
+  size_t total = 0;
+  for (uint32_t i = 0; i < n; i++) s->steps[i].unprepared = room_for(s, i, &total) != 0;
   if (!total) return 1;
   if (!ez_block_create(&s->prepared, total)) return 0;
-  uint8_t *to = s->prepared.bytes;
-  for (uint32_t i = 0; i < n; i++)
-    if (room_for(s, i, &again)) {
-      s->steps[i].run.prepared = to;
-      to += ez_prepare(&s->steps[i].run, to);
-    }
+  s->prepared_end = s->prepared.bytes;
   return 1;
+}
+
+static void prepare_step(ez_session *s, planned_step *step) {
+  uint8_t *const to = s->prepared_end;
+  s->prepared_end += ez_prepare(&step->run, to);
+  step->run.prepared = to;
+  step->unprepared = 0;
 }
 
 /* What the program states, or more where the chosen kernels want it; not where sizes, and with them the need, may change. */
@@ -190,7 +194,7 @@ static ez_status fill(ez_session *s, const ez_session_options *o, ez_error *erro
   s->solo_us = chosen(o->solo_us, h->solo_us, EZ_SOLO_US);
   if (!place_tensors(s)) return refuse(error, EZ_NO_MEMORY, "weights", "out of memory for block-sparse weights that this ISA reads as panels");
   plan_steps(s);
-  if (!s->resized && !prepare_weights(s)) return refuse(error, EZ_NO_MEMORY, "weights", "out of memory for the kernels' own form of the weights");
+  if (!s->resized && !reserve_prepared(s)) return refuse(error, EZ_NO_MEMORY, "weights", "out of memory for the kernels' own form of the weights");
   return EZ_OK;
 }
 
@@ -303,8 +307,9 @@ ez_status ez_session_begin(ez_session *s, const void *const *inputs, void *const
   return EZ_OK;
 }
 
-static void run_step(const ez_session *s, uint32_t i) {
-  const planned_step *step = &s->steps[i];
+static void run_step(ez_session *s, uint32_t i) {
+  planned_step *step = &s->steps[i];
+  if (step->unprepared) prepare_step(s, step);
   ez_pool_limit(s->pool, step->threads);
   step->op->run(&step->run);
 }
@@ -322,11 +327,11 @@ ez_status ez_session_end(ez_session *s) {
   return EZ_OK;
 }
 
-static void run_steps(const ez_session *s) {
+static void run_steps(ez_session *s) {
   for (uint32_t i = 0; i < s->program->n_steps; i++) run_step(s, i);
 }
 
-static void run_timed(const ez_session *s) {
+static void run_timed(ez_session *s) {
   uint64_t before = now_ns();
   for (uint32_t i = 0; i < s->program->n_steps; i++) {
     run_step(s, i);

@@ -168,7 +168,7 @@ typedef struct ez_isa {
   const char *next;                             /* next in the chain, NULL for portable */
   int32_t gemm_s8_rows, gemm_s8_panels;         /* the largest block that the kernel takes */
   void (*gemm_s8)(const ez_gemm_s8_args *args);
-  /* Optional: packed weights in a form of the kernel's own, made once a session. The room that they may take (0: not worth it for calls
+  /* Optional: packed weights in a form of the kernel's own, made at the first run of a step. The room that they may take (0: not worth it for calls
    * of at most `rows` rows), and what they took. `out` lies on 64 bytes; taps and channels as in ez_gemm_s8_args. */
   size_t (*prepared_room)(int32_t panels, int32_t taps, int32_t channels, int32_t rows);
   size_t (*prepare_gemm_s8)(const int8_t *w, size_t panel_bytes, int32_t panels, int32_t taps, int32_t channels, uint8_t *out);
