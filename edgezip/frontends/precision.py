@@ -66,7 +66,8 @@ def _check_bits(body: Any, others: set[Any], where: str) -> None:
             if kind in others:
                 raise UnsupportedModelError(
                     f"BitCast of the bits of a {TensorProto.DataType.Name(kind).lower()}: it is computed in float32 here",
-                    where=f"{where}: node '{node.name}'", hint="export the model in float32, or use Cast where the number is meant",
+                    where=f"{where}: node '{node.name}'",
+                    hint="export the model in float32, or use Cast where the number is meant",
                 )  # fmt: skip
 
 
