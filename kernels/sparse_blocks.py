@@ -38,6 +38,12 @@ class Blocks:
         """Length of the constant."""
         return _lists_bytes(len(self.starts) - 1, len(self.index)) + self.values.nbytes
 
+    def panels_from(self, first: int, count: int) -> Blocks:
+        """Some of the panels."""
+        starts = self.starts[first : first + count + 1]
+        held = slice(int(starts[0]), int(starts[-1]))
+        return Blocks(self.steps, starts - starts[0], self.index[held], self.values[held], self.dense_on)
+
     def panels(self) -> Array:
         """The packed panels, uint8 (panels * steps * bytes of a group,)."""
         out = np.zeros((len(self.starts) - 1, self.steps, self.values.shape[1]), np.uint8)

@@ -251,6 +251,10 @@ def test_a_pattern_that_no_kernel_of_the_target_skips_is_refused_unless_forced()
     with pytest.raises(UsageError, match=r"no kernel of rpi4 skips.*2:4.*--force"):
         compress(conv_net(), Recipe.of(steps), calibration=_feeds(), target="rpi4")
     assert compress(conv_net(), Recipe.of(steps, force=True), calibration=_feeds(), target="rpi4").report.passes
+    skipped = {"prune": {"sparsity": 0.5, "pattern": "8x16"}}
+    assert compress(conv_net(), Recipe.of([skipped]), calibration=_feeds(), target="rpi4").report.passes
+    with pytest.raises(UsageError, match=r"no kernel of x86-64 skips.*8x16"):
+        compress(conv_net(), Recipe.of([skipped]), calibration=_feeds(), target="x86-64")
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])

@@ -223,3 +223,14 @@ def test_a_profile_written_as_toml_is_read_as_it_was(tmp_path: Path, target) -> 
 )
 def test_a_machine_gets_the_profile_whose_kernels_it_has(machine: str, features: str, name: str | None) -> None:
     assert host_module.profile_for(machine, frozenset(features.split())) == name
+
+
+@pytest.mark.parametrize("target", list_targets(), ids=lambda t: t.name)
+def test_patterns_are_those_that_a_kernel_of_the_target_skips(target) -> None:
+    """A group is a k-step of the layout by 16 outputs; every break-even table is of an ISA with such a kernel."""
+    wide = target.layout == "k8n16"
+    assert set(target.sparse_patterns) <= ({"8x16"} if wide else {"4x16", "4x32"})
+    skips = {isa for isa in target.sparse if isa != "portable"}
+    assert bool(target.sparse_patterns) == bool(skips), target.name
+    for isa in target.sparse:
+        assert ".blocks_s8 = " in (ROOT / "csrc" / "isa" / isa / "table.c").read_text()

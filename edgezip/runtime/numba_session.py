@@ -19,6 +19,8 @@ from edgezip.kernels.jit_finish import Clamp, Sum, add_residual, finish, finish_
 from edgezip.kernels.jit_gemm import product, product_f32
 from edgezip.kernels.jit_grid import Geometry, Target, gather
 from edgezip.kernels.jit_pool import max_pool, sum_pool
+from edgezip.kernels.jit_spmm import BlocksProduct
+from edgezip.kernels.sparse_blocks import Blocks
 from edgezip.program import OVERREAD, DType, Op, Place, Pool, Program, Step, read
 from edgezip.runtime import reference
 from edgezip.runtime.bounds import check_convolution
@@ -133,10 +135,25 @@ class NumbaSession(ReferenceSession):
 def _prepare_conv(session: NumbaSession, step: Step) -> list[Any]:
     """One product a group (int8), or one (K, N) matrix and bias a group (float32)."""
     weights, biases = reference.conv_weights(session, step), reference.conv_bias(session, step)
+    held = reference.blocks_of(session, step)
+    if held is not None:
+        return _prepare_blocks(session, step, held, weights, biases)
     flat = [w.reshape(len(w), -1) for w in weights]
     if session.tensor(step.inputs[0]).dtype is not DType.S8:
         return [(np.ascontiguousarray(w.T), np.ascontiguousarray(b)) for w, b in zip(flat, biases, strict=True)]
     return [_in_domain(session, product, w, b) for w, b in zip(flat, biases, strict=True)]
+
+
+def _prepare_blocks(session: NumbaSession, step: Step, held: Blocks, weights: list[Array], biases: Array) -> list[Any]:
+    """One product a group that skips what the blocks leave out."""
+    p, panels = step.params, (len(held.starts) - 1) // len(weights)
+    kernel, channels = (p["kernel_h"], p["kernel_w"]), weights[0].shape[2]
+    span = ref.spans(kernel, p["dilation_w"], len(weights), channels)[1]
+    made = []
+    for group, (w, b) in enumerate(zip(weights, biases, strict=True)):
+        part = held.panels_from(group * panels, panels)
+        made.append(_in_domain(session, lambda _, bias, part=part: BlocksProduct(part, span, bias), w.reshape(len(w), -1), b))
+    return made
 
 
 def _prepare_depthwise(session: NumbaSession, step: Step) -> Any:

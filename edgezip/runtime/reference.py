@@ -234,11 +234,16 @@ def _group_outputs(session: ReferenceSession, step: Step) -> tuple[int, int, int
 
 def packed_weights(session: ReferenceSession, step: Step) -> Array:
     """The weights of a CONV or LINEAR step as panels. Raises ProgramError where their blocks are not sound."""
-    held, raw = session.tensor(step.inputs[1]), session._flat(step.inputs[1])
-    if held.form == PLAIN:
-        return raw
+    blocks = blocks_of(session, step)
+    return session._flat(step.inputs[1]) if blocks is None else blocks.panels()
+
+
+def blocks_of(session: ReferenceSession, step: Step) -> sparse_blocks.Blocks | None:
+    """The weights of a CONV or LINEAR step where they are blocks. Raises ProgramError where those are not sound."""
+    if session.tensor(step.inputs[1]).form == PLAIN:
+        return None
     try:
-        return sparse_blocks.read(np.ascontiguousarray(raw), 16 * session.pack_step).panels()
+        return sparse_blocks.read(np.ascontiguousarray(session._flat(step.inputs[1])), 16 * session.pack_step)
     except ValueError as error:
         raise ProgramError(str(error), where=f"step {step.name}", hint="compile the model again") from error
 

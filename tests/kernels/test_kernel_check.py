@@ -70,7 +70,7 @@ BLOCKS = {"blocks_s8"}
 OWN_KERNELS = {"portable": PRODUCTS | BLOCKS, "neon": PRODUCTS | BLOCKS, "dotprod": {"gemm_s8", "depthwise_s8"} | BLOCKS}
 OWN_KERNELS |= {"i8mm": {"gemm_s8", "depthwise_s8"} | BLOCKS}
 OWN_KERNELS |= {"avx2": PRODUCTS | BLOCKS | {"winograd_s8"}}
-OWN_KERNELS |= {"avx512vnni": PRODUCTS, "avxvnni": {"gemm_s8", "depthwise_s8"}, "avx512vbmi": set(), "amx": {"gemm_s8"}}
+OWN_KERNELS |= {"avx512vnni": PRODUCTS | BLOCKS, "avxvnni": {"gemm_s8", "depthwise_s8"}, "avx512vbmi": set(), "amx": {"gemm_s8"}}
 ARM = {"portable", "neon", "dotprod", "i8mm"}
 USED = {
     "dotprod_gemm_s8.o": {"sdot"},

@@ -6,11 +6,11 @@
 #include "isa/avx2/avx2.h"
 #include "isa/avx2/requant.h"
 #include "isa/avx2/wide.h"
+#include "isa/pieces.h"
 
 #define ROWS EZ_WIDE_ROWS
-#define PIECE 256 /* k-steps of 4 */
 #define MOST_PANELS 8
-#define ODD (4 * PIECE + 32) /* bytes: (x0, x2) of each step in 16 bits; (x1, x3) follow behind room for stores of whole registers */
+#define ODD (4 * EZ_PIECE + 32) /* bytes: (x0, x2) of each step in 16 bits; (x1, x3) follow behind room for stores of whole registers */
 #define PITCH (2 * ODD)
 
 typedef struct scratch {
@@ -19,14 +19,6 @@ typedef struct scratch {
   ez_requant_rows requant[MOST_PANELS];
   uint32_t next[MOST_PANELS]; /* the first group of each panel that the next piece may hold */
 } scratch;
-
-/* A piece of K of one panel. */
-typedef struct piece {
-  const uint16_t *index, *end;
-  const int8_t *w;
-  int32_t first, panel, row; /* k-step that the rows begin with */
-  int32_t is_first, is_last;
-} piece;
 
 EZ_INLINE __m256i load(const void *at) { return _mm256_loadu_si256((const __m256i *)at); }
 
@@ -39,27 +31,14 @@ static void widen_span(const uint8_t *from, int32_t steps, uint8_t *to) {
   }
 }
 
-static void widen_rows(scratch *s, const ez_gemm_s8_args *g, int32_t first, int32_t steps, int32_t row0, int32_t rows) {
-  const int32_t span = (g->channels + 3) / 4;
-  for (int32_t r = 0; r < rows; r++) {
-    uint8_t *to = s->rows[r];
-    const uint8_t *const *a = g->a + (size_t)(first / span) * g->a_stride + (size_t)(row0 + r);
-    for (int32_t at = first % span, left = steps; left > 0; at = 0, a += g->a_stride) {
-      const int32_t n = span - at < left ? span - at : left;
-      widen_span(*a + 4 * (size_t)at, n, to);
-      to += 4 * n, left -= n;
-    }
-  }
-}
-
-EZ_INLINE void begin(const ez_gemm_s8_args *g, const scratch *s, const piece *p, __m256i acc[ROWS][2], const int R) {
+EZ_INLINE void begin(const ez_gemm_s8_args *g, const scratch *s, const ez_piece *p, __m256i acc[ROWS][2], const int R) {
 #pragma GCC unroll 6
   for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
     for (int i = 0; i < 2; i++) acc[r][i] = load((p->is_first ? g->bias + 16 * p->panel : s->sums[p->panel][r]) + 8 * i);
 }
 
-EZ_INLINE void end(const ez_gemm_s8_args *g, scratch *s, const piece *p, __m256i acc[ROWS][2], const int R) {
+EZ_INLINE void end(const ez_gemm_s8_args *g, scratch *s, const ez_piece *p, __m256i acc[ROWS][2], const int R) {
   const int32_t n = 16 * p->panel;
   if (!p->is_last) {
 #pragma GCC unroll 6
@@ -97,7 +76,7 @@ EZ_INLINE void add_group(__m256i acc[ROWS][2], const int8_t *w, const uint8_t *x
 }
 
 #define INSTANCE(R)                                                                                                    \
-  static __attribute__((noinline)) void rows_##R(const ez_gemm_s8_args *g, scratch *s, const piece *p) {                \
+  static __attribute__((noinline)) void rows_##R(const ez_gemm_s8_args *g, scratch *s, const ez_piece *p) {                \
     __m256i acc[ROWS][2];                                                                                              \
     begin(g, s, p, acc, R);                                                                                            \
     const int8_t *w = p->w;                                                                                            \
@@ -107,25 +86,19 @@ EZ_INLINE void add_group(__m256i acc[ROWS][2], const int8_t *w, const uint8_t *x
   }
 INSTANCE(1) INSTANCE(2) INSTANCE(3) INSTANCE(4) INSTANCE(5) INSTANCE(6)
 
-typedef void (*block_fn)(const ez_gemm_s8_args *g, scratch *s, const piece *p);
+typedef void (*block_fn)(const ez_gemm_s8_args *g, scratch *s, const ez_piece *p);
 static const block_fn blocks[ROWS + 1] = {NULL, rows_1, rows_2, rows_3, rows_4, rows_5, rows_6};
-
-/* Groups of a panel that lie before step `end`, from `next` on. */
-static uint32_t groups_before(const ez_gemm_s8_args *g, int32_t panel, uint32_t next, int32_t end) {
-  const uint32_t last = g->starts[panel + 1];
-  while (next < last && g->index[next] < end) next++;
-  return next;
-}
 
 static void row_block(const ez_gemm_s8_args *g, scratch *s, int32_t panels, int32_t row0, int32_t rows) {
   const int32_t steps = g->taps * ((g->channels + 3) / 4);
-  for (int32_t p = 0; p < panels; p++) s->next[p] = g->starts[p];
-  for (int32_t first = 0; first < steps; first += PIECE) {
-    const int32_t n = steps - first < PIECE ? steps - first : PIECE, is_last = first + n == steps;
-    widen_rows(s, g, first, n, row0, rows);
+  memcpy(s->next, g->starts, (size_t)panels * sizeof *s->next);
+  for (int32_t first = 0, n; first < steps; first += n) {
+    n = ez_piece_steps(g, first);
+    const int is_last = first + n == steps;
+    ez_bring_rows(g, first, n, row0, rows, s->rows[0], PITCH, widen_span);
     for (int32_t p = 0; p < panels; p++) {
-      const uint32_t from = s->next[p], to = is_last ? g->starts[p + 1] : groups_before(g, p, from, first + n);
-      const piece one = {g->index + from, g->index + to, g->w + 64 * (size_t)from, first, p, row0, first == 0, is_last};
+      const uint32_t from = s->next[p], to = is_last ? g->starts[p + 1] : ez_groups_before(g, p, from, first + n);
+      const ez_piece one = {g->index + from, g->index + to, g->w + 64 * (size_t)from, first, p, row0, first == 0, is_last};
       blocks[rows](g, s, &one);
       s->next[p] = to;
     }

@@ -9,6 +9,7 @@
 #define EZ_INLINE static inline __attribute__((always_inline))
 
 void ez_avx512vnni_gemm_s8(const ez_gemm_s8_args *args);
+void ez_avx512vnni_blocks_s8(const ez_gemm_s8_args *args);
 void ez_avx512vnni_gemm_f32(const ez_gemm_f32_args *args);
 void ez_avx512vnni_depthwise_s8(const ez_depthwise_s8_args *args);
 void ez_avx512vnni_depthwise_f32(const ez_depthwise_f32_args *args);
