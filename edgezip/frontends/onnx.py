@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgezip import graph
 from edgezip.errors import InvalidModelError
 from edgezip.frontends import (
@@ -67,6 +69,7 @@ def load(
     return simplified(checked(path, given, constants or {}, where), where, given, batch, fold_limit_bytes)
 
 
+@np.errstate(all="ignore")
 def checked(
     path: str | Path | bytes, given: Mapping[str, tuple[int, ...]], constants: Mapping[str, graph.Array], where: str
 ) -> onnx.ModelProto:
@@ -102,6 +105,7 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
+@np.errstate(all="ignore")  # a hostile file's infinities and NaN stay what they are, without warnings of NumPy
 def simplified(
     proto: onnx.ModelProto,
     where: str,

@@ -62,6 +62,7 @@ class Lowering:
         self.fell_back: dict[str, str] = {}  # reason by node
         self.lost: set[str] = set()  # values that could not be made because of a complaint
 
+    @np.errstate(all="ignore")  # weights that are no numbers stay so, without warnings of NumPy
     def run(self) -> Builder:
         """All steps, fused. Raises UnsupportedModelError that lists every node without a way to run."""
         inputs, outputs = self._ends()

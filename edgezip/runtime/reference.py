@@ -104,6 +104,7 @@ class ReferenceSession:
             yield index, step.name, {t: np.ascontiguousarray(self._view(t)) for t in step.outputs if t >= 0}
         self._states = self._outputs[len(self.program.outputs) :]
 
+    @np.errstate(all="ignore")  # as in C: infinities and NaN of odd numbers are results, no warnings
     def _execute(self, step: Step) -> None:
         _RUN[step.op](self, step)
 

@@ -17,6 +17,7 @@ import edgezip
 from edgezip.errors import EdgeZipError, InvalidModelError, MissingFileError, ShapeError, UnsupportedModelError
 from edgezip.frontends import onnx, tflite
 from edgezip.frontends.tflite import schema
+from edgezip.runtime.reference import ReferenceSession
 
 Array = np.ndarray[Any, Any]
 
@@ -100,6 +101,21 @@ def mutated(data: bytes, rng: np.random.Generator) -> bytes:
             extremes = (b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\0\0\0\0")
             changed[at : at + 4] = extremes[int(rng.integers(4))]
     return bytes(changed)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["add", "resize bilinear half pixel", "fully connected", "softmax"])
+def test_what_is_no_number_raises_no_warning(name: str, tmp_path: Path) -> None:
+    """In the reference too, which makes the vectors of a hostile file."""
+    data = build(name, int8=False)
+    held = [t.data for t in schema.parse(data).tensors if t.data is not None and t.dtype == np.float32]
+    for array in held:
+        data = data.replace(array.tobytes(), np.where(np.arange(array.size) % 2, np.inf, 0).astype(np.float32).tobytes())
+    program = edgezip.compile(edgezip.load(written(tmp_path, data)), vectors=2)
+    session = ReferenceSession(program)
+    tensors = [program.tensors[i] for i in program.inputs]
+    session.run({t.name: np.full(t.dims, (-1) ** i * np.inf, np.float32) for i, t in enumerate(tensors)})
+    session.run({t.name: np.full(t.dims, 3e38, np.float32) for t in tensors})
 
 
 HOSTILE = ("conv 3x3 stride 2 same", "split", "strided slice", "space to batch", "top k", "composite")

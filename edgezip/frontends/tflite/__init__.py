@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edgezip.errors import ShapeError, UnsupportedModelError
 from edgezip.frontends import onnx
 from edgezip.frontends.tflite import (
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from edgezip.graph import Model
 
 
+@np.errstate(all="ignore")  # a hostile file's numbers stay what they are, without warnings of NumPy
 def load(path: str | Path, *, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Model:
     """The checked and simplified model of a .tflite file: float32, float16 weights, or fully quantised int8.
 
