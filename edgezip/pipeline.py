@@ -82,9 +82,13 @@ def run_passes(
 
     check_finite(model)
     run = _Run(model, samples, target, None if cache_dir is None else cache_dir / "passes", progress, recover)
+    known = True  # the names of the layers to come
     for step in steps:
         _check_samples(step.name, step.options.model_dump(), samples)
         _check_pattern(step, target, force)
+        if known:
+            _check_keep(model, step)
+        known = known and step.name != "factorize"
     return run.all([part for step in steps for part in rounds_of(step)])
 
 
@@ -113,6 +117,8 @@ class _Run:
     def _step(self, step: Step) -> PassReport:
         from edgezip import graph
 
+        _check_keep(self._model, step)
+        _check_layers(self._model, step)
         options = step.options.model_dump(mode="json")
         data = graph.to_bytes(self._model)
         place = None if self._cache is None else self._cache / self._key(data, step.name, options)
@@ -242,10 +248,52 @@ def _check_samples(name: str, options: dict[str, Any], samples: SampleSet | None
         )
 
 
+def _check_keep(model: Model, step: Step) -> None:
+    """A pattern that keeps nothing is a typing error, which else would go unnoticed."""
+    from edgezip import graph
+    from edgezip.passes.place_qdq import matches
+
+    nodes = graph.nodes(model)
+    idle = [pattern for pattern in getattr(step.options, "keep", ()) if not any(matches(node, (pattern,)) for node in nodes)]
+    if idle:
+        raise UsageError(
+            "nothing in the model matches what is to be kept",
+            where=f"{step.name}: keep",
+            expected="names or operators of nodes, or patterns of them",
+            got=", ".join(idle),
+            hint="see the names with `edgezip inspect MODEL`",
+        )
+
+
+def _check_layers(model: Model, step: Step) -> None:
+    """A pass that finds nothing to work on would leave the model as it is without a word."""
+    from edgezip.passes.products import find_products
+
+    if not find_products(model):
+        raise UsageError(
+            "no layer has float weights that nothing else reads",
+            where=step.name,
+            hint="an earlier pass made integers of them: put this one before it" if _holds_codes(model) else "",
+        )
+
+
+def _holds_codes(model: Model) -> bool:
+    from edgezip import graph
+
+    return any(node.op_type == "DequantizeLinear" for node in graph.nodes(model))
+
+
 def _check_pattern(step: Step, target: Target | None, force: bool) -> None:
     """A pattern of zeros that the target's kernels multiply by all the same is no gain in time."""
+    from edgezip.passes.prune_weights import Pattern
+
     pattern = getattr(step.options, "pattern", None)
-    if pattern is None or target is None or force or pattern in target.sparse_patterns:
+    if pattern is None:
+        return
+    held = Pattern(pattern)
+    if step.name == "order_channels" and not held.n_of_m:
+        raise UsageError("only N:M has an order of channels", where="order_channels: pattern", expected="N:M", got=pattern)
+    if target is None or force or step.name == "order_channels" or pattern in target.sparse_patterns:
         return
     known = ", ".join(target.sparse_patterns)
     raise UsageError(

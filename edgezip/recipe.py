@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from edgezip.errors import MissingFileError, UsageError
 
@@ -74,7 +75,7 @@ class OrderChannels(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    pattern: str = Field(default="2:4", pattern=r"^[1-9]\d*:[1-9]\d*$")
+    pattern: str = "2:4"
     keep: tuple[str, ...] = ()  # layers that will not be pruned
 
 
@@ -126,6 +127,16 @@ class Cluster(BaseModel):
     count: int = Field(default=16, ge=2, le=256)
     keep: tuple[str, ...] = ()
 
+    @field_validator("table", mode="before")
+    @classmethod
+    def _has_entries(cls, value: Any) -> Any:
+        """Told apart from a name before both forms complain."""
+        if not isinstance(value, (list, tuple)):
+            return value
+        if not all(type(entry) is int and -127 <= entry <= 127 for entry in value) or len(set(value)) < 2:
+            raise ValueError("a table of one's own is a list of at least 2 different whole numbers from -127 to 127")
+        return tuple(value)
+
 
 class Step(BaseModel):
     """One pass with its options, under its name."""
@@ -140,6 +151,12 @@ class Step(BaseModel):
     factorize: Factorize | None = None
     quantize_weights: QuantizeWeights | None = None
     cluster: Cluster | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_options(cls, values: Any) -> Any:
+        """``equalize:`` with nothing behind it is the pass with its defaults."""
+        return {k: {} if v is None else v for k, v in values.items()} if isinstance(values, Mapping) else values
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
@@ -208,10 +225,10 @@ class Recipe(BaseModel):
         if not path.is_file():
             raise MissingFileError("no such recipe", where=str(path))
         try:
-            held = yaml.safe_load(path.read_text())
-        except yaml.YAMLError as error:
+            held = yaml.load(path.read_text(), _single_keys())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UsageError(f"not YAML: {error}", where=str(path)) from error
-        return cls._checked(held or {}, str(path))
+        return cls._checked({} if held is None else held, str(path))
 
     def save(self, path: str | Path) -> None:
         """Write a YAML file that ``load`` reads back to an equal recipe."""
@@ -226,9 +243,49 @@ class Recipe(BaseModel):
         except ValidationError as error:
             found = error.errors()  # a key that is missing may be the one that is misspelt: tell that first
             first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
-            field = ".".join(map(str, first["loc"]))
-            hint = _nearest(str(first["loc"][-1])) if first["type"] == "extra_forbidden" else ""
-            raise UsageError(f"{field}: {first['msg']}", where=where, got=str(first.get("input")), hint=hint) from error
+            field = ".".join(map(str, first["loc"])) or "recipe"
+            raise UsageError(f"{field}: {_said(first)}", where=where, got=str(first.get("input")), hint=_hint(first)) from error
+
+
+def _single_keys() -> type[Any]:
+    """A loader that refuses a key which stands twice: the second would silently win."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            seen: set[str] = set()
+            for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+                if str(key.value) in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"the key '{key.value}' stands twice", key.start_mark)
+                seen.add(str(key.value))
+            made: dict[Any, Any] = super().construct_mapping(node, deep)
+            return made
+
+    return Loader
+
+
+_WORDS = {
+    "extra_forbidden": "no such key",
+    "tuple_type": "a list is needed",
+    "model_type": "keys and their values are needed",
+    "dict_type": "keys and their values are needed",
+}
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    """What pydantic found, in the words of a recipe."""
+    return _WORDS.get(error["type"], str(error["msg"]).removeprefix("Value error, "))
+
+
+def _hint(error: Mapping[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        return _nearest(str(error["loc"][-1]))
+    if error["type"] == "literal_error":
+        close = get_close_matches(str(error["input"]), re.findall(r"'([^']+)'", error["ctx"]["expected"]), 1, 0.6)
+        return f"did you mean '{close[0]}'?" if close else ""
+    if error["loc"] and error["loc"][-1] == "pattern" and isinstance(error["input"], int):
+        return 'put it in quotes: pattern: "2:4"; YAML takes 2:4 for a number of base 60'
+    return ""
 
 
 def _nearest(word: str) -> str:

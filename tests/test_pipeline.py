@@ -347,3 +347,49 @@ def test_the_cache_stays_below_its_bound_and_the_oldest_goes_first(tmp_path: Pat
     assert sorted(path.stem for path in tmp_path.glob("*.onnx")) == ["a", "c", "d"]
     (tmp_path / "a.onnx").write_bytes(bytes(999))
     assert pass_cache.read(tmp_path / "a") is None  # does not fit its checksum
+
+
+@pytest.mark.parametrize(
+    ("steps", "word"),
+    [
+        ([{"prune": {"sparsity": 0.5, "pattern": "2:0"}}], "no such pattern"),
+        ([{"prune": {"sparsity": 0.5, "pattern": "3x7"}}], "no such pattern"),
+        ([{"order_channels": {"pattern": "9:4"}}], "N is less than M"),
+        ([{"order_channels": {"pattern": "4x16"}}], "only N:M has an order"),
+        ([{"cluster": {"keep": ("nope",)}}], "nothing in the model matches"),
+        ([{"equalize": {}}, {"prune": {"sparsity": 0.5, "pattern": "1x1", "keep": ("Gmem",)}}], "nothing in the model matches"),
+        ([{"factorize": {"prefer": "size"}}, {"cluster": {"keep": ("nope",)}}], "nothing in the model matches"),
+        ([{"quantize_weights": {}}, {"quantize_weights": {}}], "an earlier pass made integers of them"),
+        ([{"cluster": {}}, {"prune": {"sparsity": 0.5, "pattern": "1x1"}}], "an earlier pass made integers of them"),
+        ([{"prune": {"sparsity": 0.9999, "pattern": "1x1"}}], "nothing would be left of a layer"),
+    ],
+)
+def test_steps_that_cannot_be_are_refused_by_name(steps: list[dict[str, Any]], word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        compress(conv_net(), Recipe.of(steps, recover="none"), calibration=_feeds(3))
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-30, 1.0])
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"prune": {"sparsity": 0.5, "pattern": "1x1"}},
+        {"quantize_weights": {}},
+        {"quantize_weights": {"method": "adaround"}},
+        {"quantize_weights": {"method": "awq"}},
+        {"smooth": {"method": "awq"}},
+        {"cluster": {}},
+        {"order_channels": {}},
+        {"prune_channels": {"macs": 0.3}},
+    ],
+    ids=lambda step: "-".join(str(part) for name, options in step.items() for part in (name, *options.values())),
+)
+def test_one_sample_of_one_value_leaves_a_network_that_still_answers(step: dict[str, Any], level: float) -> None:
+    """Inputs that say nothing: no NaN, no weights blown up, and on real inputs still about the same answer."""
+    model = conv_net()
+    flat = [{"x": np.full((1, 3, 12, 12), level, np.float32)}]
+    small = compress(model, Recipe.of([step]), calibration=flat).model
+    held = [np.asarray(graph.constant(value)).astype(np.float64) for value in graph.initializers(small)]
+    assert all(np.isfinite(array).all() for array in held)
+    exact, made = (np.concatenate([graph.run(each, feed)["y"] for feed in _unseen(4)]) for each in (model, small))
+    assert ((made - exact) ** 2).sum() < 0.3 * (exact**2).sum()

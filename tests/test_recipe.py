@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from edgezip.errors import MissingFileError, UsageError
@@ -56,3 +58,47 @@ def test_a_wrong_key_is_told_with_what_was_meant(tmp_path, text: str, word: str)
     (tmp_path / "r.yaml").write_text(text)
     with pytest.raises(UsageError, match=word):
         Recipe.load(tmp_path / "r.yaml")
+
+
+HOSTILE = {
+    "- a": "keys and their values are needed",
+    "5": "keys and their values are needed",
+    "pases: []": "no such key .*did you mean 'passes'",
+    "passes: {prune: {sparsity: 0.5}}": "passes: a list is needed",
+    "passes: [prune]": "keys and their values are needed",
+    "passes: [{prune: }]": "sparsity: Field required",
+    "passes: [{prune: {sparsity: 0.5, pattern: 2:4}}]": 'put it in quotes: pattern: "2:4"',
+    "passes: [{prune: {sparsity: .nan}}]": "less than 1",
+    "passes: [{cluster: {table: [0]}}]": "at least 2 different whole numbers",
+    "passes: [{cluster: {table: []}}]": "at least 2 different whole numbers",
+    "passes: [{cluster: {table: [0, 200]}}]": "at least 2 different whole numbers",
+    "passes: [{cluster: {table: [0.5, 1]}}]": "at least 2 different whole numbers",
+    "passes: [{cluster: {table: [true, false]}}]": "at least 2 different whole numbers",
+    "passes: [{cluster: {table: kmean}}]": "did you mean 'kmeans'",
+    "passes: [{quantize_weights: {method: gtpq}}]": "did you mean 'gptq'",
+    "passes: [{quantize_weights: {keep: Gemm}}]": "keep: a list is needed",
+    "passes: [{cluster: {}}]\npasses: [{cluster: {count: 4}}]": "the key 'passes' stands twice",
+    "? [a, b]\n: 1": "not YAML",
+    "!!map foo": "not YAML",
+    "passes: !!python/object/apply:os.system ['true']": "not YAML",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_recipe_that_is_none_says_what_is_wrong_with_it(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=HOSTILE[text]):
+        Recipe.load(path)
+
+
+def test_a_file_that_is_no_text_is_refused_and_a_pass_without_options_has_its_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_bytes(bytes(range(256)))
+    with pytest.raises(UsageError, match="not YAML"):
+        Recipe.load(path)
+    path.write_text("passes:\n  - equalize:\n  - cluster: {table: [-100, 0, 3]}\n")
+    loaded = Recipe.load(path)
+    assert loaded == Recipe.of([{"equalize": {}}, {"cluster": {"table": (-100, 0, 3)}}])
+    loaded.save(path)
+    assert Recipe.load(path) == loaded
