@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgezip import compilation, compression
+from edgezip import compilation, compression, tuning_blocks
 from edgezip.measure import step_cost
 from edgezip.program import DType, Op, Program
 from edgezip.recipe import Recipe
-from edgezip.target import Cost, Target
+from edgezip.target import BreakEven, Cost, Target
 
 if TYPE_CHECKING:
     import onnx
@@ -39,11 +39,13 @@ NOT_WORTH_IT_US = 1_000_000
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was measured: the new coefficients beside those of the profile, and the time of each step of the probes."""
+    """What was measured: the new coefficients beside those of the profile, the shares of blocks up to which skipping the others
+    pays, and the time of each step of the probes."""
 
     target: str
     before: Cost
     after: Cost
+    sparse: BreakEven
     steps: list[dict[str, Any]]
 
 
@@ -60,7 +62,7 @@ def measure(target: Target, step_times: StepTimes, threads: int, source: str) ->
         for form, program, times in (("int8", s8, s8_us), ("float32", f32, f32_us))
         for step, us in zip(program.steps, times, strict=True)
     ]
-    return Tuning(target.name, target.cost, after, rows)
+    return Tuning(target.name, target.cost, after, tuning_blocks.measure(target, step_times), rows)
 
 
 def fit(program: Program, times_us: list[float]) -> dict[str, float]:

@@ -43,6 +43,7 @@ TOP = {
     "pass_cache",
     "pipeline",
     "tuning",
+    "tuning_blocks",
 }  # compose everything above
 TORCH_ROOMS = {"train"}
 

@@ -138,16 +138,19 @@ def calibrate(
     tuning = calibration.tune(profile, host, emulate)
     path = output or (None if emulate else measured_path(profile.name))
     if path is not None:
-        write_measured(Measured(target=profile.name, cost=tuning.after), path)
+        write_measured(Measured(target=profile.name, cost=tuning.after, sparse=tuning.sparse), path)
     before, after = tuning.before.model_dump(), tuning.after.model_dump()
+    sparse = tuning.sparse.model_dump()
     if json or context.current.json:
         written = str(path) if path else None
-        _print_json("calibrate", target=profile.name, path=written, before=before, after=after, steps=tuning.steps)
+        _print_json("calibrate", target=profile.name, path=written, before=before, after=after, sparse=sparse, steps=tuning.steps)
         return
     from edgezip.report import text
 
     rows = [(key, before[key], value) for key, value in after.items() if key != "source"]
     typer.echo(text.table(("coefficient", "before", "measured"), rows))
+    told = ", ".join(f"{key} {value:.0%}" for key, value in sparse.items())
+    typer.echo(f"\nblocks are skipped up to these shares of those left: {told}")
     typer.echo(f"\n{tuning.after.source}\n{'written to ' + str(path) if path else 'not written: give --output FILE'}")
 
 

@@ -22,7 +22,10 @@ __all__ = [
 
 def _as_measured(target: Target) -> Target:
     measured = read_measured(target.name)
-    return target if measured is None else target.model_copy(update={"cost": measured.cost})
+    if measured is None:
+        return target
+    sparse = target.sparse if measured.sparse is None else dict.fromkeys(target.isa, measured.sparse)
+    return target.model_copy(update={"cost": measured.cost, "sparse": sparse})
 
 
 def list_targets() -> list[Target]:

@@ -150,7 +150,7 @@ def read_measured(name: str) -> Measured | None:
 
 def write_measured(measured: Measured, path: Path) -> None:
     """A file that ``load_target`` reads; folders are made."""
-    facts = {"target": measured.target, "cost": measured.cost.model_dump(exclude_none=True)}
+    facts = measured.model_dump(exclude_none=True)
     write_whole(path, toml(facts))
 
 

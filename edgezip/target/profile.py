@@ -164,7 +164,8 @@ class Target(Strict):
 
 
 class Measured(Strict):
-    """A user's file: the coefficients of one device, instead of those of its profile."""
+    """A user's file: the coefficients of one device, instead of those of its profile; ``sparse`` of the ISA that it runs."""
 
     target: Name
     cost: Cost
+    sparse: BreakEven | None = None
