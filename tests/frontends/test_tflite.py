@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,75 @@ def test_sparse_weights_are_made_dense(tmp_path: Path) -> None:
     np.testing.assert_array_equal(by_edgezip(written(tmp_path, model([1, 0])), [x])[0], [[2100, 43]])
     with pytest.raises(InvalidModelError):
         edgezip.load(written(tmp_path, model([2, 0])))  # columns 4 and 5 do not exist
+
+
+# --- detections --------------------------------------------------------------------------------------------------------------
+
+SSD = {
+    "max_detections": 10, "max_classes_per_detection": 1, "detections_per_class": 5, "use_regular_nms": False,
+    "nms_score_threshold": 0.3, "nms_iou_threshold": 0.5, "num_classes": 4, "y_scale": 10.0, "x_scale": 10.0, "h_scale": 5.0,
+    "w_scale": 5.0,
+}  # fmt: skip
+
+
+def detector(options: bytes, anchors: int = 40, background: int = 1, quantised: bool = False) -> bytes:
+    """The operator behind single-shot detectors, as their converters write it: shapes of the results are left out."""
+    w, rng = Writer(), np.random.default_rng(3)
+    scales = ({"dtype": "uint8", "scale": s, "zero_point": z} for s, z in ((0.05, 120), (1 / 256, 0)))
+    kinds = list(scales) if quantised else [{}, {}]
+    boxes = w.tensor((1, anchors, 4), name="boxes", **kinds[0])
+    scores = w.tensor((1, anchors, 4 + background), name="scores", **kinds[1])
+    centres = np.concatenate([rng.uniform(0.2, 0.8, (anchors, 2)), rng.uniform(0.1, 0.4, (anchors, 2))], 1).astype(np.float32)
+    made = [w.tensor((), name=name) for name in ("places", "classes", "sure", "number")]
+    anchors = w.constant((centres * 256).astype(np.uint8), scale=1 / 256) if quantised else w.constant(centres)
+    w.op("TFLite_Detection_PostProcess", [boxes, scores, anchors], made, custom=options)
+    w.inputs, w.outputs = [boxes, scores], made
+    return w.to_bytes()
+
+
+@pytest.mark.parametrize("changed", [
+    {}, {"use_regular_nms": True}, {"nms_score_threshold": 0.95}, {"nms_score_threshold": 2.0}, {"max_detections": 60},
+    {"use_regular_nms": True, "max_detections": 3}, {"use_regular_nms": True, "nms_score_threshold": 0.97},
+    {"use_regular_nms": True, "max_detections": 60, "detections_per_class": 50},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("background", [0, 1])
+@pytest.mark.parametrize("quantised", [False, True])
+def test_detections_are_those_of_litert(changed: dict[str, Any], background: int, quantised: bool, tmp_path: Path) -> None:
+    data = detector(bytes(flexbuffers.Dumps({**SSD, **changed})), background=background, quantised=quantised)
+    rng = np.random.default_rng(8)
+    feeds = [rng.normal(size=(1, 40, 4)).astype(np.float32) * 2, rng.random((1, 40, 4 + background)).astype(np.float32)]
+    if quantised:
+        feeds = [rng.integers(60, 180, feeds[0].shape).astype(np.uint8), rng.permutation(160 + 40 * background).astype(np.uint8)]
+        feeds[1] = feeds[1].reshape(1, 40, -1)  # no two scores of a class are equal
+    got, want = by_edgezip(written(tmp_path, data), feeds), by_litert(data, feeds)
+    count = int(want[3][0])
+    assert got[3].tolist() == want[3].tolist()
+    assert got[0].shape == want[0].shape
+    for mine, theirs in zip(got[:3], want[:3], strict=True):
+        np.testing.assert_allclose(mine[:, :count], theirs[:, :count], rtol=1e-5, atol=1e-5)
+        assert not mine[:, count:].any()
+
+
+ODD_OPTIONS: list[tuple[Any, str]] = [
+    (b"", "cannot be read"), (b"\xff" * 40, "cannot be read"), ([1, 2], "cannot be read"), ({}, "out of range"),
+    ({**SSD, "max_detections": 1 << 40}, "out of range"), ({**SSD, "y_scale": 0.0}, "out of range"),
+    ({**SSD, "num_classes": 9}, "9 classes"), ({**SSD, "max_classes_per_detection": 2}, "2 classes for each detection"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "said"), ODD_OPTIONS, ids=range(len(ODD_OPTIONS)))
+def test_odd_options_of_a_detector_are_typed_errors(options: Any, said: str, tmp_path: Path) -> None:
+    options = options if isinstance(options, bytes) else bytes(flexbuffers.Dumps(options))
+    with pytest.raises((InvalidModelError, UnsupportedModelError), match=said):
+        edgezip.load(written(tmp_path, detector(options)))
+
+
+def test_damaged_options_of_a_detector_give_a_model_or_a_typed_error(tmp_path: Path) -> None:
+    options, rng = bytes(flexbuffers.Dumps(SSD)), np.random.default_rng(4)
+    for number in range(400):
+        damaged = mutated(b"." * 8 + options, rng)[8:] if number % 2 else options[: int(rng.integers(len(options)))]
+        with suppress(EdgeZipError):
+            tflite.to_onnx(schema.parse(detector(damaged)))
 
 
 # --- several graphs in a file ------------------------------------------------------------------------------------------------

@@ -109,8 +109,11 @@ class Writer:
         return int(tflite.TensorEnd(b))
 
     def _code(self, b: Any, name: str) -> int:
-        code = getattr(tflite.BuiltinOperator, name)
+        code = getattr(tflite.BuiltinOperator, name, tflite.BuiltinOperator.CUSTOM)  # any other name is a custom operator's
+        custom = b.CreateString(name) if code == tflite.BuiltinOperator.CUSTOM else None
         tflite.OperatorCodeStart(b)
+        if custom is not None:
+            tflite.OperatorCodeAddCustomCode(b, custom)
         tflite.OperatorCodeAddDeprecatedBuiltinCode(b, min(code, 127))
         tflite.OperatorCodeAddVersion(b, 1)
         tflite.OperatorCodeAddBuiltinCode(b, code)
@@ -120,9 +123,10 @@ class Writer:
         self, b: Any, op: tuple[str, list[int], list[int], str, dict[str, Any]], code: int, inner: list[int] | None
     ) -> int:
         _, inputs, outputs, options, fields = op
+        fields = dict(fields)
         ins, outs = _ints(b, inputs), _ints(b, outputs)
         intermediates = None if inner is None else _ints(b, inner)
-        table = None
+        table, custom = None, b.CreateByteVector(fields.pop("custom")) if "custom" in fields else None
         fields = {name: _stored(b, value) for name, value in fields.items()}
         if options:
             getattr(tflite, f"{options}Start")(b)
@@ -133,6 +137,8 @@ class Writer:
         tflite.OperatorAddOpcodeIndex(b, code)
         tflite.OperatorAddInputs(b, ins)
         tflite.OperatorAddOutputs(b, outs)
+        if custom is not None:
+            tflite.OperatorAddCustomOptions(b, custom)
         if intermediates is not None:
             tflite.OperatorAddIntermediates(b, intermediates)
         second = "" if hasattr(tflite.BuiltinOptions, options) else "2"  # the union where the first has no more room

@@ -15,6 +15,7 @@ from edgezip.errors import ShapeError, UnsupportedModelError
 from edgezip.frontends import onnx
 from edgezip.frontends.tflite import (
     batches,  # noqa: F401
+    detection,  # noqa: F401
     elementwise,  # noqa: F401
     indexing,  # noqa: F401
     movement,  # noqa: F401

@@ -60,6 +60,7 @@ class Operator:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     options: Any = None
+    custom: bytes = b""  # options of a custom operator
 
 
 @dataclass(slots=True)
@@ -274,7 +275,11 @@ class _Reader:
             self.index(op.Outputs(i), tensors, f"{place} ({name}): output")
             for i in range(self.count(op.OutputsLength, f"{place}: outputs"))
         )
-        return Operator(index, name, inputs, outputs, self.options(op))
+        return Operator(index, name, inputs, outputs, self.options(op), self.custom(op, place))
+
+    def custom(self, op: Any, place: str) -> bytes:
+        """The bytes of a custom operator's options."""
+        return bytes(op.CustomOptions(i) for i in range(self.count(op.CustomOptionsLength, f"{place}: custom options")))
 
     def options(self, op: Any) -> Any:
         """The table of the operator's own options, None without one."""
