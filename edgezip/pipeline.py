@@ -125,16 +125,19 @@ class _Run:
         kept = None if place is None else pass_cache.read(place)
         from_cache = kept is not None
         if kept is None:
-            made, rows = self._made(step, options)
+            parts = None if place is None else pass_cache.Layers(place)
+            made, rows = self._made(step, parts)
             kept = graph.to_bytes(made), rows
-            if place is not None:
+            if place is not None and parts is not None:
                 pass_cache.write(place, *kept)
+                parts.clear()
         self._model = graph.from_bytes(kept[0])
         self._follow(step.name, kept[1])
         return PassReport(step.name, options, tuple(kept[1]), from_cache)
 
-    def _made(self, step: Step, options: dict[str, Any]) -> tuple[Model, list[LayerChange]]:
-        layers = Layers(self._model, None if step.name == "equalize" else self._samples, lambda done: self._tell(step.name, done))
+    def _made(self, step: Step, parts: pass_cache.Layers | None) -> tuple[Model, list[LayerChange]]:
+        samples = None if step.name == "equalize" else self._samples
+        layers = Layers(self._model, samples, lambda done: self._tell(step.name, done), parts)
         made, rows = _RUN[step.name](self._model, step.options, layers, self._target)
         rows = [replace(row, predicted_us=_predicted(self._model, made, row.name, self._target)) for row in rows]
         if self._samples is None or step.name in EXACT:
@@ -324,11 +327,13 @@ def _predicted(before: Model, after: Model, name: str, target: Target | None) ->
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """The products of ``model`` with what they meet, where there are ``samples``; ``tell`` hears how many are done."""
+    """The products of ``model`` with what they meet, where there are ``samples``; ``tell`` hears how many are done. ``kept``:
+    where a pass of minutes finds layers that it had finished when it was stopped."""
 
     model: Model
     samples: SampleSet | None
     tell: Callable[[int], None]
+    kept: pass_cache.Layers | None = None
 
     def __iter__(self) -> Iterator[tuple[Product, Inputs | None]]:
         from edgezip.passes.gather_hessians import gather_hessians
@@ -417,7 +422,8 @@ def _quantize_weights(model: Model, options: QuantizeWeights, layers: Layers, ta
     forms = {pattern: replace(form, **change) for pattern, change in changes.items()}
     shadow = graph.clone(model) if options.method in FOLLOW and layers.samples is not None else None
     seen = layers if shadow is None else layers.following(shadow)
-    return quantize_weights(model, seen, form, method=options.method, keep=options.keep, forms=forms, shadow=shadow)
+    kept = None if options.method == "nearest" else layers.kept
+    return quantize_weights(model, seen, form, method=options.method, keep=options.keep, forms=forms, shadow=shadow, kept=kept)
 
 
 def _cluster(model: Model, options: Cluster, layers: Layers, target: Target | None) -> Made:

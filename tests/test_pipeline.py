@@ -393,3 +393,37 @@ def test_one_sample_of_one_value_leaves_a_network_that_still_answers(step: dict[
     assert all(np.isfinite(array).all() for array in held)
     exact, made = (np.concatenate([graph.run(each, feed)["y"] for feed in _unseen(4)]) for each in (model, small))
     assert ((made - exact) ** 2).sum() < 0.3 * (exact**2).sum()
+
+
+@pytest.mark.parametrize("method", ["gptq", "adaround", "awq"])
+@pytest.mark.parametrize("per", ["channel", "tensor", 32])
+def test_a_pass_that_was_stopped_goes_on_with_the_layer_where_it_was(
+    method: str, per: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the third of four layers: two are found again, one of them damaged is made anew, and the bytes are the same."""
+    from edgezip.passes import quantize_weights as module
+
+    recipe = Recipe.of([{"quantize_weights": {"method": method, "per": per, "symmetric": False}}])
+    whole = compress(conv_net(channels=40), recipe, calibration=_feeds(4))
+    made: list[str] = []
+    plain = module._quantize
+
+    def counted(held: Any, aim: Any, product: Any, *rest: Any) -> Any:
+        if len(made) == 2 and not stopped:
+            raise KeyboardInterrupt
+        made.append(product.name)
+        return plain(held, aim, product, *rest)
+
+    stopped: list[bool] = []
+    monkeypatch.setattr(module, "_quantize", counted)
+    with pytest.raises(KeyboardInterrupt):
+        compress(conv_net(channels=40), recipe, calibration=_feeds(4), cache_dir=tmp_path)
+    parts = sorted(tmp_path.rglob("*.npz"))
+    assert [path.name.rsplit(".", 2)[1] for path in parts] == ["0", "1"]
+    parts[0].write_bytes(parts[0].read_bytes()[:-40])
+    stopped.append(True)
+    again = compress(conv_net(channels=40), recipe, calibration=_feeds(4), cache_dir=tmp_path)
+    assert made == ["c1_node", "c2_node", "c1_node", "c3_node", "y_node"]
+    assert graph.to_bytes(again.model) == graph.to_bytes(whole.model)
+    assert again.report.to_dict() == whole.report.to_dict()
+    assert not list(tmp_path.rglob("*.npz"))

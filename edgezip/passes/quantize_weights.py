@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from edgezip import graph
 from edgezip.errors import UsageError
 from edgezip.kernels import adaround, second_order
+from edgezip.kernels.second_order import Grid
 from edgezip.passes.follow_inputs import Wanted
 from edgezip.passes.layer_change import LayerChange
 from edgezip.passes.place_qdq import matches
@@ -29,7 +30,6 @@ from edgezip.passes.weight_grid import Form, grid_of
 
 if TYPE_CHECKING:
     from edgezip.graph import Model
-    from edgezip.kernels.second_order import Grid
     from edgezip.passes.gather_hessians import Inputs
     from edgezip.passes.products import Product
 
@@ -42,6 +42,18 @@ TRIED_OUTPUTS = 24
 BITS_KEY = "edgezip.bits"
 
 
+class Kept(Protocol):
+    """Where finished layers of a run that was stopped are found again: arrays by the number of the layer."""
+
+    def read(self, number: int) -> Mapping[str, Array] | None:
+        """What ``write`` was given, or None."""
+        ...
+
+    def write(self, number: int, arrays: Mapping[str, Array]) -> None:
+        """Keep the arrays of a layer."""
+        ...
+
+
 def quantize_weights(
     model: Model,
     layers: Iterable[tuple[Product, Inputs | Wanted | None]],
@@ -51,12 +63,14 @@ def quantize_weights(
     keep: Sequence[str] = (),
     forms: Mapping[str, Form] | None = None,
     shadow: Model | None = None,
+    kept: Kept | None = None,
 ) -> tuple[Model, list[LayerChange]]:
     """``model`` with the weights of ``layers`` in the ``wanted`` form, and a row for each; the original is not touched.
 
     ``layers``: products of ``model`` with what they meet (None with ``nearest``). ``forms``: other forms for layers whose name or
     operator fits a pattern, the first that fits. ``shadow``: a float twin of ``model`` that gets the rounded values layer by
-    layer, for ``follow_inputs``. Raises UsageError.
+    layer, for ``follow_inputs``. ``kept``: finished layers are written there and, if they are there already, not made again.
+    Raises UsageError.
     """
     if method not in METHODS:
         raise UsageError("no such method", where="quantize_weights: method", expected=", ".join(METHODS), got=method)
@@ -64,7 +78,7 @@ def quantize_weights(
     small = graph.clone(model)
     twins = [(each, {p.name: p for p in find_products(each)}) for each in (small, shadow) if each is not None]
     rows = []
-    for product, seen in layers:
+    for number, (product, seen) in enumerate(layers):
         held = product.weights()
         form = _form_of(product, next((f for pattern, f in (forms or {}).items() if matches(product.node, (pattern,))), wanted))
         aim = Wanted.of(seen, held) if seen is not None and not isinstance(seen, Wanted) else seen
@@ -74,7 +88,9 @@ def quantize_weights(
             continue
         if aim is None and (method != "nearest" or form.scales == "output"):
             raise _no_data(method, form)
-        codes, grids = _quantize(held, aim, product, form, method)
+        codes, grids = _found(kept, number, product, form) or _quantize(held, aim, product, form, method)
+        if kept is not None:
+            kept.write(number, _compact(codes, grids, product, form))
         made = np.stack([grid.values(code) for code, grid in zip(codes, grids, strict=True)])
         shift = aim.shift(made) if aim is not None and method != "nearest" and product.takes_bias else None
         for each, there in twins:
@@ -87,6 +103,33 @@ def quantize_weights(
                 shift_bias(each, twin, shift)
         rows.append(_row(product, held, made, aim, form, "", centred=shift is not None))
     return small, rows
+
+
+def _compact(codes: list[Array], grids: list[Grid], product: Product, form: Form) -> dict[str, Array]:
+    """One number for each weight, one scale and zero point for each set that shares them."""
+    arrays = {"codes": np.stack(codes).astype(np.int16)}
+    for name, sides in (("scale", [grid.scale for grid in grids]), ("zero_point", [grid.zero_point for grid in grids])):
+        spread = np.stack([np.broadcast_to(side, codes[0].shape) for side in sides])
+        arrays[name] = _per_block(spread, product, form.per) if isinstance(form.per, int) else spread[..., :1].copy()
+    return arrays
+
+
+def _found(kept: Kept | None, number: int, product: Product, form: Form) -> tuple[list[Array], list[Grid]] | None:
+    """Codes and grids as ``_compact`` left them."""
+    arrays = None if kept is None else kept.read(number)
+    if arrays is None:
+        return None
+    shape = (product.groups, product.outputs, product.columns)
+    sides = []
+    for name in ("scale", "zero_point"):
+        side = arrays[name]
+        if isinstance(form.per, int):
+            channels = product.columns // product.window
+            blocks = side.reshape(product.groups, product.outputs, product.window, -1)
+            side = np.repeat(blocks, form.per, axis=-1)[..., :channels].reshape(shape)
+        sides.append(np.broadcast_to(side, shape))
+    grids = [Grid(scale, zero, form.low, form.high) for scale, zero in zip(*sides, strict=True)]
+    return list(arrays["codes"].astype(np.int64)), grids
 
 
 def _no_data(method: str, form: Form) -> UsageError:
