@@ -191,14 +191,14 @@ def predict_us(layer: LayerCost, target: HasCost, threads: int = 1) -> float:
     if layer.op in VIEWS:
         return 0.0
     cost = target.cost
-    speedup = (cost.two_threads or TWO_THREADS) ** math.log2(threads)
+    speedup = float((cost.two_threads or TWO_THREADS) ** math.log2(threads))
     stream = min(threads * cost.stream_gbs, max(cost.stream_gbs, cost.stream_all_gbs or 0.0))
     blown_up = cost.square_f32_weights or 1.0 if layer.is_square and layer.form != "int8" else 1.0
     arithmetic_us = layer.macs / (_gmacs(layer, cost) * speedup * 1e3)
     traffic_us = (
         blown_up * layer.weight_bytes / stream + layer.activation_bytes / _activation_gbs(layer, cost, stream, speedup)
     ) / 1e3
-    return max(arithmetic_us, traffic_us) + cost.overhead_us
+    return float(max(arithmetic_us, traffic_us)) + cost.overhead_us
 
 
 def _gmacs(layer: LayerCost, cost: CostModel) -> float:

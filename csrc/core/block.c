@@ -4,8 +4,8 @@
 #include <sys/mman.h>
 
 /* Pages of the kernel are zero already: musl's calloc clears them once more, 5.5 M instructions at load for an arena of 8 MB. Under
- * AddressSanitizer the heap is better: it sees a byte behind the end. */
-#if defined(MAP_ANONYMOUS) && !defined(__SANITIZE_ADDRESS__)
+ * AddressSanitizer the heap is better: it sees a byte behind the end. Embedded there is one block of memory (embed/memory.h). */
+#if defined(MAP_ANONYMOUS) && !defined(__SANITIZE_ADDRESS__) && !defined(EZ_EMBEDDED)
 static void *zeroed(size_t size) {
   void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   return base == MAP_FAILED ? NULL : base;

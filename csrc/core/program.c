@@ -63,6 +63,7 @@ ez_status ez_program_open(const void *bytes, size_t size, ez_program **out, ez_e
   return EZ_OK;
 }
 
+#ifndef EZ_EMBEDDED /* where there are no files */
 static ez_status map_file(const char *path, void **bytes, size_t *size, ez_error *error) {
   const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer is to be refused, not waited for */
   if (file < 0) return refuse(error, EZ_IO, "path", "cannot open the file");
@@ -98,9 +99,16 @@ ez_status ez_program_open_file(const char *path, ez_program **out, ez_error *err
   return EZ_OK;
 }
 
+static void unmap(ez_program *program) {
+  if (program->mapped) munmap(program->mapped, program->mapped_bytes);
+}
+#else
+static void unmap(ez_program *program) { (void)program; }
+#endif
+
 void ez_program_close(ez_program *program) {
   if (!program) return;
-  if (program->mapped) munmap(program->mapped, program->mapped_bytes);
+  unmap(program);
   ez_block_destroy(&program->decoded);
   free(program);
 }

@@ -7,7 +7,7 @@
  *
  * run and bench of a program with dynamic shapes take --sizes N[,N]: the size of each dynamic dimension (default: the largest).
  * Every verb takes --affinity none|big|all|LIST (default big), --spin-us N and --solo-us N (ez_session_options; -1 is none).
- * EDGEZIP_ISA forces a kernel path. Exit codes: 0 ok, 1 error, 2 usage, 3 a test vector differs. */
+ * A runner with a program inside (edgezip compile --emit exe) takes no MODEL.ez. EDGEZIP_ISA forces a kernel path. Exit codes: 0 ok, 1 error, 2 usage, 3 a test vector differs. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -110,7 +110,8 @@ static int allocate(loaded *l) {
 static int load(const options *o, loaded *l) {
   ez_error error;
   const uint64_t start = now_ns();
-  if (ez_program_open_file(o->model, &l->program, &error)) return report(&error, o->model);
+  const ez_status status = ez_embedded_bytes ? ez_program_open(ez_embedded, (size_t)ez_embedded_bytes, &l->program, &error) : ez_program_open_file(o->model, &l->program, &error);
+  if (status) return report(&error, o->model);
   const ez_session_options wanted = {.threads = o->threads, .profile = o->per_layer, .affinity = o->affinity, .spin_us = o->spin_us, .solo_us = o->solo_us};
   if (ez_session_create(l->program, &wanted, &l->session, &error)) return report(&error, o->model);
   l->load_ns = now_ns() - start;
@@ -285,10 +286,11 @@ static int parse_flag(options *o, const char *flag, const char *value) {
 
 static int parse(int argc, char **argv, options *o) {
   *o = (options){.threads = 1, .warmup = 3, .runs = 20};
-  if (argc < 3) return usage("a verb and a program are needed", "");
+  const int first = ez_embedded_bytes ? 2 : 3;
+  if (argc < first) return usage(ez_embedded_bytes ? "a verb is needed" : "a verb and a program are needed", "");
   o->verb = argv[1];
-  o->model = argv[2];
-  for (int i = 3; i < argc; i++) {
+  o->model = ez_embedded_bytes ? "the program inside" : argv[2];
+  for (int i = first; i < argc; i++) {
     if (!strcmp(argv[i], "--per-layer")) {
       o->per_layer = 1;
     } else if (!strncmp(argv[i], "--", 2)) {

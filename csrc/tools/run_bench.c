@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tools/runner.h"
 
@@ -12,7 +13,7 @@ static long peak_memory_bytes(void) {
   char line[256];
   long kb = 0;
   while (file && fgets(line, sizeof line, file))
-    if (sscanf(line, "VmHWM: %ld kB", &kb) == 1) break;
+    if (!strncmp(line, "VmHWM:", 6)) kb = strtol(line + 6, NULL, 10);
   if (file) fclose(file);
   return kb * 1024;
 }

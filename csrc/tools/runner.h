@@ -27,6 +27,10 @@ typedef struct loaded {
   size_t input_bytes[MAX_IO], output_bytes[MAX_IO];
 } loaded;
 
+/* The program inside, on 64 bytes; none when the size is 0. */
+extern const uint8_t ez_embedded[];
+extern const uint64_t ez_embedded_bytes;
+
 uint64_t now_ns(void);
 /* Message on stderr; returns EXIT_USAGE, EXIT_ERROR. */
 int usage(const char *why, const char *what);

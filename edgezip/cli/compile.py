@@ -1,4 +1,4 @@
-"""``edgezip compile``: packs a model for a target into a program (.ez) that proves itself."""
+"""``edgezip compile``: packs a model for a target into a program (.ez) that proves itself, or into a binary or C sources."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from edgezip.errors import MissingFileError, UsageError
 
 if TYPE_CHECKING:
+    from edgezip.deploy.embed import Artifact
     from edgezip.program import Program
 
 MOST_REASONS = 10
@@ -17,7 +18,7 @@ MOST_REASONS = 10
 
 def command(
     model: Annotated[Path, typer.Argument(help="Model (.onnx, .tflite, .pt2), float or quantised.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Program to write (.ez).")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="What to write: NAME.ez, a binary, or a folder (lib, c).")],
     target: Annotated[str, typer.Option(help="Kind of device; see: edgezip targets list")] = "host",
     shape: Annotated[list[str] | None, typer.Option(help="Fix an input: NAME=1x3x224x224; repeatable.")] = None,
     inputs: Annotated[
@@ -37,7 +38,13 @@ def command(
     coded: Annotated[
         bool, typer.Option("--coded", help="Entropy-code the file: smaller to keep and send; decoded once when it is loaded.")
     ] = False,
-    emit: Annotated[Literal["ez"], typer.Option(help="What to write: ez.")] = "ez",
+    emit: Annotated[
+        Literal["ez", "exe", "lib", "c"],
+        typer.Option(
+            help="A program; one binary with the program inside; lib*.a with a header; C sources without heap and files."
+        ),
+    ] = "ez",
+    libc: Annotated[str | None, typer.Option(help="With --emit exe: musl (static) or gnu.2.28 (dynamic, with zig).")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Pack MODEL for a target: fused steps, packed weights, a planned arena, and test vectors."""
@@ -45,21 +52,43 @@ def command(
 
     if not model.exists():
         raise MissingFileError("no such model", where=str(model), hint="check the path")
-    if output.suffix != ".ez":
-        raise UsageError("a program's name ends with .ez", where="-o", got=str(output))
+    if (output.suffix == ".ez") != (emit == "ez"):
+        raise UsageError("a program's name ends with .ez, others do not", where="-o, --emit", got=f"{output}, {emit}")
+    if libc is not None and emit != "exe":
+        raise UsageError("a C library is linked with a binary only", where="--libc", hint="add --emit exe")
     if not output.parent.is_dir():
         raise MissingFileError("folder does not exist", where=str(output.parent), hint="create it, or choose another -o")
     program = _compiled(model, target, shape or [], inputs, vectors, state or [], dim or [], source)
     program.coded = coded
-    program.save(output)
-    facts = describe(program, output)
+    if emit == "ez":
+        program.save(output)
+        facts = describe(program, output, output.stat().st_size)
+    else:
+        artifact = _emit(program, emit, output, libc)
+        facts = describe(program, artifact.path, artifact.bytes) | {"code_bytes": artifact.code_bytes}
     if json:
         from edgezip import __version__
         from edgezip.report import schema
 
         context.print_json(schema.dumps(schema.document(__version__, "compile", model, {"form": emit, **facts})))
     elif not context.current.quiet:
-        _show(facts)
+        _show(facts, emit)
+
+
+def _emit(program: Program, emit: str, output: Path, libc: str | None) -> Artifact:
+    """The program as part of a binary or of sources."""
+    from edgezip.cli import context
+    from edgezip.deploy import embed
+    from edgezip.deploy.build import find_compiler
+    from edgezip.target import load_target
+
+    target = load_target(program.metadata["target"])
+    if emit == "c":
+        return embed.write_sources(program, target, output, embed.c_name(output.name))
+    compiler, cache_dir = find_compiler(target), context.current.cache_dir
+    if emit == "lib":
+        return embed.build_lib(program, target, output, embed.c_name(output.name), compiler=compiler, cache_dir=cache_dir)
+    return embed.build_exe(program, target, output, compiler=compiler, cache_dir=cache_dir, libc=libc)
 
 
 def _compiled(
@@ -86,14 +115,14 @@ def _compiled(
     return program
 
 
-def describe(program: Program, path: Path) -> dict[str, Any]:
-    """The facts of a written program as plain data; sizes in bytes."""
+def describe(program: Program, path: Path, size: int) -> dict[str, Any]:
+    """The facts of a program written to ``path`` as plain data; sizes in bytes."""
     steps = program.metadata["steps"]
     floats = [step for step in steps if step.get("form") == "float32"]
     macs = sum(step.get("macs", 0) for step in steps)
     return {
         "target": program.metadata["target"],
-        "program": {"path": str(path), "bytes": path.stat().st_size},
+        "program": {"path": str(path), "bytes": size},
         "layout": program.layout.name.lower(),
         "coded": program.coded,
         "steps": len(steps),
@@ -109,7 +138,7 @@ def describe(program: Program, path: Path) -> dict[str, Any]:
     }
 
 
-def _show(facts: dict[str, Any]) -> None:
+def _show(facts: dict[str, Any], emit: str) -> None:
     from edgezip.cli import screen
     from edgezip.report import text
     from edgezip.target import load_target
@@ -126,6 +155,7 @@ def _show(facts: dict[str, Any]) -> None:
         ("weights", f"{memory['weights_bytes']:,} bytes"),
         ("arena", f"{memory['arena_bytes']:,} bytes, {over:.1%} above the lower bound"),
         ("vectors", f"{facts['vectors']} bundled"),
+        *([("code", f"{facts['code_bytes']:,} bytes beside the program")] if facts.get("code_bytes") else []),
         *([("dims", ", ".join(f"{name}={bounds}" for name, bounds in facts["dims"].items()))] if facts["dims"] else []),
         *([("states", ", ".join(facts["states"]) + ", kept from run to run")] if facts["states"] else []),
     ]
@@ -138,4 +168,15 @@ def _show(facts: dict[str, Any]) -> None:
         print("\nin float32 within an int8 model:")
         print(text.table(("step", "op", "reason"), [tuple(row.values()) for row in facts["fallbacks"]]))
     emulated = " --emulate" if load_target(facts["target"]).emulator else ""
-    print(f"\nnext: edgezip verify {screen.quoted(facts['program']['path'])} --bitexact{emulated}")
+    print(f"\nnext: {_next(emit, screen.quoted(facts['program']['path']), emulated)}")
+
+
+def _next(emit: str, path: str, emulated: str) -> str:
+    """What to do with what was written."""
+    if emit == "exe":
+        return f"on the device: {path} verify, run IN.bin --output DIR, bench"
+    if emit == "c":
+        return f"make -C {path}, include its header, link with -lm -Wl,--gc-sections"
+    if emit == "lib":
+        return f"include the header beside {path}, link with -lm -Wl,--gc-sections"
+    return f"edgezip verify {path} --bitexact{emulated}"

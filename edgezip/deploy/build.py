@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from edgezip.target import Target
 
 FLAGS = (
     "-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-ffunction-sections", "-fdata-sections",
-    "-D_GNU_SOURCE",
+    "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-D_GNU_SOURCE",
 )  # fmt: skip
 # Debian's name of a compiler
 PACKAGES = {
@@ -113,7 +114,10 @@ def isa_flags(folder: Path, dialect: str) -> tuple[str, ...]:
     return ()
 
 
-def _groups(target: Target, compiler: Compiler) -> list[tuple[str, list[Path], tuple[str, ...]]]:
+Group = tuple[str, list[Path], tuple[str, ...]]
+
+
+def groups(target: Target, compiler: Compiler) -> list[Group]:
     """(name, sources, extra flags) of each folder; only the target's ISA folders are among them.
 
     Which folders there are is told to dispatch.c alone: targets that differ in nothing else share zig's cache of all the rest.
@@ -121,14 +125,14 @@ def _groups(target: Target, compiler: Compiler) -> list[tuple[str, list[Path], t
     root = source_folder()
     dispatch = root / "core" / "dispatch.c"
     have = tuple(f"-DEZ_HAVE_{isa.upper()}=1" for isa in target.isa)
-    groups: list[tuple[str, list[Path], tuple[str, ...]]] = [
+    found: list[Group] = [
         (name, [path for path in sorted((root / name).glob("*.c")) if path != dispatch], ()) for name in ("core", "ops", "tools")
     ]
-    groups.append(("dispatch", [dispatch], have))
+    found.append(("dispatch", [dispatch], have))
     for isa in target.isa:
         folder = root / "isa" / isa
-        groups.append((f"isa-{isa}", sorted(folder.glob("*.c")), isa_flags(folder, compiler.dialect)))
-    return groups
+        found.append((f"isa-{isa}", sorted(folder.glob("*.c")), isa_flags(folder, compiler.dialect)))
+    return found
 
 
 def _digest(target: Target, compiler: Compiler, link: tuple[str, ...]) -> str:
@@ -160,26 +164,39 @@ def build_runner(target: Target, *, cache_dir: Path, compiler: Compiler | None =
 
 
 def _build(target: Target, compiler: Compiler, link: tuple[str, ...], scratch: Path, cache_dir: Path) -> Path:
-    """One object a source file, as many compilers at once as there are cores, one link."""
+    """One object a source file, one link."""
+    made = compile_all(compiler, groups(target, compiler), scratch, cache_dir)
+    binary = scratch / "ez_run"
+    call(compiler.link, [*map(str, made), *link, "-o", str(binary)], scratch, cache_dir)
+    return binary
+
+
+def compile_all(
+    compiler: Compiler, sources: Sequence[Group], scratch: Path, cache_dir: Path, flags: tuple[str, ...] = ()
+) -> list[Path]:
+    """Objects in ``scratch`` of all sources, compiled with ``flags`` too; as many compilers at once as there are cores."""
     root = source_folder()
-    calls: list[tuple[Path, list[str]]] = []
-    for name, sources, extra in _groups(target, compiler):
-        for source in sources:
-            made = scratch / f"{name}-{source.stem}.o"
-            calls.append((made, [*FLAGS, *extra, f"-I{root}", f"-I{root / 'include'}", "-c", str(source), "-o", str(made)]))
+    include = (f"-I{root}", f"-I{root / 'include'}")
+    calls = {
+        scratch / f"{name}-{source.stem}.o": [*FLAGS, *flags, *extra, *include, "-c", str(source)]
+        for name, paths, extra in sources
+        for source in paths
+    }
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        jobs = [pool.submit(_call, compiler.command, arguments, scratch, cache_dir) for _, arguments in calls]
+        jobs = [
+            pool.submit(call, compiler.command, [*arguments, "-o", str(made)], scratch, cache_dir)
+            for made, arguments in calls.items()
+        ]
         try:
             for job in jobs:
                 job.result()
         finally:
             pool.shutdown(cancel_futures=True)
-    binary = scratch / "ez_run"
-    _call(compiler.link, [*(str(made) for made, _ in calls), *link, "-o", str(binary)], scratch, cache_dir)
-    return binary
+    return list(calls)
 
 
-def _call(command: tuple[str, ...], arguments: list[str], folder: Path, cache_dir: Path) -> None:
+def call(command: tuple[str, ...], arguments: list[str], folder: Path, cache_dir: Path) -> None:
+    """Run a compiler in ``folder``; raises ToolError with its first lines."""
     environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(cache_dir / "zig"), "ZIG_LOCAL_CACHE_DIR": str(cache_dir / "zig")}
     done = subprocess.run([*command, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

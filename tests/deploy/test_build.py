@@ -65,7 +65,7 @@ def test_runner_of_this_machine_is_static_and_knows_its_kernels() -> None:
 def test_the_second_build_is_taken_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     target = load_target("host")
     first = build_runner(target, cache_dir=context.current.cache_dir)
-    monkeypatch.setattr(build, "_call", lambda *_: pytest.fail("compiled again"))
+    monkeypatch.setattr(build, "call", lambda *_: pytest.fail("compiled again"))
     assert build_runner(target, cache_dir=context.current.cache_dir) == first
 
 
@@ -124,14 +124,14 @@ def test_of_two_builds_at_once_the_second_waits_and_finds_the_work_done(tmp_path
     for thread in threads:
         thread.join()
     assert made[0] == made[1]
-    sources = [source for _, group, _ in build._groups(load_target("host"), Compiler(slow, slow, "gcc", "0")) for source in group]
+    sources = [source for _, group, _ in build.groups(load_target("host"), Compiler(slow, slow, "gcc", "0")) for source in group]
     assert len(counter.read_text().split()) == len(sources) + 1
 
 
 @pytest.mark.parametrize("target", list_targets(), ids=lambda t: t.name)
 def test_only_files_of_an_isa_folder_get_its_flags(target: Target) -> None:
     compiler = Compiler(("cc",), ("cc",), "gcc", "1")
-    groups = {name: extra for name, _, extra in build._groups(target, compiler)}
+    groups = {name: extra for name, _, extra in build.groups(target, compiler)}
     assert {name for name in groups if name.startswith("isa-")} == {f"isa-{isa}" for isa in target.isa}
     for name, extra in groups.items():
         isa = name.removeprefix("isa-")

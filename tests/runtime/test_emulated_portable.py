@@ -14,6 +14,7 @@ from state_program import state_program
 
 from edgezip.cli import context
 from edgezip.deploy.build import build_runner, find_compiler
+from edgezip.deploy.embed import build_exe
 from edgezip.program import Layout, Program
 from edgezip.target import Target, load_target
 
@@ -42,4 +43,20 @@ def test_every_operator_gives_the_bits_where_only_portable_kernels_are(tmp_path:
         assert done.returncode == 0, f"program {number}: {done.stdout}{done.stderr}"
         answer = json.loads(done.stdout)
         assert answer["isa"] == "portable"
+        assert answer["passed"] == answer["vectors"] == len(program.vectors) > 1
+
+
+@pytest.mark.parametrize("name", ["rpi4", "x86-sse41"])
+def test_binaries_with_programs_of_every_operator_lack_no_kernel(tmp_path: Path, require_tools, name: str) -> None:
+    """Row kernels that no operator of a program names are left out of its binary: none too many."""
+    target = load_target(name)
+    assert target.emulator is not None
+    require_tools(target.emulator.qemu)
+    compiler = find_compiler(target, "zig")
+    for program in (small_program(Layout[target.layout.upper()], target.act_sign, 1, 2, 19), rare_program(name)):
+        build_exe(program, target, tmp_path / "net", compiler=compiler, cache_dir=context.current.cache_dir)
+        command = [target.emulator.qemu, "-cpu", target.emulator.cpu, tmp_path / "net", "verify"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        answer = json.loads(done.stdout)
         assert answer["passed"] == answer["vectors"] == len(program.vectors) > 1

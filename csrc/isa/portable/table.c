@@ -7,16 +7,20 @@ const ez_isa ez_isa_portable = {
     .layouts = 1u << EZ_LAYOUT_K4N16 | 1u << EZ_LAYOUT_K8N16,
     .act_signs = 3,
     .next = 0,
+#ifndef EZ_COVERED /* another ISA has all of these on every CPU of the target: compile --emit leaves them out */
     .gemm_s8_rows = EZ_ROW_BLOCK,
     .gemm_s8_panels = 1,
     .gemm_s8 = ez_portable_gemm_s8,
-    .blocks_s8 = ez_portable_blocks_s8,
-    .blocks_name = "portable-blocks",
     .gemm_f32_rows = EZ_ROW_BLOCK,
     .gemm_f32_panels = 1,
     .gemm_f32 = ez_portable_gemm_f32,
     .depthwise_s8 = ez_portable_depthwise_s8,
     .depthwise_f32 = ez_portable_depthwise_f32,
+#endif
+#ifndef EZ_DENSE /* so has a program without block-sparse weights */
+    .blocks_s8 = ez_portable_blocks_s8,
+    .blocks_name = "portable-blocks",
+#endif
     .codes = &ez_portable_codes,
     .compiled_rows = &ez_rows_portable,
     .rates = {.gemm_s8 = 2, .gemm_f32 = 2, .depthwise_s8 = 1, .depthwise_f32 = 1},
