@@ -18,7 +18,7 @@ import numpy as np
 
 from edgezip.deploy.build import FLAGS, LINK, STRIP, Compiler, Group, call, compile_all, groups, source_folder
 from edgezip.errors import ToolError, UnsupportedModelError, UsageError
-from edgezip.program import Program, Tensor
+from edgezip.program import DType, Op, Program, Tensor
 from edgezip.target import Target
 
 OPERATOR = re.compile(r"\[(EZ_OP_\w+)\]\s*=\s*&(ez_op_\w+)")
@@ -32,6 +32,9 @@ HOT = frozenset(
         "kernel_step.c", "panels.c", "pool.c", "vectors.c", "winograd_driver.c", "work.c",
     }
 )  # fmt: skip
+WITHOUT_PRODUCTS = frozenset(
+    {Op.BINARY, Op.UNARY, Op.TABLE, Op.POOL, Op.REDUCE, Op.SOFTMAX, Op.RESIZE, Op.COPY, Op.GATHER, Op.PRELU}
+)
 MEMBER = re.compile(r"(?:\.|->)(\w+)\b")
 FROM_ISA = re.compile(r"ez_rows_\w+\.(\w+)")  # a kernel by hand that leaves the rest to the compiled one
 SLOT = re.compile(r"^\s+\.(\w+) = \1,$", re.MULTILINE)
@@ -183,9 +186,11 @@ def operators(program: Program) -> str:
 
 
 def _only_used(sources: list[Group], program: Program, scratch: Path) -> list[Group]:
-    """The groups with this program's table of operators and no row kernels but theirs; what starts up is compiled for size."""
+    """The groups with this program's table of operators and no row kernels but theirs. What starts up, and operators around
+    the kernels, are compiled for size; kernels and their drivers for speed."""
     (scratch / "used.c").write_text(operators(program))
-    rows, dense = _rows(program), () if any(tensor.form for tensor in program.tensors) else ("-DEZ_DENSE=1",)
+    rows = _rows(program)
+    dense = () if any(tensor.form for tensor in program.tensors) else ("-DEZ_DENSE=1",)
     isas = [name.removeprefix("isa-") for name, _, _ in sources if name.startswith("isa-")]
     kept: list[Group] = []
     for name, paths, flags in sources:
@@ -195,7 +200,7 @@ def _only_used(sources: list[Group], program: Program, scratch: Path) -> list[Gr
                 ("start", [p for p in paths if p.name not in HOT], (*flags, "-Os")),
             ]
         elif name == "ops":
-            kept.append((name, [path for path in paths if path.name != "ops.c"], (*flags, "-O2")))
+            kept.append((name, [path for path in paths if path.name != "ops.c"], (*flags, "-Os")))
         elif name.startswith("isa-"):
             if name == "isa-portable" and "neon" in isas:  # which every CPU of 64-bit ARM has, and which lacks nothing
                 kept.append((name, paths, (*flags, *dense, "-DEZ_COVERED=1", "-DEZ_CHOSEN_ROWS=.add_s8=0")))
@@ -207,17 +212,37 @@ def _only_used(sources: list[Group], program: Program, scratch: Path) -> list[Gr
 
 
 def _rows(program: Program) -> str:
-    """The slots of row kernels that the program's operators, or anything that they share, name: as an initialiser."""
+    """The slots of row kernels that the program's operators, and what they share, name: as an initialiser."""
     root = source_folder()
     known = SLOT.findall((root / "isa" / "rows.inc").read_text())
-    used = {f"ez_op_{match}" for match in re.findall(r"&ez_op_(\w+)", operators(program))}
     named: set[str] = set()
-    for path in sorted([*(root / "ops").glob("*.[ch]"), *(root / "core").glob("*.[ch]"), *(root / "isa").glob("*/*.c")]):
-        text = path.read_text()
-        defined = set(re.findall(r"const ez_op (ez_op_\w+) =", text))
-        if not defined or defined & used:
-            named |= set((FROM_ISA if path.parent.parent.name == "isa" else MEMBER).findall(text))
+    for path in [*_operator_files(program), *sorted((root / "core").glob("*.[ch]"))]:
+        named |= set(MEMBER.findall(path.read_text()))
+    for path in sorted((root / "isa").glob("*/*.c")):
+        named |= set(FROM_ISA.findall(path.read_text()))
+    if "finish_f32" in named:
+        named = named - {"finish_f32"} if _has_int8_products_alone(program) else named | {"unary_f32"}  # by which it finishes
     return ",".join(f".{slot}={slot}" for slot in known if slot in named) or ".add_s8=0"
+
+
+def _operator_files(program: Program) -> list[Path]:
+    """Sources of the program's operators, and of what their headers name."""
+    folder = source_folder() / "ops"
+    wanted = {f"const ez_op {symbol} =" for symbol in re.findall(r"&(ez_op_\w+)", operators(program))}
+    found = [path for path in sorted(folder.glob("*.c")) if any(text in path.read_text() for text in wanted)]
+    for path in found:  # grows while it is walked
+        for name in re.findall(r'#include "ops/(\w+)\.h"', path.read_text()):
+            found += [more for more in (folder / f"{name}.h", folder / f"{name}.c") if more.is_file() and more not in found]
+    return found
+
+
+def _has_int8_products_alone(program: Program) -> bool:
+    """Whether no step multiplies float matrices: convolutions of int8, and operators that are known to have no products."""
+    int8 = {step for step in range(len(program.steps)) if program.tensors[program.steps[step].inputs[0]].dtype is DType.S8}
+    return all(
+        step.op in WITHOUT_PRODUCTS or (step.op in {Op.CONV, Op.DEPTHWISE} and number in int8)
+        for number, step in enumerate(program.steps)
+    )
 
 
 def _without_threads(sources: list[Group]) -> list[Group]:

@@ -24,8 +24,10 @@ const ez_isa ez_isa_avx2 = {
     .gemm_s8 = ez_avx2_gemm_s8,
     .prepared_room = ez_avx2_prepared_room,
     .prepare_gemm_s8 = ez_avx2_prepare_gemm_s8,
+#ifndef EZ_DENSE /* a program without block-sparse weights (compile --emit) */
     .blocks_s8 = ez_avx2_blocks_s8,
     .blocks_name = "avx2-blocks",
+#endif
     .winograd_s8 = ez_avx2_winograd_s8,
     .winograd_scratch = ez_avx2_winograd_scratch,
     .gemm_f32_rows = EZ_ROW_BLOCK,

@@ -16,8 +16,10 @@ const ez_isa ez_isa_dotprod = {
     .gemm_s8_rows = EZ_ROW_BLOCK,
     .gemm_s8_panels = 4,
     .gemm_s8 = ez_dotprod_gemm_s8,
+#ifndef EZ_DENSE /* a program without block-sparse weights (compile --emit) */
     .blocks_s8 = ez_dotprod_blocks_s8,
     .blocks_name = "dotprod-blocks",
+#endif
     .depthwise_s8 = ez_dotprod_depthwise_s8,
     .codes = &ez_dotprod_codes,
     .rows = &own_rows,

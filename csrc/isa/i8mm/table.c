@@ -18,8 +18,10 @@ const ez_isa ez_isa_i8mm = {
     .gemm_s8_rows = EZ_ROW_BLOCK,
     .gemm_s8_panels = 4,
     .gemm_s8 = ez_i8mm_gemm_s8,
+#ifndef EZ_DENSE /* a program without block-sparse weights (compile --emit) */
     .blocks_s8 = ez_i8mm_blocks_s8,
     .blocks_name = "i8mm-blocks",
+#endif
     .depthwise_s8 = ez_i8mm_depthwise_s8,
     .codes = &ez_i8mm_codes,
     .rows = &own_rows,

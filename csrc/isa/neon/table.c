@@ -16,8 +16,10 @@ const ez_isa ez_isa_neon = {
     .gemm_s8_rows = EZ_ROW_BLOCK,
     .gemm_s8_panels = 4,
     .gemm_s8 = ez_neon_gemm_s8,
+#ifndef EZ_DENSE /* a program without block-sparse weights (compile --emit) */
     .blocks_s8 = ez_neon_blocks_s8,
     .blocks_name = "neon-blocks",
+#endif
     .gemm_f32_rows = 4,
     .gemm_f32_panels = 4,
     .gemm_f32 = ez_neon_gemm_f32,

@@ -17,7 +17,7 @@ const ez_isa ez_isa_portable = {
     .depthwise_s8 = ez_portable_depthwise_s8,
     .depthwise_f32 = ez_portable_depthwise_f32,
 #endif
-#ifndef EZ_DENSE /* so has a program without block-sparse weights */
+#ifndef EZ_DENSE /* a program without block-sparse weights (compile --emit) */
     .blocks_s8 = ez_portable_blocks_s8,
     .blocks_name = "portable-blocks",
 #endif
