@@ -35,7 +35,9 @@ const ez_isa ez_isa_avx2 = {
     .gemm_f32 = ez_avx2_gemm_f32,
     .depthwise_s8 = ez_avx2_depthwise_s8,
     .depthwise_f32 = ez_avx2_depthwise_f32,
+#ifndef EZ_NO_CODES /* a program without packed low-bit weights (compile --emit) */
     .codes = &ez_avx2_codes,
+#endif
     .rows = &own_rows,
     .compiled_rows = &ez_rows_avx2,
     .rates = {.gemm_s8 = 60, .gemm_f32 = 40, .depthwise_s8 = 17, .depthwise_f32 = 10},

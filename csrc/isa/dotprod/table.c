@@ -21,7 +21,9 @@ const ez_isa ez_isa_dotprod = {
     .blocks_name = "dotprod-blocks",
 #endif
     .depthwise_s8 = ez_dotprod_depthwise_s8,
+#ifndef EZ_NO_CODES /* a program without packed low-bit weights (compile --emit) */
     .codes = &ez_dotprod_codes,
+#endif
     .rows = &own_rows,
     .compiled_rows = &ez_rows_dotprod,
     .rates = {.gemm_s8 = 40, .depthwise_s8 = 12},

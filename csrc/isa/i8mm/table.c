@@ -23,7 +23,9 @@ const ez_isa ez_isa_i8mm = {
     .blocks_name = "i8mm-blocks",
 #endif
     .depthwise_s8 = ez_i8mm_depthwise_s8,
+#ifndef EZ_NO_CODES /* a program without packed low-bit weights (compile --emit) */
     .codes = &ez_i8mm_codes,
+#endif
     .rows = &own_rows,
     .compiled_rows = &ez_rows_i8mm,
 };

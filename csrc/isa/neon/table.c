@@ -25,7 +25,9 @@ const ez_isa ez_isa_neon = {
     .gemm_f32 = ez_neon_gemm_f32,
     .depthwise_s8 = ez_neon_depthwise_s8,
     .depthwise_f32 = ez_neon_depthwise_f32,
+#ifndef EZ_NO_CODES /* a program without packed low-bit weights (compile --emit) */
     .codes = &ez_neon_codes,
+#endif
     .rows = &own_rows,
     .compiled_rows = &ez_rows_neon,
     .rates = {.gemm_s8 = 6, .gemm_f32 = 4, .depthwise_s8 = 4, .depthwise_f32 = 2},

@@ -21,7 +21,9 @@ const ez_isa ez_isa_portable = {
     .blocks_s8 = ez_portable_blocks_s8,
     .blocks_name = "portable-blocks",
 #endif
+#ifndef EZ_NO_CODES /* a program without packed low-bit weights (compile --emit) */
     .codes = &ez_portable_codes,
+#endif
     .compiled_rows = &ez_rows_portable,
     .rates = {.gemm_s8 = 2, .gemm_f32 = 2, .depthwise_s8 = 1, .depthwise_f32 = 1},
 };
