@@ -189,7 +189,7 @@ static void group_of_rows(const ez_gemm_s8_args *g, scratch *s, const panel_chun
 static int32_t rows_from(const ez_gemm_s8_args *g, int32_t row0) { return g->rows - row0 < GROUP ? g->rows - row0 : GROUP; }
 
 /* `n` panels of one pairing: c[0] is the first. */
-static void paired_panels(const ez_gemm_s8_args *g, scratch *s, panel_chunk *c, const ez_paired_panel *const *panels, int32_t n) {
+EZ_INLINE void paired_panels(const ez_gemm_s8_args *g, scratch *s, panel_chunk *c, const ez_paired_panel *const *panels, const int n) {
   const ez_paired_window *const last = ez_paired_windows(panels[0]) + panels[0]->windows;
   const ez_paired_window *end = ez_paired_windows(panels[0]);
   for (int32_t i = 0; i < n; i++) c[i].w = ez_paired_weights(panels[i]), c[i].sums = s->sums[i], c[i].is_first = 1;
@@ -234,12 +234,10 @@ static const ez_paired_panel *pairs_of(const ez_gemm_s8_args *g, int32_t panel) 
 
 /* How many panels from `first` on share its pairing; 0: it has none. */
 static int32_t panels_of_pairing(const ez_gemm_s8_args *g, int32_t first, int32_t panels, const ez_paired_panel **pairs) {
-  int32_t n = 0;
-  for (; n < SHARING && first + n < panels; n++) {
-    pairs[n] = pairs_of(g, first + n);
-    if (!pairs[n] || (n && !pairs[n]->follows)) break;
-  }
-  return n;
+  pairs[0] = pairs_of(g, first);
+  if (!pairs[0] || !pairs[0]->leads || first + 1 == panels) return pairs[0] != NULL;
+  pairs[1] = pairs_of(g, first + 1);
+  return 2;
 }
 
 static void set_panel(panel_chunk *c, const ez_gemm_s8_args *g, int32_t panel) {
@@ -261,7 +259,10 @@ void ez_avx2_gemm_s8(const ez_gemm_s8_args *g) {
     sharing = panels_of_pairing(g, p, panels, pairs);
     if (sharing) {
       for (int32_t i = 0; i < sharing; i++) set_panel(&paired[i], g, p + i);
-      paired_panels(g, &s, paired, pairs, sharing);
+      if (sharing == 1)
+        paired_panels(g, &s, paired, pairs, 1);
+      else
+        paired_panels(g, &s, paired, pairs, 2);
     } else {
       set_panel(&chunks[n++], g, p), sharing = 1;
     }

@@ -196,10 +196,8 @@ static size_t prepare_panels(const sharers *p, uint8_t *out, uint64_t *offsets) 
   size_t at = 0;
   for (int32_t i = 0; i < p->n; i++) {
     ez_paired_panel *panel = (ez_paired_panel *)(void *)(out + at);
-    if (i) {
-      memcpy(panel, first, sizeof *first + windows);
-      panel->follows = 1;
-    }
+    if (i) memcpy(panel, first, sizeof *first + windows);
+    panel->leads = i + 1 < p->n;
     memcpy((void *)(uintptr_t)ez_paired_weights(panel), rooms[i], bytes);
     offsets[i] = at;
     at += up64(sizeof *panel + windows) + bytes;

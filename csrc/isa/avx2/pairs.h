@@ -20,7 +20,7 @@ typedef struct ez_paired_window {
 
 typedef struct ez_paired_panel {
   int32_t windows, steps; /* 0 windows: too few k found a partner, the packed weights serve better */
-  int32_t follows;        /* the windows are those of the panel before */
+  int32_t leads;          /* the next panel has the same windows */
   int32_t unused;
 } ez_paired_panel;
 
