@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgezip.measure.protocol import Protocol
 
 PEERS = ("onnxruntime",)
+METER = "meter:"
 LAYER_COLUMNS = ("layer", "op", "kernel", "threads", "us", "predicted", "share %", "MACs", "GMAC/s", "bytes")
 
 
@@ -31,7 +32,9 @@ def command(
     compare: Annotated[str | None, typer.Option(help="Run a peer in turns with it: onnxruntime.")] = None,
     against: Annotated[Path | None, typer.Option(help="The peer's model; default: MODEL when it is ONNX.")] = None,
     inputs: Annotated[Path | None, typer.Option(help="Input sample (NPZ, NPY); default: a bundled vector, or noise.")] = None,
-    power: Annotated[str, typer.Option(help="Energy sensor: none.")] = "none",
+    power: Annotated[
+        str, typer.Option(help="Energy sensor: auto, none, rapl, hwmon, ina3221, pmic, battery, or meter:FILE.csv with marks.")
+    ] = "none",
     baseline: Annotated[Path | None, typer.Option(help="JSON of an earlier bench to hold this one against.")] = None,
     fail_if: Annotated[str | None, typer.Option(help='Exit code 3 if so, such as "p50>+5%" or "p99>30ms".')] = None,
     shape: Annotated[list[str] | None, typer.Option(help="Fix an input of an ONNX model: NAME=1x3x224x224; repeatable.")] = None,
@@ -55,13 +58,16 @@ def command(
     shown = _numbers("--percentiles", percentiles, 0, 100)
     opened = programs.open_program(model, target, host=host, emulate=emulate, shapes=shape or ())
     plan = Protocol(warmup_runs=warmup, warmup_s=0.2 if warmup else 0.0, runs=runs, min_time_s=min_time)
+    sensor_name = "none" if power.startswith(METER) else power
     if host or emulate:
         if compare:
             raise UsageError("a peer runs on this machine only", where="--compare", hint="leave out --host and --emulate")
-        results = _on_device(opened, counts, plan, host, per_layer, affinity)
+        results = _on_device(opened, counts, plan, host, per_layer, affinity, sensor_name)
     else:
         rivals = _peer(compare, against or model, shape or ())
-        results = _here(opened, inputs, counts, plan, shown, rivals, power, per_layer, affinity)
+        results = _here(opened, inputs, counts, plan, shown, rivals, sensor_name, per_layer, affinity)
+    if power.startswith(METER):
+        results[0] |= _metered(Path(power.removeprefix(METER)), results[0])
     body = {"target": opened.target, **results[0], **_predict(opened, results), "by_threads": results}
     if limit is not None:
         answer = verdict.judge(limit, body, before)
@@ -87,6 +93,15 @@ def _predict(opened: Opened, results: list[dict[str, Any]]) -> dict[str, Any]:
         for layer, us in zip(result["layers"], times, strict=True):
             layer["predicted_us"] = us
     return {"predicted_us": round(sum(times), 3), "predicted_source": target.cost.source}
+
+
+def _metered(path: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """Energy from a meter's file, whose run stretch is this very measurement's: so many inferences as were timed."""
+    from edgezip.measure import energy
+
+    if result["latency_us"] is None:
+        raise UsageError("an emulated device draws no power of its own", where="--power", hint="leave out --emulate")
+    return energy.facts(energy.from_meter(path, None, result["latency_us"]["n"]))
 
 
 def _numbers(flag: str, text: str, low: float, high: float) -> list[float]:
@@ -134,8 +149,10 @@ def _here(
     import hashlib
 
     from edgezip.cli import programs
-    from edgezip.measure import bench_here, environment
+    from edgezip.measure import bench_here, environment, sensors
+    from edgezip.measure.sensors.access import LocalAccess
 
+    sensor = sensors.load(power, LocalAccess())
     feed = programs.sample_feeds(opened.program, inputs, 1)[0]
     surroundings = {**environment.describe(), "program_sha256": hashlib.sha256(opened.data).hexdigest()}
     return [
@@ -150,7 +167,7 @@ def _here(
                 plan=plan,
                 percentiles=percentiles,
                 rivals=rivals(threads),
-                power=power,
+                sensor=sensor,
                 per_layer=per_layer,
             ),
             "environment": surroundings,
@@ -160,12 +177,18 @@ def _here(
 
 
 def _on_device(
-    opened: Opened, counts: Sequence[int], plan: Protocol, host: str | None, per_layer: bool, affinity: str | None
+    opened: Opened,
+    counts: Sequence[int],
+    plan: Protocol,
+    host: str | None,
+    per_layer: bool,
+    affinity: str | None,
+    power: str,
 ) -> list[dict[str, Any]]:
     from edgezip.cli import programs
 
     with programs.open_device(opened, host) as device:
-        return [device.bench(threads, plan, per_layer, affinity) for threads in counts]
+        return [device.bench(threads, plan, per_layer, affinity, power) for threads in counts]
 
 
 def _text(body: dict[str, Any]) -> str:
@@ -175,7 +198,7 @@ def _text(body: dict[str, Any]) -> str:
     if body["latency_us"] is None:
         blocks.append(body["note"])
         return "\n".join(blocks)
-    blocks[0] += f", memory {text.size(body['peak_memory_bytes'])}, energy: {body['power_source']}"
+    blocks[0] += f", memory {text.size(body['peak_memory_bytes'])}, {_energy(body)}"
     blocks.append(text.table(*_latencies(body["by_threads"])))
     first = body["latency_us"]
     facts = body["environment"]
@@ -189,6 +212,16 @@ def _text(body: dict[str, Any]) -> str:
     if "verdict" in body:
         blocks.append(f"{body['verdict']}: {body['verdict_reason']}")
     return "\n\n".join(blocks)
+
+
+def _energy(body: dict[str, Any]) -> str:
+    drawn = body.get("energy")
+    if drawn is None:
+        return f"energy: {body['power_source']}"
+    return (
+        f"energy {drawn['gross_mj']:.3g} mJ an inference, {drawn['net_mj']:.3g} mJ above idle "
+        f"({drawn['source']}: {drawn['run_w']:.2f} W, spread {drawn['spread_w']:.2f}, {drawn['samples']} samples)"
+    )
 
 
 def _latencies(results: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:

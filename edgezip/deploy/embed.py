@@ -190,7 +190,7 @@ def _only_used(sources: list[Group], program: Program, scratch: Path) -> list[Gr
     the kernels, are compiled for size; kernels and their drivers for speed."""
     (scratch / "used.c").write_text(operators(program))
     rows = _rows(program)
-    dense = () if any(tensor.form for tensor in program.tensors) else ("-DEZ_DENSE=1",)
+    dense: tuple[str, ...] = () if any(tensor.form for tensor in program.tensors) else ("-DEZ_DENSE=1",)
     dense += () if any(step.op is Op.CODES for step in program.steps) else ("-DEZ_NO_CODES=1",)
     isas = [name.removeprefix("isa-") for name, _, _ in sources if name.startswith("isa-")]
     kept: list[Group] = []

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from edgezip.measure import environment, sensors, step_cost
+from edgezip.measure import energy, environment, step_cost
 from edgezip.measure.protocol import PERCENTILES, Latency, Protocol, measure_interleaved
+from edgezip.measure.sensors import Sensor
 from edgezip.program import Program
 
 Array = np.ndarray[Any, Any]
@@ -29,7 +30,7 @@ def bench(
     plan: Protocol = DEFAULT_PLAN,
     percentiles: Sequence[float] = PERCENTILES,
     rivals: Mapping[str, Rival] | None = None,
-    power: str = "none",
+    sensor: Sensor | None = None,
     per_layer: bool = False,
 ) -> dict[str, Any]:
     """The bench figures of ``report.schema`` at one thread count; rivals run interleaved with it, on the same feed."""
@@ -38,11 +39,10 @@ def bench(
     session = Session(program, threads=threads, affinity=affinity)
     candidates: dict[str, Callable[[], object]] = {OURS: lambda: session.run(feed)}
     candidates |= {name: _bound(run, feed) for name, run in (rivals or {}).items()}
-    watch, sensor = environment.ThrottleWatch(), sensors.load(power)
-    sensor.start()
+    watch = environment.ThrottleWatch()
     measured = measure_interleaved(candidates, plan)
-    energy_mj = sensor.stop()
     mine = measured.pop(OURS)
+    drawn = None if sensor is None else energy.measure(sensor, lambda: _runs(candidates[OURS]))
     return {
         "threads": threads,
         "affinity": session.affinity,
@@ -52,9 +52,7 @@ def bench(
         "peak_memory_bytes": step_cost.planned_memory_bytes(program, file_bytes),
         "peak_memory_source": "planned: program, arena, scratch, inputs and outputs",
         "file_bytes": file_bytes,
-        "energy_mj": energy_mj,
-        "power_w": None,
-        "power_source": "no sensor" if power == "none" else power,
+        **energy.facts(drawn),
         "throttled": watch.throttled(),
         "comparisons": [compare(name, rival, mine, percentiles) for name, rival in measured.items()],
         "layers": profile(program, feed, threads, affinity) if per_layer else [],
@@ -96,6 +94,15 @@ def profile(program: Program, feed: Feed, threads: int = 1, affinity: str | None
             program.steps, session.profile(), session.step_threads(), medians, strict=True
         )
     ]
+
+
+RUNS_AT_ONCE = 8  # between looks at the clock
+
+
+def _runs(run: Callable[[], object]) -> int:
+    for _ in range(RUNS_AT_ONCE):
+        run()
+    return RUNS_AT_ONCE
 
 
 def _bound(run: Rival, feed: Feed) -> Callable[[], object]:

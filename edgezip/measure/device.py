@@ -18,8 +18,9 @@ from edgezip.deploy.answers import BenchAnswer, VerifyAnswer
 from edgezip.deploy.runner import Runner
 from edgezip.deploy.transports import Transport
 from edgezip.errors import DeviceError
-from edgezip.measure import protocol, step_cost
+from edgezip.measure import energy, protocol, sensors, step_cost
 from edgezip.measure.bit_exact import PathCheck
+from edgezip.measure.sensors.access import DeviceAccess
 from edgezip.measure.step_hashes import write_hashes
 from edgezip.program import HEADER, Program, Tensor
 from edgezip.runtime.reference import ReferenceSession
@@ -27,7 +28,7 @@ from edgezip.runtime.reference import ReferenceSession
 Array = np.ndarray[Any, Any]
 NO_TIMES = "emulated: the bundled vectors were checked; a time would mean nothing, so none is given"
 STEP_ROUNDS, STEP_RUNS = 3, 10  # the round that was disturbed least counts
-UNKNOWN_ENERGY = {"energy_mj": None, "power_w": None, "power_source": "no sensor"}
+ENERGY_RUN_S = 2.0  # of each call of the runner while a sensor is read
 
 
 def _difference_of(answer: VerifyAnswer) -> str:
@@ -97,8 +98,10 @@ class Device:
                 check.samples += check.is_exact
         return [check]
 
-    def bench(self, threads: int, plan: protocol.Protocol, per_layer: bool, affinity: str | None = None) -> dict[str, Any]:
-        """The bench figures of ``report.schema``; an emulated device gives none of its times."""
+    def bench(
+        self, threads: int, plan: protocol.Protocol, per_layer: bool, affinity: str | None = None, power: str = "none"
+    ) -> dict[str, Any]:
+        """The bench figures of ``report.schema``; an emulated device gives none of its times. ``power``: its sensor."""
         facts = {"place": self.name, "isa": self.isa, "threads": threads, "file_bytes": self._file_bytes, "comparisons": []}
         if self._transport.is_emulated:
             answer = self._runner.verify(threads=threads)
@@ -106,7 +109,7 @@ class Device:
                 raise DeviceError("bundled vectors differ", where=self.name, got=f"{answer.mismatched_bytes} bytes")
             empty: dict[str, Any] = {"latency_us": None, "warmup": 0, "peak_memory_bytes": None, "layers": [], "environment": {}}
             empty |= {"affinity": answer.affinity, "throttled": None}
-            return {**facts, **UNKNOWN_ENERGY, **empty, "vectors_passed": answer.passed, "note": NO_TIMES}
+            return {**facts, **energy.facts(None), **empty, "vectors_passed": answer.passed, "note": NO_TIMES}
         before = conditions.ask(self._transport)
         answered = self._runner.bench(
             threads=threads,
@@ -118,7 +121,14 @@ class Device:
         )
         after = conditions.ask(self._transport)
         circumstances = {"throttled": conditions.throttled(before, after), "environment": conditions.environment(after)}
-        return {**facts, **UNKNOWN_ENERGY, **self._figures(answered), **circumstances}
+        sensor = sensors.load(power, DeviceAccess(self._transport))
+        drawn = None if sensor is None else energy.measure(sensor, lambda: self._runs(threads, affinity))
+        return {**facts, **energy.facts(drawn), **self._figures(answered), **circumstances}
+
+    def _runs(self, threads: int, affinity: str | None) -> int:
+        """Two seconds of inferences there; how many they were. The start of the runner is part of what is drawn."""
+        answer = self._runner.bench(threads=threads, warmup=0, runs=1, min_time_s=ENERGY_RUN_S, affinity=affinity)
+        return answer.latency_us.n
 
     def step_times(self, threads: int) -> list[float]:
         """Microseconds of each step there, every step shared among the threads; under an emulator they mean nothing."""

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgezip.errors import UsageError
-from edgezip.measure import environment, sensors
+from edgezip.measure import environment
 
 
 def write(root: Path, path: str, text: str) -> None:
@@ -54,16 +53,3 @@ def test_this_machine_has_a_processor_and_a_load() -> None:
     described = environment.describe()
     assert described["cpu"]
     assert described["load_1min"] >= 0
-
-
-def test_without_a_sensor_energy_is_unknown() -> None:
-    sensor = sensors.load("none")
-    sensor.start()
-    assert sensor.is_available()
-    assert sensor.stop() is None
-
-
-def test_every_listed_sensor_loads() -> None:
-    assert all(sensors.load(name) for name in sensors.SENSORS)
-    with pytest.raises(UsageError, match="no such sensor"):
-        sensors.load("crystal ball")
