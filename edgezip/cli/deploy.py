@@ -40,7 +40,7 @@ def command(
         typer.Option(help="kind of device, see: edgezip targets list; default: this machine, or what the program says"),
     ] = None,
     calib: Annotated[Path | None, typer.Option(help="folder or .npz with typical inputs; needed when the model is float")] = None,
-    host: Annotated[str | None, typer.Option(help="which device: user@address")] = None,
+    host: Annotated[str | None, typer.Option(help="which device: user@address, or adb:SERIAL")] = None,
     emulate: Annotated[bool, typer.Option("--emulate", help="run under the target's emulated CPU instead of a device")] = False,
     port: Annotated[int | None, typer.Option("-p", "--port", help="ssh port, if not that of your ssh configuration")] = None,
     accept_new_host_key: Annotated[
@@ -149,9 +149,9 @@ def _transport(
     if host and emulate:
         raise UsageError("a device is either real or emulated", where="--host, --emulate", hint="leave one out")
     if host:
-        from edgezip.deploy.transports.ssh import SshTransport
+        from edgezip.deploy.transports.reach import reach
 
-        return SshTransport(host, port=port, accept_new=accept_new, config=config)
+        return reach(host, port=port, accept_new=accept_new, config=config)
     if emulate:
         from edgezip.deploy.transports.qemu import QemuTransport
 
@@ -165,8 +165,12 @@ def _transport(
     raise UsageError(
         f"which {target.name}?",
         where="--host",
-        hint=f"add --host {target.deploy.user or 'user'}@address, or --emulate to try without a device",
+        hint=f"add --host {_address(target)}, or --emulate to try without a device",
     )
+
+
+def _address(target: Target) -> str:
+    return "adb:SERIAL" if target.deploy.transport == "adb" else f"{target.deploy.user or 'user'}@address"
 
 
 def prepare(

@@ -141,12 +141,12 @@ def open_device(opened: Opened, host: str | None) -> Device:
     """
     from edgezip.deploy.build import build_runner
     from edgezip.deploy.transports.qemu import QemuTransport
-    from edgezip.deploy.transports.ssh import SshTransport
+    from edgezip.deploy.transports.reach import reach
     from edgezip.measure.device import Device
     from edgezip.target import load_target
 
     if opened.target is None:
         raise UsageError("the program does not say its target", where=str(opened.path), hint="compile it again")
     target = load_target(opened.target)
-    transport = SshTransport(host) if host else QemuTransport(target, Path.cwd())
+    transport = reach(host) if host else QemuTransport(target, Path.cwd())
     return Device(transport, build_runner(target, cache_dir=context.current.cache_dir).read_bytes(), opened.program)

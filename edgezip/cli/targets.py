@@ -104,9 +104,9 @@ def _variant(name: str, base: str) -> dict[str, object]:
 def _detected(name: str, host: str | None, base: str | None) -> dict[str, object]:
     from edgezip.deploy.detect import detect as ask
     from edgezip.deploy.transports.local import LocalTransport
-    from edgezip.deploy.transports.ssh import SshTransport
+    from edgezip.deploy.transports.reach import reach
 
-    transport = SshTransport(host) if host else LocalTransport()
+    transport = reach(host) if host else LocalTransport()
     try:
         return ask(transport, name, base)
     finally:
