@@ -301,3 +301,21 @@ def test_a_model_without_inputs_is_run_verified_and_timed(call: Any, tmp_path: P
     code, out, _ = call("verify", tmp_path / "c.onnx", "--bitexact", "--json")
     assert (code, json.loads(out)["bitexact"]) == (0, True)
     assert call("bench", tmp_path / "c.onnx", "--runs", 5, "--min-time", 0)[0] == 0
+
+
+def test_energy_is_of_a_sensor_of_a_meter_or_unknown(call: Any, folder: Path, tmp_path: Path) -> None:
+    """Twenty runs in ten seconds at 5 W, between ten idle seconds at 2 W each."""
+    rows = [(k / 10, "run" if 100 <= k <= 200 else "idle") for k in range(301)]
+    lines = [f"{moment},{5 if mark == 'run' else 2},{mark}" for moment, mark in rows]
+    (tmp_path / "meter.csv").write_text("\n".join(["time_s,watts,mark", *lines]))
+    code, out, _ = call("bench", folder / "int8.ez", *QUICK, "--power", f"meter:{tmp_path}/meter.csv", "--json")
+    drawn = json.loads(out)
+    assert (code, drawn["power_source"], drawn["power_w"]) == (0, "meter meter.csv", pytest.approx(5))
+    assert drawn["energy_mj"] == pytest.approx(5 * 10 / drawn["latency_us"]["n"] * 1e3)
+    assert drawn["energy"]["net_mj"] == pytest.approx(3 * 10 / drawn["latency_us"]["n"] * 1e3)
+    code, out, _ = call("bench", folder / "int8.ez", *QUICK, "--power", f"meter:{tmp_path}/meter.csv")
+    assert "mJ above idle" in out
+    code, _, err = call("bench", folder / "int8.ez", *QUICK, "--power", "crystal ball")
+    assert (code, "rapl" in err) == (2, True)
+    code, out, _ = call("bench", folder / "int8.ez", *QUICK, "--json")
+    assert (json.loads(out)["energy_mj"], json.loads(out)["power_source"]) == (None, "no sensor")
