@@ -6,17 +6,18 @@ import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from edgezip.cli import context
+from edgezip.cli import context, fleet
 from edgezip.errors import MissingFileError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edgezip.deploy.deploy import Deployment
+    from edgezip.deploy.deploy import BenchOptions, Deployment
+    from edgezip.deploy.fleet import Strategy
     from edgezip.deploy.transports import Transport
     from edgezip.program import Program
     from edgezip.target import Target
@@ -67,8 +68,19 @@ def command(
     runs: Annotated[int, typer.Option(min=1)] = 20,
     min_time: Annotated[float, typer.Option(min=0, help="seconds to measure at least")] = 0.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="prepare and build, send nothing")] = False,
+    inventory: Annotated[
+        Path | None, typer.Option(help="many devices: YAML with hosts: by name, each with host and target")
+    ] = None,
+    limit: Annotated[
+        str | None, typer.Option(help="with --inventory: names, groups, tags, with commas; !WORD leaves out")
+    ] = None,
+    strategy: Annotated[
+        Literal["all", "rolling", "canary"], typer.Option(help="at once; one after another; the first one, then the rest")
+    ] = "all",
+    parallel: Annotated[int, typer.Option(help="with --inventory: so many devices at once", min=1, max=64)] = 4,
+    results: Annotated[Path | None, typer.Option(help="with --inventory: a line of JSON a host is added to this file")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
-) -> None:
+) -> int:
     """Put MODEL on a device, prove that it computes the same there, and measure it."""
     from edgezip.deploy.deploy import BenchOptions, deploy
     from edgezip.deploy.install import check_dest
@@ -76,6 +88,30 @@ def command(
 
     if model is None and not rollback:
         raise UsageError("Missing argument 'MODEL'.", hint="see: edgezip deploy --help")
+    if inventory is not None:
+        single = {
+            "--host": host,
+            "--emulate": emulate,
+            "--target": target,
+            "--rollback": rollback,
+            "--port": port,
+            "--dest": dest,
+        }
+        if said := [flag for flag, value in single.items() if value]:
+            raise UsageError(
+                "an inventory says that itself", where=", ".join(said), hint="leave it out, or write it into the file"
+            )
+        if model is None or not model.exists():
+            raise MissingFileError("no such model", where=str(model))
+        order = _order(
+            inventory, limit, model, name, strategy, parallel, keep, BenchOptions(threads, warmup, runs, min_time), results
+        )
+        return fleet.run(
+            order,
+            lambda to: prepare(model, to, calib, keep_float, method, shape or [], mean, std, state or [], dim or []),
+            as_json,
+            dry_run,
+        )
     chosen = load_target(_target_name(None if rollback else model, target, host))
     if model is not None and not rollback and not model.exists():
         raise MissingFileError("no such model", where=str(model))
@@ -85,12 +121,12 @@ def command(
     try:
         if rollback:
             _rollback(transport, folder, called, as_json)
-            return
+            return 0
         assert model is not None
         prepared = prepare(model, chosen, calib, keep_float, method, shape or [], mean, std, state or [], dim or [])
         if dry_run:
             _dry(model, prepared, chosen, as_json)
-            return
+            return 0
         options = BenchOptions(threads, warmup, runs, min_time)
         done = deploy(
             prepared.program,
@@ -110,6 +146,24 @@ def command(
         context.print_json(json.dumps(facts))
     else:
         show(facts, emulate)
+    return 0
+
+
+def _order(
+    inventory: Path,
+    limit: str | None,
+    model: Path,
+    name: str | None,
+    strategy: Strategy,
+    parallel: int,
+    keep: int,
+    bench: BenchOptions,
+    results: Path | None,
+) -> fleet.Order:
+    from edgezip.deploy.fleet import limited, read_inventory
+
+    hosts = limited(read_inventory(inventory), limit)
+    return fleet.Order(model, _device_name(name or model.stem), hosts, strategy, parallel, keep, bench, results)
 
 
 def _target_name(model: Path | None, target: str | None, host: str | None) -> str:
