@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +41,18 @@ COLUMNS = ("what", "pattern", "sparsity", "dense us", "skipped us", "ratio", "ch
 def thinned(model: graph.Model, pattern: Pattern, sparsity: float) -> graph.Model:
     """``model`` without the smallest blocks of the int8 weights of its Conv (ungrouped), Gemm and MatMul."""
     for node in graph.nodes(model):
-        maker = graph.producer(node.inputs[1]) if node.op_type in ("Conv", "Gemm", "MatMul") else None
-        stored = graph.constant(maker.inputs[0]) if maker is not None and maker.op_type == "DequantizeLinear" else None
-        if stored is None or stored.dtype != np.int8 or int(graph.attribute(node, "group", 1)) > 1:
+        weight = node.inputs[1] if node.op_type in ("Conv", "Gemm", "MatMul") else None
+        maker = graph.producer(weight) if weight is not None else None
+        held = maker.inputs[0] if maker is not None and maker.op_type == "DequantizeLinear" else None
+        stored = graph.constant(held) if held is not None else None
+        if held is None or stored is None or stored.dtype != np.int8 or int(graph.attribute(node, "group", 1)) > 1:
             continue
         rows, back = _as_rows(node, stored)
         if len(rows) < 16 or rows.shape[1] < LEAST_COLUMNS:
             continue
         span = rows.shape[1] // (stored.shape[2] if stored.ndim == 4 else 1)
         kept = pattern.mask(rows.astype(np.float64) ** 2, 1 - sparsity, span)
-        graph.replace_weight(model, str(maker.inputs[0].name), back(np.where(kept, rows, 0).astype(np.int8)))
+        graph.replace_weight(model, str(held.name), back(np.where(kept, rows, 0).astype(np.int8)))
     return model
 
 
@@ -117,9 +120,13 @@ def row_of(what: str, pattern: str, sparsity: float, found: dict[str, Any]) -> t
 def cases(models: Sequence[str], work: Path, folder: Path) -> list[tuple[str, Callable[[], graph.Model], Callable[..., float]]]:
     """(name, a fresh copy of the model, what is timed)."""
     if not models:
-        return [(p.name, lambda p=p: product_model(p, folder), step_us) for p in PRODUCTS]
+        return [(p.name, partial(product_model, p, folder), step_us) for p in PRODUCTS]
     paths = [int8_model(name, work) for name in models]
-    return [(path.name.split(".")[0], lambda path=path: frontend.load(path.read_bytes()), run_us) for path in paths]
+    return [(path.name.split(".")[0], partial(_fresh, path), run_us) for path in paths]
+
+
+def _fresh(path: Path) -> graph.Model:
+    return frontend.load(path.read_bytes())
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -152,8 +153,12 @@ def _prepare_blocks(session: NumbaSession, step: Step, held: Blocks, weights: li
     made = []
     for group, (w, b) in enumerate(zip(weights, biases, strict=True)):
         part = held.panels_from(group * panels, panels)
-        made.append(_in_domain(session, lambda _, bias, part=part: BlocksProduct(part, span, bias), w.reshape(len(w), -1), b))
+        made.append(_in_domain(session, partial(_blocks_product, part, span), w.reshape(len(w), -1), b))
     return made
+
+
+def _blocks_product(part: Blocks, span: int, _: Array, bias: Array) -> BlocksProduct:
+    return BlocksProduct(part, span, bias)
 
 
 def _prepare_depthwise(session: NumbaSession, step: Step) -> Any:

@@ -43,10 +43,10 @@ def _settings(e: Emitter, op: Operator) -> Settings:
         def number(name: str, default: float) -> float:
             return float(held[name].AsFloat) if name in keys else default
 
-        counts = [number("max_detections", 0), number("max_classes_per_detection", 0), number("detections_per_class", 100)]
+        counts = [int(number("max_detections", 0)), int(number("max_classes_per_detection", 0))]
         made = Settings(
-            *(int(count) for count in counts), bool(number("use_regular_nms", 0)), number("nms_score_threshold", np.nan),
-            number("nms_iou_threshold", np.nan), int(number("num_classes", 0)),
+            counts[0], counts[1], int(number("detections_per_class", 100)), bool(number("use_regular_nms", 0)),
+            number("nms_score_threshold", np.nan), number("nms_iou_threshold", np.nan), int(number("num_classes", 0)),
             tuple(number(f"{axis}_scale", np.nan) for axis in "yxhw"),
         )  # fmt: skip
     except Exception as error:  # whatever flexbuffers makes of damaged bytes
