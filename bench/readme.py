@@ -21,6 +21,7 @@ BEGIN, END = "<!-- speed: begin, written by python -m bench.readme -->", "<!-- s
 AGREEMENT_BEGIN = "<!-- agreement: begin, written by python -m bench.readme -->"
 AGREEMENT_END = "<!-- agreement: end -->"
 LADDERS_BEGIN, LADDERS_END = "<!-- ladders: begin, written by python -m bench.readme -->", "<!-- ladders: end -->"
+EXACT_DB = 100.0  # a layer that sees fewer samples than it has inputs left is fitted to them to the last bit
 TITLES = {
     "mobilenet_v2": "MobileNetV2, 224x224",
     "mobilenet_v1": "MobileNet-v1 1.0, 224x224",
@@ -169,7 +170,8 @@ def layers_cell(row: dict[str, Any]) -> str:
     if row.get("layers_sqnr_db") is None:
         return ""
     kinds = row.get("by_kind_db", {})
-    each = f" ({', '.join(f'{kind} {value:.1f}' for kind, value in kinds.items())})" if len(kinds) > 1 else ""
+    shown = (f"{kind} {'exact' if value > EXACT_DB else f'{value:.1f}'}" for kind, value in kinds.items())
+    each = f" ({', '.join(shown)})" if len(kinds) > 1 else ""
     changed, left = row.get("layers_changed", 0), sum(row.get("left_as_they_were", {}).values())
     return f"{row['layers_sqnr_db']:.1f}{each}{f', {changed} of {changed + left}' if left else ''}"
 

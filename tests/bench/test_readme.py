@@ -77,6 +77,7 @@ def test_ladders_show_each_kind_of_layer_and_how_many_were_left() -> None:
         "18.0 (conv 19.0, depthwise 12.3), 3 of 26"
     )
     assert readme.layers_cell({**row, "by_kind_db": {"conv": 18.04}}) == "18.0"
+    assert readme.layers_cell({**row, "by_kind_db": {"conv": 18.04, "linear": 153.4}}) == "18.0 (conv 18.0, linear exact)"
     assert not readme.layers_cell({"layers_sqnr_db": None})
 
 
