@@ -3,7 +3,8 @@
     .work/peers/openvino/bin/python -m bench.peers.nncf_quantizer FLOAT.onnx CALIBRATION.npz OUT.onnx SETTING
 
 CALIBRATION.npz holds the samples as "name:number". The result is QDQ ONNX, which any runtime runs. Settings: ``fast`` (its
-default: fast bias correction), ``accurate`` (full bias correction), ``mixed`` (asymmetric activations, its MIXED preset).
+default: fast bias correction), ``accurate`` (full bias correction), ``mixed`` (asymmetric activations, its MIXED preset),
+``whole`` (full bias correction, and all eight bits in the first layer too: they saturate on old processors, not as we run it).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fast": {},
     "accurate": {"fast_bias_correction": False},
     "mixed": {"preset": "mixed"},
+    "whole": {"fast_bias_correction": False, "overflow_fix": "disable"},
 }
 PEER = "openvino"
 
@@ -55,6 +57,9 @@ def main(model: str, samples: str, output: str, setting: str) -> None:
     options = dict(SETTINGS[setting])
     if "preset" in options:
         options["preset"] = nncf.QuantizationPreset(options["preset"])
+    if "overflow_fix" in options:
+        fix = nncf.quantization.advanced_parameters.OverflowFix(options.pop("overflow_fix"))
+        options["advanced_parameters"] = nncf.AdvancedQuantizationParameters(overflow_fix=fix)
     if sum(node.op_type == "Softmax" for node in loaded.graph.node) > 1:
         options["model_type"] = nncf.ModelType.TRANSFORMER  # as its documentation asks for
     small = nncf.quantize(loaded, nncf.Dataset(feeds), subset_size=len(feeds), **options)
