@@ -150,6 +150,10 @@ def _prepare_blocks(session: NumbaSession, step: Step, held: Blocks, weights: li
     p, panels = step.params, (len(held.starts) - 1) // len(weights)
     kernel, channels = (p["kernel_h"], p["kernel_w"]), weights[0].shape[2]
     span = ref.spans(kernel, p["dilation_w"], len(weights), channels)[1]
+
+    def product_of(part: Blocks) -> Callable[[Array, Array], BlocksProduct]:
+        return lambda _, bias: BlocksProduct(part, span, bias)
+
     made = []
     for group, (w, b) in enumerate(zip(weights, biases, strict=True)):
         part = held.panels_from(group * panels, panels)

@@ -14,19 +14,20 @@ from edgezip.target import load_target
 
 
 @pytest.mark.parametrize(("pattern", "sparsity"), [("4x16", 0.5), ("4x32", 0.75)])
-def test_an_operator_is_measured_in_both_forms(tmp_path: Path, pattern: str, sparsity: float) -> None:
-    target = load_target("x86-64")
-    model = blocks.thinned(blocks.product_model(Product(13, 64, 128), tmp_path), Pattern(pattern), sparsity)
-    told = [step["blocks"] for step in pack.compile(model, target).metadata["steps"] if "blocks" in step]
-    assert [entry["kept"] for entry in told] == [1 - sparsity]
-    candidates = blocks.sessions(model, target, "portable", profile=True)
-    feeds = compilation.noise(pack.compile(model, target), 0)
+def test_an_operator_is_measured_in_every_form(tmp_path: Path, pattern: str, sparsity: float) -> None:
+    target, operator = load_target("x86-64"), Product(13, 64, 128)
+    program = pack.compile(blocks.thinned(blocks.product_model(operator, tmp_path), Pattern(pattern), sparsity), target)
+    assert [step["blocks"]["kept"] for step in program.metadata["steps"] if "blocks" in step] == [1 - sparsity]
+    cut = (Pattern(pattern), sparsity)
+    candidates = blocks.sessions(lambda: blocks.product_model(operator, tmp_path), cut, target, "portable")
+    feeds = compilation.noise(program, 0)
     kernels = {}
     for name, session in candidates.items():
-        blocks.step_us(session, feeds)
+        assert sum(blocks.step_ns(session, feeds)) > 0
         kernels[name] = {kernel for _, op, kernel, _ in session.profile() if op == "conv"}
-    assert kernels == {"dense": {"portable"}, "skipped": {"portable-blocks"}, "chosen": {"portable-blocks"}}
-    found = blocks.measured(candidates, feeds, 1, blocks.step_us)
-    assert set(found["us"]) == set(found["ratio"]) == {"dense", "skipped", "chosen"}
-    assert found["ratio"]["dense"] == 1
+    dense, skips = {"portable"}, {"portable-blocks"}
+    assert kernels == {"unpruned": dense, "dense": dense, "skipped": skips, "chosen": skips}
+    found = blocks.measured(candidates, feeds, 1, whole=False)
+    assert set(found["us"]) == set(found["ratio"]) == set(kernels)
+    assert found["ratio"]["unpruned"] == 1
     assert all(us > 0 for us in found["us"].values())
