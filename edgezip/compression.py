@@ -30,6 +30,7 @@ Progress = Callable[[str, int], None]
 # was still chance; a picture of 224 x 224 gives 80 samples.
 PROBE_SAMPLES = 256
 PROBE_BYTES = 48 * 2**20
+PROBE_OUTPUT_BYTES = 256 * 2**20  # of what the float network gives for them, which is held while methods are compared
 # Unseen inputs reach beyond what calibration saw of the outputs: a tenth more range gained 0.2 to 0.4 dB on both LeNets and
 # the demo and lost nothing on SqueezeNet (2026-11-24, scored samples).
 OUTPUT_MARGIN = 1.1
@@ -183,7 +184,7 @@ def _unquantised(model: Model, changed: Model, reports: list[PassReport], sample
         )
     if samples is not None:
         probe: list[Mapping[str, Array]] = []
-        for feed in takewhile(lambda one: _has_room(probe, one), samples()):
+        for feed in takewhile(lambda one: _has_room(probe, one, 0), samples()):
             probe.append(feed)
         outputs = {v.name or "": v.name or "" for v in graph.output_values(model)}
         report.output_sqnr_db, report.samples = measure_sqnr(model, changed, outputs, probe), len(samples)
@@ -222,10 +223,11 @@ def _quantize(model: Model, options: Int8, samples: SampleSet | None, progress: 
             "int8 needs calibration data", where="quantize", hint="give a folder or .npz with some tens of typical inputs"
         )
     probe: list[Mapping[str, Array]] = []
+    given = _bytes_given(model)
 
     def watched() -> Iterable[Mapping[str, Array]]:
         for feed in islice(samples() if samples is not None else (), options.num_samples or None):
-            if _has_room(probe, feed):
+            if _has_room(probe, feed, given):
                 probe.append(feed)
             yield feed
 
@@ -257,9 +259,19 @@ def _quantize(model: Model, options: Int8, samples: SampleSet | None, progress: 
     return Compressed(small, report)
 
 
-def _has_room(probe: list[Mapping[str, Array]], feed: Mapping[str, Array]) -> bool:
-    size = sum(array.nbytes for array in feed.values())
-    return not probe or (len(probe) < PROBE_SAMPLES and (len(probe) + 1) * size <= PROBE_BYTES)
+def _has_room(probe: list[Mapping[str, Array]], feed: Mapping[str, Array], given: int) -> bool:
+    """``given``: bytes of what is held beside each sample."""
+    size, count = sum(array.nbytes for array in feed.values()), len(probe) + 1
+    return not probe or (count <= PROBE_SAMPLES and count * size <= PROBE_BYTES and count * given <= PROBE_OUTPUT_BYTES)
+
+
+def _bytes_given(model: Model) -> int:
+    """Of what the choice of method looks at, a sample."""
+    from edgezip import graph
+
+    values = graph.values(model)
+    known = [values[name] for name in _judged(model) if graph.has_static_shape(values[name])]
+    return sum(4 * int(np.prod(graph.shape(value))) for value in known)
 
 
 def _check_quantisable(model: Model, options: Int8) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "passes"))
 import small_nets as models
 
-from edgezip import graph
+from edgezip import compression, graph
 from edgezip.compilation import compile as compile_model
 from edgezip.compression import compress, ranges
 from edgezip.errors import UsageError
@@ -153,3 +154,18 @@ def test_rows_quantised_at_run_time_need_no_calibration() -> None:
 def test_static_int8_without_calibration_is_refused() -> None:
     with pytest.raises(UsageError, match="needs calibration"):
         compress(models.conv_net(), Recipe.int8())
+
+
+def test_samples_kept_for_the_choice_of_method_fit_with_what_the_float_network_gives_for_them() -> None:
+    """A network that gives a hundred times what it takes, say a map of classes, would else hold gigabytes."""
+    feed = {"x": np.zeros((1, 3, 64, 64), np.float32)}
+    probe: list[Any] = []
+    while compression._has_room(probe, feed, 0):
+        probe.append(feed)
+    assert len(probe) == min(compression.PROBE_SAMPLES, compression.PROBE_BYTES // feed["x"].nbytes)
+    wide = 100 * feed["x"].nbytes
+    held = probe[:1]
+    while compression._has_room(held, feed, wide):
+        held.append(feed)
+    assert len(held) == compression.PROBE_OUTPUT_BYTES // wide < len(probe)
+    assert compression._has_room([], feed, 10**12)  # one there must be
