@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DYNAMIC_ROWS",
+    "ROWS_ARE_READ",
     "STATE",
     "STATE_INITIAL",
     "Model",
@@ -91,6 +92,7 @@ STATE = (
     "edgezip.state"  # metadata of a model: JSON object, input name -> output name, of what the session carries from run to run
 )
 STATE_INITIAL = "edgezip.state_initial"  # JSON object, input name -> base64 of its first value's bytes; absent: zeros
+ROWS_ARE_READ = "edgezip.rows_are_read"  # of a NonMaxSuppression whose rows beyond the count other nodes take for what they are
 DYNAMIC_ROWS = ("edgezip.activation", "dynamic_s8_row")  # metadata of a node whose rows are quantised at run time
 ORT_OPSET = 25  # the newest that ONNX Runtime 1.2x reads; newer sets widen types and add operators, which it refuses by name
 # without these int8 sums saturate on AVX2, and products with weights of few bits round their other operand to int8

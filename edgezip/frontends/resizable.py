@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgezip import frontends
 from edgezip.dynamic import MAX_SYMBOLS, Symbol
-from edgezip.errors import ShapeError, UnsupportedModelError, UsageError
+from edgezip.errors import InvalidModelError, ShapeError, UnsupportedModelError, UsageError
 from edgezip.frontends import fold, onnx
 
 if TYPE_CHECKING:
@@ -121,9 +121,17 @@ class Resizable:
             assert not isinstance(self._path, bytes)
             return frontends.load(self._path, shapes=shapes)
         check, self._seen = not self._seen, True
-        return onnx.simplified(
-            self._proto, self._where, shapes, self._batch, fold.LIMIT_BYTES, check=check, weights=self._weights
-        )
+        try:
+            return onnx.simplified(
+                self._proto, self._where, shapes, self._batch, fold.LIMIT_BYTES, check=check, weights=self._weights
+            )
+        except InvalidModelError as error:
+            given = ", ".join(f"{symbol.name}={size}" for symbol, size in zip(self.symbols, sizes, strict=True))
+            raise InvalidModelError(
+                f"does not fit at {given}: {error.what}", where=error.where, expected=error.expected, got=error.got,
+                hint="a file may hold the size of the input that it was exported with as a number; export it with that "
+                "dimension dynamic (torch.onnx.export: dynamo=True, dynamic_shapes=...), or bound another",
+            ) from error  # fmt: skip
 
 
 def _taken_out(proto: ModelProto) -> dict[str, Any]:

@@ -264,11 +264,33 @@ def test_detections_are_those_of_litert(changed: dict[str, Any], background: int
         feeds[1] = feeds[1].reshape(1, 40, -1)  # no two scores of a class are equal
     got, want = by_edgezip(written(tmp_path, data), feeds), by_litert(data, feeds)
     count = int(want[3][0])
+    assert len(got) == len(want)
     assert got[3].tolist() == want[3].tolist()
     assert got[0].shape == want[0].shape
     for mine, theirs in zip(got[:3], want[:3], strict=True):
         np.testing.assert_allclose(mine[:, :count], theirs[:, :count], rtol=1e-5, atol=1e-5)
         assert not mine[:, count:].any()
+
+
+@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize(("most", "score"), [(7, 0.4), (50, 0.0), (5, 2.0)])
+def test_suppression_is_that_of_litert(version: int, most: int, score: float, tmp_path: Path) -> None:
+    w, rng = Writer(), np.random.default_rng(most)
+    inputs = [w.tensor((30, 4), name="boxes"), w.tensor((30,), name="scores")]
+    numbers = [np.array(most, np.int32), np.array(0.4, np.float32), np.array(score, np.float32), np.array(0, np.float32)]
+    scored = [w.tensor((most,), name="sure")] if version == 5 else []
+    outputs = [w.tensor((most,), "int32", name="places"), *scored, w.tensor((), "int32", name="number")]
+    w.op(f"NON_MAX_SUPPRESSION_V{version}", [*inputs, *map(w.constant, numbers[: version - 1])], outputs,
+         f"NonMaxSuppressionV{version}Options")  # fmt: skip
+    w.inputs, w.outputs = inputs, outputs
+    corners = rng.random((30, 2)).astype(np.float32)
+    feeds = [np.concatenate([corners, corners + rng.random((30, 2)) / 2], 1).astype(np.float32), rng.random(30, np.float32)]
+    got, want = by_edgezip(written(tmp_path, w.to_bytes()), feeds), by_litert(w.to_bytes(), feeds)
+    count = int(want[-1])
+    assert int(got[-1].item()) == count
+    for mine, theirs in zip(got[:-1], want[:-1], strict=True):
+        assert mine.dtype == theirs.dtype
+        assert np.array_equal(mine[:count], theirs[:count])
 
 
 ODD_OPTIONS: list[tuple[Any, str]] = [

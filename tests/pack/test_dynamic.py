@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from dynamic_graphs import dynamic_graph, shape_at
+from onnx import helper, numpy_helper
 
 from edgezip.cli.main import main
 from edgezip.compilation import compile
 from edgezip.compression import compress
 from edgezip.dynamic import STEP_PATCH, Shapes, Symbol, Term, value_of
-from edgezip.errors import ProgramError, ShapeError, UsageError
+from edgezip.errors import InvalidModelError, ProgramError, ShapeError, UsageError
 from edgezip.frontends import onnx as frontend
 from edgezip.frontends.resizable import Resizable, symbol_of
 from edgezip.frontends.transferred import Transferred
@@ -151,6 +152,18 @@ def test_a_bound_run_keeps_its_size(program: Program) -> None:
 def test_wrong_bounds_are_refused(dims: dict[str, Any], error: type[Exception], named: str) -> None:
     with pytest.raises(error, match=named):
         compile(dynamic_graph("image", 0), dims=dims)
+
+
+def test_a_size_that_the_exporter_wrote_down_is_named() -> None:
+    """As torch.jit traces leave it: a Reshape to the length of the example."""
+    nodes = [helper.make_node("Reshape", ["x", "dims"], ["y"], name="heads")]
+    made = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", 1, [1, "w", 6])], [helper.make_tensor_value_info("y", 1, None)],
+        [numpy_helper.from_array(np.array([12, 2, 3]), "dims")],
+    )  # fmt: skip
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=8).SerializeToString()
+    with pytest.raises(InvalidModelError, match=r"does not fit at w=20.*exported with as a number.*dynamic"):
+        compile(model, dims={"w": (4, 20)})
 
 
 def test_hostile_formulas_are_errors_and_never_read_outside(program: Program) -> None:

@@ -1,6 +1,6 @@
-"""TFLite_Detection_PostProcess, the custom operator behind single-shot detectors: boxes from anchors, suppressed and ordered.
+"""Suppression of overlapping boxes, and TFLite_Detection_PostProcess, the custom operator behind single-shot detectors.
 
-Source: the operator's kernel in TensorFlow Lite (detection_postprocess.cc): centre and size codes, one suppression over the best
+Source: the kernel in TensorFlow Lite (detection_postprocess.cc): centre and size codes, one suppression over the best
 class of each anchor ("fast"), or one for each class ("regular").
 """
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from flatbuffers import flexbuffers
 
+from edgezip import graph
 from edgezip.errors import UnsupportedModelError
 from edgezip.frontends.tflite.emitter import Emitter, converts
 from edgezip.frontends.tflite.movement import ints
@@ -92,6 +93,7 @@ def _suppressed(e: Emitter, s: Settings, boxes: str, by_class: str, most: int) -
     below = np.nextafter(f32(s.score), f32(-np.inf))
     limits = [e.initializer(np.int64(most)), e.initializer(f32(s.iou)), e.initializer(below)]
     found = e.node("NonMaxSuppression", [boxes, by_class, *limits])
+    e.annotate(found, graph.ROWS_ARE_READ, "1")
     return str(e.node("Concat", [found, e.initializer(np.full((s.detections, 3), -1, np.int64))], axis=0))
 
 
@@ -155,3 +157,31 @@ def _regular(e: Emitter, s: Settings, boxes: str, scores: str) -> tuple[str, str
     left = e.node("Where", [_flat(e, e.node("GreaterOrEqual", [_columns(e, chosen, 2, 1, 1), zero]), -1), best,
                             e.initializer(f32(0))])  # fmt: skip
     return box, _float(e, _columns(e, held, 1, 1, 1)), left, e.node("ReduceSum", [meant], keepdims=0)
+
+
+@converts("NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5")
+def non_max_suppression(e: Emitter, op: Operator) -> None:
+    """Inputs: boxes (N, 4), scores (N,), most, overlap, least score, softening. Outputs: places, scores (V5), how many."""
+    most, iou, score = int(e.constant(op, 2).reshape(-1)[0]), *(f32(e.floats(op, i).reshape(-1)[0]) for i in (3, 4))
+    scored = op.name.endswith("V5")
+    if scored and e.floats(op, 5).any():
+        raise UnsupportedModelError("suppression that softens scores", where=e.place(op), hint="convert with soft_nms_sigma=0")
+    count = e.tensor(op, 1).shape
+    if len(count) != 1 or e.tensor(op, 0).shape != (*count, 4) or not 0 < most <= MOST_ROWS or not 0 <= iou <= 1:
+        raise e.fail(op, f"boxes {e.tensor(op, 0).shape}, scores {count}, at most {most}, overlap {iou}")
+    limits = [e.initializer(np.int64(most)), e.initializer(iou), e.initializer(score)]
+    scores = e.value(op, 1)
+    found = e.node("NonMaxSuppression", [_flat(e, e.value(op, 0), 1, -1, 4), _flat(e, scores, 1, 1, -1), *limits])
+    e.annotate(found, graph.ROWS_ARE_READ, "1")
+    found = e.node("Concat", [found, e.initializer(np.full((most, 3), -1, np.int64))], axis=0)
+    place = _flat(e, _columns(e, _columns(e, found, 0, most, 0), 2, 1, 1), most)
+    zero = e.initializer(np.int64(0))
+    is_meant = e.node("GreaterOrEqual", [place, zero])
+    held = e.node("Max", [place, zero])
+    number = e.node("ReduceSum", [e.node("Cast", [is_meant], to=6)], keepdims=0)
+    made = [e.node("Cast", [held], to=6)]
+    if scored:
+        made.append(e.node("Mul", [e.node("Gather", [scores, held], axis=0), _float(e, is_meant)]))
+    for position, (value, shape) in enumerate(zip([*made, number], [*[(most,)] * len(made), ()], strict=True)):
+        e.graph.tensors[op.outputs[position]].shape = shape
+        e.give(op, value, position)

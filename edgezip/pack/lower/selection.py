@@ -151,7 +151,7 @@ def _number(node: Node, position: int, default: float) -> float:
 
 @lowers("NonMaxSuppression")
 def suppress(context: Context, node: Node) -> None:
-    """Room for the most boxes there can be; rows beyond the count are -1, and the count is a further output of the program."""
+    """Room for the most boxes there can be; rows beyond the count are -1, and the count is a further output."""
     boxes, scores = (context.plain(context.value(value_of(value))) for value in node.inputs[:2])
     batch, classes, count = scores.shape
     bound = graph.shape(node.outputs[0])[0]
@@ -164,7 +164,8 @@ def suppress(context: Context, node: Node) -> None:
         center=int(graph.attribute(node, "center_point_box", 0)), iou=_number(node, 3, 0.0), score=_number(node, 4, -math.inf),
     )  # fmt: skip
     context.set(node.outputs[0], y)
-    context.counts.append((f"{node.outputs[0].name}.count", number))
+    if graph.get_metadata(node, graph.ROWS_ARE_READ) is None:
+        context.counts.append((f"{node.outputs[0].name}.count", number))
 
 
 # --- as many rows as the data says ---------------------------------------------------------------------
