@@ -151,6 +151,18 @@ def test_rows_quantised_at_run_time_need_no_calibration() -> None:
     assert db(graph.run(model, feeds)["y"], Session(program).run(feeds)["y"]) > 35
 
 
+def test_low_bit_weights_under_rows_quantised_at_run_time_stay_packed() -> None:
+    weight = np.random.default_rng(3).uniform(-0.5, 0.5, (96, 40)).astype(np.float32)
+    model = models.load([models.node("MatMul", ["x", "w"], "y")], {"w": weight}, (1, 5, 96))
+    int4: dict[str, Any] = {"quantize_weights": {"method": "nearest"}}
+    made = compress(model, Recipe.of([int4], Recipe.int8(activations="dynamic"))).model
+    program = compile_model(made, vectors=0)
+    assert [step.op for step in program.steps] == [Op.CODES]
+    assert program.tensors[program.steps[0].inputs[1]].bytes == 3 * 3 * (16 * 32 // 2 + 16 * 2)  # 3 panels, 3 blocks of 32
+    feeds = {"x": np.random.default_rng(4).standard_normal((1, 5, 96)).astype(np.float32)}
+    assert db(graph.run(made, feeds)["y"], Session(program).run(feeds)["y"]) > 35
+
+
 def test_static_int8_without_calibration_is_refused() -> None:
     with pytest.raises(UsageError, match="needs calibration"):
         compress(models.conv_net(), Recipe.int8())

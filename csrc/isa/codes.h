@@ -34,6 +34,7 @@ typedef struct ez_codes_args {
 /* A table's kernels: all or none. */
 typedef struct ez_codes_kernels {
   const char *name;
+  int32_t most_uniform, most_codebook; /* rows of a block that gemv serves faster than decode and the int8 product; measured */
   void (*gemv)(const ez_codes_args *args);
   /* One block of a panel as int8 in the program's layout, and the sum of each column. */
   void (*decode)(const ez_codes_form *form, const uint8_t *codes, uint32_t layout, int8_t *out, int32_t sums[16]);

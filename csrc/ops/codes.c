@@ -1,6 +1,6 @@
 /* Product of float rows, quantised here each with its own scale (EZ-N1 rule 8), with weights of 4 or 2 bits that stay packed.
  *
- * Few rows: a kernel reads the codes once and nothing else of size. More rows: a block of K of some panels is unpacked into scratch once for up
+ * Few rows (the table of the instruction set says how many): its kernel multiplies the codes as they are. More rows: a block of K of some panels is unpacked into scratch once for up
  * to MOST_ROWS rows, multiplied by the int8 kernel, and added with its scales. Either way the sums of a block are exact and the order of blocks
  * is theirs, so both give the same bits. A work item is a block of rows by a range of panels. */
 #include "isa/codes.h"
@@ -53,7 +53,7 @@ static uint64_t up64(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
 /* Scratch: pointers, scales and sums of rows; quantised rows; then unpacked weights, their products and their sum so far. */
 static uint64_t rows_offset(const plan *p) {
   const uint64_t pointer = sizeof(void *) < 8 ? 8 : sizeof(void *);
-  return up64(MOST_ROWS * (pointer + sizeof(float)) + (uint64_t)EZ_CODES_ROWS * (uint64_t)p->blocks * sizeof(int32_t));
+  return up64(MOST_ROWS * (pointer + sizeof(float)) + (uint64_t)p->block_rows * (uint64_t)p->blocks * sizeof(int32_t));
 }
 static uint64_t unpacked_offset(const plan *p) { return rows_offset(p) + up64((uint64_t)p->block_rows * p->pitch); }
 static uint64_t products_offset(const plan *p) { return unpacked_offset(p) + up64((uint64_t)p->block_panels * 16 * (uint64_t)p->form.block + EZ_OVERREAD); }
@@ -126,6 +126,7 @@ static void quantise(const item *it, const float *x, size_t stride, uint32_t sig
   }
 }
 
+/* Rows by rows over one panel after another, so that it is still near when the next rows need it. */
 static void run_few(const item *it, int32_t panel, int32_t end) {
   const plan *p = it->plan;
   for (int32_t r = 0; r < it->count; r++)
@@ -135,12 +136,16 @@ static void run_few(const item *it, int32_t panel, int32_t end) {
       for (int32_t k = 0; k < p->form.block; k++) total += a[k];
       it->sums[r * p->blocks + g] = total;
     }
-  const int32_t columns = (p->n < 16 * end ? p->n : 16 * end) - 16 * panel;
-  const ez_codes_args args = {.form = p->form, .rows = it->count, .columns = columns, .blocks = p->blocks, .a = (const int8_t *)it->rows,
-                              .a_stride = (size_t)p->pitch, .sums = it->sums, .row_scale = it->scales, .w = it->codes + (size_t)panel * p->panel_bytes,
-                              .panel_bytes = (size_t)p->panel_bytes, .mult = it->mult + 16 * panel, .addend = it->addend + 16 * panel,
-                              .y = it->y + 16 * (size_t)panel, .y_stride = it->y_stride};
-  it->kernels->codes->gemv(&args);
+  const int32_t step = it->count <= EZ_CODES_ROWS ? end - panel : 1;
+  for (int32_t q = panel; q < end; q += step)
+    for (int32_t r = 0; r < it->count; r += EZ_CODES_ROWS) {
+      const ez_codes_args args = {.form = p->form, .rows = it->count - r < EZ_CODES_ROWS ? it->count - r : EZ_CODES_ROWS,
+                                  .columns = (p->n < 16 * (q + step) ? p->n : 16 * (q + step)) - 16 * q, .blocks = p->blocks,
+                                  .a = (const int8_t *)it->a[r], .a_stride = (size_t)p->pitch, .sums = it->sums + r * p->blocks, .row_scale = it->scales + r,
+                                  .w = it->codes + (size_t)q * p->panel_bytes, .panel_bytes = (size_t)p->panel_bytes, .mult = it->mult + 16 * q,
+                                  .addend = it->addend + 16 * q, .y = it->y + (size_t)r * it->y_stride + 16 * (size_t)q, .y_stride = it->y_stride};
+      it->kernels->codes->gemv(&args);
+    }
 }
 
 /* Products of block g with `panels` panels from `panel` on, added to the sum. */
@@ -204,7 +209,7 @@ static void run_item(void *context, int32_t index, int32_t thread) {
   it.sums = (int32_t *)(void *)(it.scales + MOST_ROWS);
   it.products = (float *)(void *)(scratch + products_offset(p)), it.sum = it.products + products_bytes(p) / sizeof(float);
   it.y = (float *)(void *)data[s->outputs[0]] + (size_t)first * j->y_stride;
-  const int is_few = it.count <= EZ_CODES_ROWS;
+  const int is_few = it.count <= (p->form.is_uniform ? it.kernels->codes->most_uniform : it.kernels->codes->most_codebook);
   quantise(&it, (const float *)(const void *)data[s->inputs[X]] + (size_t)first * j->x_stride, j->x_stride, is_few ? 0 : it.kernels->act_sign);
   if (is_few) run_few(&it, panel, end);
   else run_many(&it, panel, end);

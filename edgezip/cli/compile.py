@@ -128,7 +128,7 @@ def describe(program: Program, path: Path, size: int) -> dict[str, Any]:
         "steps": len(steps),
         "memory": {**program.metadata["memory"], "scratch_bytes_per_thread": program.scratch_bytes},
         "macs": macs,
-        "int8_share_of_macs": sum(step.get("macs", 0) for step in steps if step.get("form") == "int8") / macs if macs else None,
+        "int8_share_of_macs": sum(step.get("macs", 0) for step in steps if _in_int8(step)) / macs if macs else None,
         "vectors": len(program.vectors),
         "dims": program.metadata.get("dims", {}),
         "states": [program.tensors[state.input].name for state in program.states],
@@ -180,3 +180,8 @@ def _next(emit: str, path: str, emulated: str) -> str:
     if emit == "lib":
         return f"include the header beside {path}, link with -lm -Wl,--gc-sections"
     return f"edgezip verify {path} --bitexact{emulated}"
+
+
+def _in_int8(step: dict[str, Any]) -> bool:
+    """Whether its products are whole numbers: int8 weights, or codes of fewer bits."""
+    return str(step.get("form")).startswith(("int", "codebook"))

@@ -72,7 +72,7 @@ def command(
         else Recipe.of(
             flags,
             Recipe.int8(method, keep=tuple(keep or ()), num_samples=num_samples, activations=activations)
-            if int8 or not flags
+            if int8 or not flags or activations != "static"
             else None,
             force=force,
         )

@@ -98,7 +98,7 @@ def _codes(step: Step, x: Tensor) -> list[int]:
     pitch = blocks * block + 64
     rows = min(max(LINEAR_BYTES // pitch, CODES_ROWS), LINEAR_ROWS[1])
     panels = min(max(CODES_UNPACKED // (16 * block), 1), CODES_PANELS)
-    heads = LINEAR_ROWS[1] * (POINTER + 4) + CODES_ROWS * blocks * 4
+    heads = LINEAR_ROWS[1] * (POINTER + 4) + rows * blocks * 4
     return [heads, rows * pitch, panels * 16 * block + OVERREAD, 2 * rows * 16 * panels * 4]
 
 

@@ -115,7 +115,7 @@ def matches(node: Node, patterns: Sequence[str]) -> bool:
 def place(model: Model, keep: tuple[str, ...] = (), *, dynamic: bool = False) -> Placement:
     """Decide for every value of ``model``; with ``dynamic`` no Gemm or MatMul has int8 activations in the file."""
     found = Placement()
-    quantisable = {n.name or "": _is_quantisable(n, keep, found) for n in graph.nodes(model)}
+    quantisable = {n.name or "": _is_quantisable(n, keep, found, dynamic) for n in graph.nodes(model)}
     if dynamic:
         _leave_rows_to_run_time(model, quantisable, found)
     islands = float_islands(model, quantisable, ELEMENTWISE | {"Softmax"})
@@ -158,7 +158,7 @@ def _is_stored(value: Value) -> bool:
     return maker is not None and maker.op_type == "DequantizeLinear"
 
 
-def _is_quantisable(node: Node, keep: tuple[str, ...], found: Placement) -> bool:
+def _is_quantisable(node: Node, keep: tuple[str, ...], found: Placement, dynamic: bool) -> bool:
     name = node.name or ""
     if matches(node, keep):
         found.kept[name] = "kept in float by request"
@@ -171,7 +171,7 @@ def _is_quantisable(node: Node, keep: tuple[str, ...], found: Placement) -> bool
     if node.op_type in PRODUCTS:
         if multiplies_activations(node):
             return len(_data_inputs(node)) == 2
-        reason = _weights_that_do_not_fit(node)
+        reason = "" if dynamic and _has_blocks(node) else _weights_that_do_not_fit(node)
         if reason:
             found.kept[name] = reason
         return not reason
@@ -216,6 +216,14 @@ def _weights_that_do_not_fit(node: Node) -> str:
     fits = fits and not graph.attribute(node, "transA", 0) and float(graph.attribute(node, "alpha", 1.0)) > 0
     fits = fits and (node.op_type not in ("MatMul", "Gemm") or (value is not None and len(graph.shape(value)) == 2))
     return "" if fits else "no constant weight matrix: runs in float"
+
+
+def _has_blocks(node: Node) -> bool:
+    """Whether a Gemm or MatMul has a stored matrix with scales for blocks, which rows quantised at run time meet as it is."""
+    value = node.inputs[1]
+    maker = graph.producer(value) if value is not None else None
+    blocks = maker is not None and maker.op_type == "DequantizeLinear" and bool(graph.attribute(maker, "block_size", 0))
+    return blocks and node.op_type in ("Gemm", "MatMul") and value is not None and len(graph.shape(value)) == 2
 
 
 def output_axis(node: Node) -> int | None:

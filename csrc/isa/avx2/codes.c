@@ -132,4 +132,4 @@ static void decode(const ez_codes_form *form, const uint8_t *codes, uint32_t lay
   for (int i = 0; i < 2; i++) _mm256_storeu_si256((__m256i *)(void *)(sums + 8 * i), acc[i]);
 }
 
-const ez_codes_kernels ez_avx2_codes = {.name = "avx2", .gemv = gemv, .decode = decode, .add_block = add_block};
+const ez_codes_kernels ez_avx2_codes = {.name = "avx2", .most_uniform = 96, .most_codebook = 96, .gemv = gemv, .decode = decode, .add_block = add_block};

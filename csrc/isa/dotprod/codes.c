@@ -9,4 +9,4 @@ typedef int32x4_t accumulator;
 #include "isa/dotprod/dotprod.h"
 #include "isa/neon/codes.inc"
 
-const ez_codes_kernels ez_dotprod_codes = {.name = "dotprod", .gemv = gemv, .decode = decode, .add_block = add_block};
+const ez_codes_kernels ez_dotprod_codes = {.name = "dotprod", .most_uniform = 4, .most_codebook = 4, .gemv = gemv, .decode = decode, .add_block = add_block};

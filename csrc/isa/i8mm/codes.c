@@ -9,4 +9,4 @@ typedef int32x4_t accumulator;
 #include "isa/neon/codes.inc"
 
 extern const ez_codes_kernels ez_i8mm_codes;
-const ez_codes_kernels ez_i8mm_codes = {.name = "i8mm", .gemv = gemv, .decode = decode, .add_block = add_block};
+const ez_codes_kernels ez_i8mm_codes = {.name = "i8mm", .most_uniform = 4, .most_codebook = 4, .gemv = gemv, .decode = decode, .add_block = add_block};

@@ -14,4 +14,4 @@ static inline __attribute__((always_inline)) void add_products(accumulator *acc,
 #include "isa/neon/codes.inc"
 #include "isa/neon/neon.h"
 
-const ez_codes_kernels ez_neon_codes = {.name = "neon", .gemv = gemv, .decode = decode, .add_block = add_block};
+const ez_codes_kernels ez_neon_codes = {.name = "neon", .most_uniform = 4, .most_codebook = 4, .gemv = gemv, .decode = decode, .add_block = add_block};

@@ -36,4 +36,4 @@ static void gemv(const ez_codes_args *args) {
     }
 }
 
-const ez_codes_kernels ez_portable_codes = {.name = "portable", .gemv = gemv, .decode = decode, .add_block = add_block};
+const ez_codes_kernels ez_portable_codes = {.name = "portable", .most_uniform = 4, .most_codebook = 4, .gemv = gemv, .decode = decode, .add_block = add_block};
