@@ -67,12 +67,15 @@ def kernels(lines: list[str]) -> dict[tuple[str, str], list[int]]:
 PRODUCTS = {"gemm_s8", "depthwise_s8", "gemm_f32", "depthwise_f32"}
 ROWS = {"add_s8", "table_s8", "finish_f32"}
 BLOCKS = {"blocks_s8"}
-OWN_KERNELS = {"portable": PRODUCTS | BLOCKS, "neon": PRODUCTS | BLOCKS, "dotprod": {"gemm_s8", "depthwise_s8"} | BLOCKS}
-OWN_KERNELS |= {"i8mm": {"gemm_s8", "depthwise_s8"} | BLOCKS}
-OWN_KERNELS |= {"avx2": PRODUCTS | BLOCKS | {"winograd_s8"}}
+CODES = {"codes_decode", "codes_gemv", "codes_add"}
+OWN_KERNELS = {"portable": PRODUCTS | BLOCKS | CODES, "neon": PRODUCTS | BLOCKS | CODES}
+OWN_KERNELS |= dict.fromkeys(("dotprod", "i8mm"), {"gemm_s8", "depthwise_s8"} | BLOCKS | CODES)
+OWN_KERNELS |= {"avx2": PRODUCTS | BLOCKS | CODES | {"winograd_s8"}}
 OWN_KERNELS |= {"avx512vnni": PRODUCTS | BLOCKS, "avxvnni": {"gemm_s8", "depthwise_s8"}, "avx512vbmi": set(), "amx": {"gemm_s8"}}
 ARM = {"portable", "neon", "dotprod", "i8mm"}
 USED = {
+    "dotprod_codes.o": {"sdot"},
+    "i8mm_codes.o": {"sdot"},
     "dotprod_gemm_s8.o": {"sdot"},
     "dotprod_blocks_s8.o": {"sdot"},
     "i8mm_blocks_s8.o": {"smmla"},

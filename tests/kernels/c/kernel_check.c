@@ -16,6 +16,7 @@
 #include "core/dispatch.h"
 #include "core/float_functions.h"
 #include "core/numerics.h"
+#include "isa/codes.h"
 
 static uint64_t state = 88172645463325252ull;
 static uint32_t draw(void) {
@@ -662,6 +663,114 @@ static size_t check_finish_f32(const ez_isa *isa, int32_t layout, uint32_t sign,
   return wrong;
 }
 
+/* --- codes of 4 and 2 bits -------------------------------------------------------------------------------------------------- */
+
+static ez_codes_form draw_form(case_mode mode) {
+  static const int32_t blocks[] = {32, 64, 96, 256};
+  ez_codes_form form = {.bits = draw() % 2 ? 4 : 2, .block = PICK(blocks), .is_uniform = draw() % 2 == 0};
+  const int32_t count = 1 << form.bits;
+  form.offset = draw_in(0, count);
+  for (int32_t i = 0; i < count; i++) form.table[i] = form.is_uniform ? (int8_t)(i - form.offset) : draw_weight(mode);
+  return form;
+}
+
+static region draw_codes(const ez_codes_form *form, int32_t blocks) {
+  const region w = guard((size_t)blocks * ez_codes_block_bytes(form->bits, form->block), 0);
+  for (size_t i = 0; i < w.bytes; i++) w.at[i] = (uint8_t)draw();
+  return w;
+}
+
+static region draw_floats(size_t count) {
+  const region r = guard(count * 4, 0);
+  for (size_t i = 0; i < count; i++) ((float *)(void *)r.at)[i] = (float)draw_in(-999, 999) * 0.01f;
+  return r;
+}
+
+static float codes_oracle(const ez_codes_args *args, int32_t r, int32_t n) {
+  const ez_codes_form *form = &args->form;
+  const uint8_t *w = args->w + (size_t)(n / 16) * args->panel_bytes;
+  float sum = 0;
+  for (int32_t g = 0; g < args->blocks; g++, w += ez_codes_block_bytes(form->bits, form->block)) {
+    int32_t acc = 0;
+    for (int32_t k = 0; k < form->block; k++)
+      acc += args->a[(size_t)r * args->a_stride + (size_t)(g * form->block + k)] * form->table[ez_code_at(w + EZ_CODES_SCALE_BYTES, form->bits, k, n % 16)];
+    sum = fmaf((float)acc, ez_codes_scale(w + 2 * (n % 16)), sum);
+  }
+  return (sum * args->row_scale[r]) * args->mult[n] + args->addend[n];
+}
+
+static size_t check_codes_gemv(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
+  static const int32_t columns[] = {1, 7, 15, 16, 17, 33, 48};
+  (void)layout, (void)sign;
+  ez_codes_args args = {.form = draw_form(mode), .rows = draw_in(1, EZ_CODES_ROWS), .columns = PICK(columns), .blocks = draw_in(1, 3)};
+  const size_t k = (size_t)args.blocks * (size_t)args.form.block;
+  const int32_t panels = (args.columns + 15) / 16;
+  product p = {.rows = args.rows, .columns = args.columns, .y_stride = (size_t)args.columns + draw() % 3};
+  region w = draw_codes(&args.form, args.blocks * panels), scale = draw_floats((size_t)args.rows), mult = draw_floats((size_t)panels * 16);
+  region addend = draw_floats((size_t)panels * 16), sums = guard((size_t)args.rows * (size_t)args.blocks * 4, 0);
+  args.a_stride = k + draw() % 5, args.panel_bytes = w.bytes / (size_t)panels;
+  region a = guard((size_t)(args.rows - 1) * args.a_stride + k, 0);
+  for (size_t i = 0; i < a.bytes; i++) a.at[i] = (uint8_t)draw_weight(mode);
+  args.a = (const int8_t *)a.at, args.w = w.at, args.sums = (const int32_t *)(const void *)sums.at;
+  args.row_scale = (const float *)(const void *)scale.at, args.mult = (const float *)(const void *)mult.at, args.addend = (const float *)(const void *)addend.at;
+  for (int32_t i = 0; i < args.rows * args.blocks; i++) {
+    int32_t total = 0;
+    for (int32_t j = 0; j < args.form.block; j++) total += args.a[(size_t)(i / args.blocks) * args.a_stride + (size_t)(i % args.blocks * args.form.block + j)];
+    ((int32_t *)(void *)sums.at)[i] = total;
+  }
+  float *want = malloc((size_t)args.rows * (size_t)args.columns * 4);
+  for (int32_t i = 0; i < args.rows * args.columns; i++) want[i] = codes_oracle(&args, i / args.columns, i % args.columns);
+  if (plant != PLANT_NONE) ((float *)(void *)(plant == PLANT_WEIGHT ? mult.at : addend.at))[0] += 30.0f;
+  p.y = guard(((size_t)(p.rows - 1) * p.y_stride + (size_t)p.columns) * 4, 0);
+  args.y = (float *)(void *)p.y.at, args.y_stride = p.y_stride;
+  isa->codes->gemv(&args);
+  const size_t wrong = differences(&p, (const uint8_t *)want, 4);
+  free(want);
+  release(w), release(scale), release(mult), release(addend), release(sums), release(a), release(p.y);
+  return wrong;
+}
+
+static size_t check_codes_decode(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
+  (void)sign;
+  const ez_codes_form form = draw_form(mode);
+  region w = draw_codes(&form, 1), out = guard(16 * (size_t)form.block, 0);
+  int32_t sums[16];
+  size_t wrong = 0;
+  isa->codes->decode(&form, w.at + EZ_CODES_SCALE_BYTES, (uint32_t)layout, (int8_t *)out.at, sums);
+  if (plant == PLANT_WEIGHT) out.at[0] ^= 1;
+  if (plant == PLANT_BIAS) sums[15]++;
+  for (int32_t n = 0; n < 16; n++) {
+    for (int32_t k = 0; k < form.block; k++) {
+      const int8_t entry = form.table[ez_code_at(w.at + EZ_CODES_SCALE_BYTES, form.bits, k, n)];
+      wrong += (int8_t)out.at[ez_panel_at((uint32_t)layout, k, n)] != entry;
+      sums[n] -= entry;
+    }
+    wrong += sums[n] != 0;
+  }
+  release(w), release(out);
+  return wrong;
+}
+
+static size_t check_codes_add(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode) {
+  (void)layout, (void)sign, (void)mode;
+  const int32_t rows = draw_in(1, 9), stride = 16 * draw_in(1, 3);
+  region scales = guard(32, 0), t = draw_floats((size_t)(rows - 1) * (size_t)stride + 16), y = draw_floats((size_t)(rows - 1) * (size_t)stride + 16);
+  for (size_t i = 0; i < scales.bytes; i++) scales.at[i] = (uint8_t)draw();
+  float *want = malloc(y.bytes), *held = (float *)(void *)y.at;
+  memcpy(want, held, y.bytes);
+  for (int32_t i = 0; i < 16 * rows; i++) {
+    const int32_t at = i / 16 * stride + i % 16;
+    want[at] = fmaf(((const float *)(const void *)t.at)[at], ez_codes_scale(scales.at + 2 * (i % 16)), want[at]);
+  }
+  if (plant != PLANT_NONE) y.at[3] ^= 0x80, t.at[3] ^= 0x80; /* the signs of the first */
+  isa->codes->add_block(scales.at, (const float *)(const void *)t.at, (size_t)stride, held, (size_t)stride, rows);
+  size_t wrong = 0;
+  for (size_t i = 0; i < y.bytes; i++) wrong += y.at[i] != ((const uint8_t *)want)[i];
+  free(want);
+  release(scales), release(t), release(y);
+  return wrong;
+}
+
 /* --- the table of kernels --------------------------------------------------------------------------------------------------- */
 
 typedef size_t (*checker)(const ez_isa *isa, int32_t layout, uint32_t sign, case_mode mode);
@@ -687,6 +796,12 @@ static int run_table(const ez_isa *isa, int32_t cases) {
       if (isa->winograd_s8) bad |= run_kernel(isa, "winograd_s8", check_winograd_s8, cases / 4, layout, sign ? 0x80 : 0);
       if (isa->depthwise_s8) bad |= run_kernel(isa, "depthwise_s8", check_depthwise_s8, cases, layout, sign ? 0x80 : 0);
     }
+  if (isa->codes) {
+    for (int32_t layout = EZ_LAYOUT_K4N16; layout <= EZ_LAYOUT_K8N16; layout++)
+      if (isa->layouts >> layout & 1u) bad |= run_kernel(isa, "codes_decode", check_codes_decode, cases / 4, layout, 0);
+    bad |= run_kernel(isa, "codes_gemv", check_codes_gemv, cases / 2, 0, 0);
+    bad |= run_kernel(isa, "codes_add", check_codes_add, cases / 4, 0, 0);
+  }
   if (isa->gemm_f32) bad |= run_kernel(isa, "gemm_f32", check_gemm_f32, cases, 0, 0);
   if (isa->depthwise_f32) bad |= run_kernel(isa, "depthwise_f32", check_depthwise_f32, cases, 0, 0);
   for (int by_hand = 0; by_hand < 2; by_hand++) {
