@@ -741,7 +741,14 @@ def _constant_ranges(program: Program) -> list[coding.Range]:
             found.append(coding.Range(offset, size, stride, *panels.get(offset, (0, 0))))
         elif (end := offset + size) > found[-1].offset + found[-1].bytes:
             found[-1] = coding.Range(found[-1].offset, end - found[-1].offset)
-    return found
+    return sorted([*found, *_between(found, program.weights)], key=lambda r: r.offset)
+
+
+def _between(found: list[coding.Range], weights: bytes) -> list[coding.Range]:
+    """What stands between the constants of the largest size and is not padding: entries of other sizes."""
+    ends = [0, *(r.offset + r.bytes for r in found)]
+    spans = zip(ends, [*(r.offset for r in found), len(weights)], strict=True)
+    return [coding.Range(a, b - a, 4 if (b - a) % 4 == 0 else 1) for a, b in spans if any(weights[a:b])]
 
 
 def _panels(program: Program, variants: Sequence[Program | dynamic.Variant]) -> dict[int, tuple[int, int]]:

@@ -240,6 +240,18 @@ def test_entries_of_a_table_lie_at_their_places() -> None:
     assert held == [Place.WEIGHTS] * len(held)
 
 
+@pytest.mark.parametrize("name", ["less_mask", "positions"])
+def test_an_entropy_coded_program_has_the_entries_of_every_size(name: str) -> None:
+    model = SEQUENCE[name]()
+    program = compile(model, dims={"w": (2, 25)}, vectors=0)
+    program.coded = True
+    assert read(program.to_bytes()).weights == program.weights
+    session = Session(program.to_bytes())
+    for w in (2, 7, 24, 25):
+        given = fed((1, w, 6))
+        assert session.run(given)["y"].tobytes() == ReferenceSession(program).run(given)["y"].tobytes()
+
+
 def test_a_table_of_too_many_sizes_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dynamic, "MOST_TABLES", 8)
     with pytest.raises(UnsupportedModelError, match=r"of node 'add\d+' is another for every size.*:STEP"):
