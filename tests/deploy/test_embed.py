@@ -167,7 +167,8 @@ def test_a_binary_with_its_program_gives_the_bits_under_its_emulator(
         program, target, tmp_path / "net", compiler=find_compiler(target, "zig"), cache_dir=context.current.cache_dir
     )
     assert made.code_bytes is not None
-    assert made.code_bytes < 200_000
+    # Row kernels of both NEON and dot products are in a binary for the latter: 252 kB (zig 0.17.1, 2026-11-24); rpi4 has 194.
+    assert made.code_bytes < (260_000 if "dotprod" in target.isa else 200_000)
     emulated = [target.emulator.qemu, "-cpu", target.emulator.cpu, tmp_path / "net"]
     answer = json.loads(subprocess.run([*emulated, "verify"], capture_output=True, text=True, check=True).stdout)
     assert (answer["isa"], answer["passed"], answer["mismatched_bytes"]) == (target.isa[0], len(program.vectors), 0)
