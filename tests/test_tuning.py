@@ -161,7 +161,9 @@ def test_this_machine_is_measured_and_the_next_load_knows(config: Path, capsys: 
     cost = load_target("host").cost
     assert cost.model_dump() == facts["after"]
     assert "measured on" in cost.source
-    assert all(value for key, value in facts["after"].items() if key not in ("two_threads", "solo_us"))
+    rates = [key for key in facts["after"] if key.endswith(("_gmacs", "_gbs")) and key != "stream_all_gbs"]
+    assert len(rates) == 6
+    assert all(facts["after"][key] for key in [*rates, "overhead_us"])
     assert all(step["us"] >= 0 for step in facts["steps"])
 
 

@@ -81,7 +81,10 @@ def _read(
     if labels is None or len(labels) % m or len(labels) != product.columns // product.window:
         return []
     roots = sets.roots(labels)
-    strength = 1.0 if inputs is None else np.einsum("gkk->gk", inputs.hessian)[:, None]
+    strength: float | Array = 1.0
+    if inputs is not None:  # as the pruning counts them
+        moments = inputs.covariance if product.takes_bias else inputs.hessian
+        strength = np.einsum("gkk->gk", moments)[:, None]
     saliency = (product.weights() ** 2 * strength).reshape(-1, len(labels))  # a row for each output and place of the window
     found = []
     names = np.array([classes.get(int(root), "") for root in roots])

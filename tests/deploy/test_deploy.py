@@ -198,7 +198,7 @@ class TestVerb:
         [
             (["--target", "rpi44"], 2, "rpi4"), (["--target", "rpi4"], 2, "--host"), (["--host", "a b"], 2, "--host"),
             (["--dest", "a b"], 2, "--dest"),
-            (["--host", "u@h", "--emulate"], 2, "leave one out"), (["--emulate"], 1, "no emulator"), (["--keep", "0"], 2, "keep"),
+            (["--host", "u@h", "--emulate"], 2, "leave one out"), (["--keep", "0"], 2, "keep"),
         ],
     )  # fmt: skip
     def test_wrong_use_is_one_clear_message(self, model: Path, arguments: list[str], code: int, said: str, capsys) -> None:

@@ -176,3 +176,43 @@ def test_a_binary_with_its_program_gives_the_bits_under_its_emulator(
     image = np.frombuffer(picture.read_bytes(), np.float32).reshape(1, 1, 28, 28)
     expected = next(iter(ReferenceSession(program).run({"image": image}).values()))
     assert (tmp_path / "OUT_0.bin").read_bytes() == expected.tobytes()
+
+
+@pytest.mark.slow
+@pytest.mark.emulated
+@pytest.mark.xdist_group("cross")
+def test_a_library_links_into_the_users_own_program(demo_programs, require_tools, tmp_path: Path, picture: Path) -> None:
+    target, program = load_target("rpi4"), demo_programs("rpi4")
+    assert target.emulator is not None
+    require_tools(target.emulator.qemu)
+    compiler = find_compiler(target, "zig")
+    made = embed.build_lib(program, target, tmp_path / "lib", "demo", compiler=compiler, cache_dir=context.current.cache_dir)
+    assert sorted(path.name for path in (tmp_path / "lib").iterdir()) == ["demo.h", "libdemo.a"]
+    assert made.bytes == (tmp_path / "lib" / "libdemo.a").stat().st_size
+    example = [EXAMPLES / "c" / "classify.c", tmp_path / "lib" / "libdemo.a", "-lm", "-o", tmp_path / "classify"]
+    subprocess.run([*compiler.link, "-static", f"-I{tmp_path / 'lib'}", *example], check=True, capture_output=True)
+    emulated = [target.emulator.qemu, "-cpu", target.emulator.cpu, tmp_path / "classify", picture]
+    said = subprocess.run(emulated, capture_output=True, text=True, check=True).stdout
+    image = np.frombuffer(picture.read_bytes(), np.float32).reshape(1, 1, 28, 28)
+    scores = next(iter(ReferenceSession(program).run({"image": image}).values())).ravel()
+    assert said.startswith(f"class {scores.argmax()}, score {scores.max():.4f}, ")
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("cross")
+def test_a_binary_for_an_older_glibc_is_dynamic_and_runs_here(demo_programs, tmp_path: Path) -> None:
+    target = load_target("x86-sse41")
+    embed.build_exe(
+        demo_programs("x86-sse41"),
+        target,
+        tmp_path / "net",
+        compiler=find_compiler(target, "zig"),
+        cache_dir=context.current.cache_dir,
+        libc="gnu.2.28",
+    )
+    answer = json.loads(subprocess.run([tmp_path / "net", "verify"], capture_output=True, text=True, check=True).stdout)
+    assert (answer["isa"], answer["mismatched_bytes"]) == ("portable", 0)
+    symbols = subprocess.run(["nm", "-D", tmp_path / "net"], capture_output=True, text=True, check=True).stdout
+    wanted = {tuple(map(int, version.split("."))) for version in re.findall(r"GLIBC_([\d.]+)", symbols)}
+    assert wanted
+    assert max(wanted) <= (2, 28)

@@ -56,7 +56,7 @@ def _settings(e: Emitter, op: Operator) -> Settings:
     rows = made.detections * made.per_detection + made.classes * made.per_class * made.regular
     if min(sizes) < 1 or max(sizes) > MOST_ROWS or rows > MOST_ROWS:
         raise e.fail(op, f"numbers of detections and classes {sizes} are out of range")
-    if not all(np.isfinite(s) and s > 0 for s in made.scales) or not (0 < made.iou <= 1 and np.isfinite(made.score)):
+    if not all(0 < s <= float(np.finfo(f32).max) for s in made.scales) or not (0 < made.iou <= 1 and np.isfinite(made.score)):
         raise e.fail(op, f"scales {made.scales} or thresholds {made.score}, {made.iou} are out of range")
     return made
 
