@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from edgezip.passes.products import Product
 
 Array = np.ndarray[Any, Any]
+# The spread of an input below this share of its power is what rounding left of a constant (float32 keeps 1e-14 of a square): the
+# covariance is then noise of either sign, and a fit to it gave weights of 1e9 that the bias cancelled (2026-11-24).
+CONSTANT = 1e-12
 HELD_BYTES = 1024 * 2**20  # of activations of both networks: fewer samples are taken where they are large
 
 
@@ -78,10 +81,11 @@ class Wanted:
         return np.asarray(weights + np.swapaxes(np.linalg.solve(self.damped(hold, centred=centred), pull), 1, 2))
 
     def damped(self, damping: float, *, centred: bool) -> Array:
-        """E[x x^T] with ``damping`` times its diagonal added; inputs that were never met leave no singular matrix."""
+        """E[x x^T] with ``damping`` times its diagonal added; inputs never met, or always the same, leave no singular matrix."""
         moments = (self.inputs.covariance if centred else self.inputs.hessian).copy()
         diagonal = np.einsum("gkk->gk", moments)
-        diagonal += damping * diagonal + 1e-9 * diagonal.mean(axis=1, keepdims=True) + 1e-30
+        rounding = CONSTANT * np.einsum("gkk->gk", self.inputs.hessian)
+        diagonal += damping * diagonal + 1e-9 * diagonal.mean(axis=1, keepdims=True) + rounding + 1e-30
         return moments
 
     def shift(self, weights: Array) -> Array:
