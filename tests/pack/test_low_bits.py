@@ -114,6 +114,25 @@ def test_blocks_of_no_packed_form_run_in_float_and_say_so(block: int) -> None:
     assert "no packed form" in str(program.metadata)
 
 
+def test_rows_that_were_int8_run_packed_too() -> None:
+    """Behind a pooling in int8, as in every classifier of pictures: such a layer ran in float32, its weights unpacked."""
+    values, dtype = draw("int4", 64, 20)
+    model = build(
+        [
+            node("QuantizeLinear", ["x", "s", "z"], "q"), node("DequantizeLinear", ["q", "s", "z"], "d"),
+            node("MatMul", ["d", "w"], "t"), node("Add", ["t", "b"]),
+        ],
+        {"w": weights(64, 20), "b": weights(20), "s": np.float32(0.03), "z": np.int8(3)},
+        {"x": (2, 64)},
+        opset=25,
+    )  # fmt: skip
+    w, zeros = graph.find_value(model, "w"), np.zeros((2, 20), dtype)
+    graph.quantize_weight(model, w, values.astype(dtype), scales_of(64, 20, 32), zeros, axis=0, block=32)
+    mark_dynamic(model)
+    program, _ = run_everywhere(model, feeds_for(model))
+    assert Op.CODES in ops_of(program)
+
+
 def test_a_product_without_the_mark_stays_float() -> None:
     values, dtype = draw("int4", 64, 20)
     model = model_of(values, scales_of(64, 20, 32), 32, dtype=dtype)

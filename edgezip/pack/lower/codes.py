@@ -43,7 +43,7 @@ def low_bits(context: Context, node: Node, shape: tuple[int, ...]) -> bool:
     transposed = bool(node.op_type == "Gemm" and int(graph.attribute(node, "transB", 0)))
     stored = _stored(node, transposed)
     rows = elements(shape[:-1])
-    if stored is None or (not stored.block and rows > 1) or context.int8(node.inputs[0]) is not None:
+    if stored is None or (not stored.block and (rows > 1 or context.int8(node.inputs[0]) is not None)):
         return False
     chosen = codes.choose_table(stored.values)
     block = stored.block or -(-stored.values.shape[1] // codes.STEP) * codes.STEP
