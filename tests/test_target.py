@@ -234,3 +234,10 @@ def test_patterns_are_those_that_a_kernel_of_the_target_skips(target) -> None:
     assert bool(target.sparse_patterns) == bool(skips), target.name
     for isa in target.sparse:
         assert ".blocks_s8 = " in (ROOT / "csrc" / "isa" / isa / "table.c").read_text()
+
+
+def test_a_profile_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").mkdir()
+    with pytest.raises(OSError):
+        files.write_whole(tmp_path / "mine.toml", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]

@@ -139,8 +139,11 @@ def _check(program: Program, name: str) -> None:
 def _move(made: Path, output: Path) -> None:
     """Into place in one step, from another file system too."""
     partial = output.with_name(f".{output.name}.partial")
-    shutil.copy2(made, partial)
-    partial.replace(output)
+    try:
+        shutil.copy2(made, partial)
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _for_libc(compiler: Compiler, target: Target, libc: str | None) -> tuple[Compiler, tuple[str, ...]]:

@@ -186,8 +186,11 @@ def write_whole(path: Path, text: str) -> None:
     """``text`` in ``path``: the old file or the new one, never half; folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def toml(facts: dict[str, Any]) -> str:

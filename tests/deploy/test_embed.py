@@ -216,3 +216,11 @@ def test_a_binary_for_an_older_glibc_is_dynamic_and_runs_here(demo_programs, tmp
     wanted = {tuple(map(int, version.split("."))) for version in re.findall(r"GLIBC_([\d.]+)", symbols)}
     assert wanted
     assert max(wanted) <= (2, 28)
+
+
+def test_a_binary_that_cannot_be_placed_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "made").write_bytes(b"binary")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OSError):
+        embed._move(tmp_path / "made", tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "out"]
