@@ -151,6 +151,8 @@ def compress(
         changed = onnx.load(graph.to_bytes(changed))  # folds tables of shared weights into the integers they stand for
     made = _quantize(changed, recipe.quantize, samples, tell)
     made.report.passes = reports
+    if reports and samples is not None:  # against what came in, not against what the passes made of it
+        made.report.output_sqnr_db = _output_sqnr(model, made.model, samples)
     return made
 
 
@@ -172,8 +174,6 @@ def sample_set(model: Model, calibration: Calibration, mean: float = 0.0, std: f
 
 def _unquantised(model: Model, changed: Model, reports: list[PassReport], samples: SampleSet | None) -> Compressed:
     """The result of a recipe without ``quantize``: each layer's last row, with the bytes that it had at first."""
-    from edgezip import graph
-    from edgezip.passes.measure_sqnr import measure_sqnr
     from edgezip.pipeline import final_rows
 
     report = CompressionReport(passes=reports)
@@ -183,12 +183,20 @@ def _unquantised(model: Model, changed: Model, reports: list[PassReport], sample
             LayerReport(row.name, row.op, row.form, row.bits, row.sparsity, row.bytes_before, row.bytes_after, sqnr, row.reason)
         )
     if samples is not None:
-        probe: list[Mapping[str, Array]] = []
-        for feed in takewhile(lambda one: _has_room(probe, one, 0), samples()):
-            probe.append(feed)
-        outputs = {v.name or "": v.name or "" for v in graph.output_values(model)}
-        report.output_sqnr_db, report.samples = measure_sqnr(model, changed, outputs, probe), len(samples)
+        report.output_sqnr_db, report.samples = _output_sqnr(model, changed, samples), len(samples)
     return Compressed(changed, report)
+
+
+def _output_sqnr(model: Model, changed: Model, samples: SampleSet) -> dict[str, float]:
+    """The SQNR of each output in dB, over as many samples as fit."""
+    from edgezip import graph
+    from edgezip.passes.measure_sqnr import measure_sqnr
+
+    probe: list[Mapping[str, Array]] = []
+    for feed in takewhile(lambda one: _has_room(probe, one, 0), samples()):
+        probe.append(feed)
+    outputs = {v.name or "": v.name or "" for v in graph.output_values(model)}
+    return measure_sqnr(model, changed, outputs, probe)
 
 
 def _feeds(model: Model, calibration: Calibration, limit: int, mean: float, std: float) -> Iterable[Mapping[str, Array]]:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from edgezip.errors import MissingFileError, UsageError
+from edgezip.yaml_keys import single_keys
 
 
 class Int8(BaseModel):
@@ -225,7 +226,7 @@ class Recipe(BaseModel):
         if not path.is_file():
             raise MissingFileError("no such recipe", where=str(path))
         try:
-            held = yaml.load(path.read_text(), _single_keys())
+            held = yaml.load(path.read_text(), single_keys())
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UsageError(f"not YAML: {error}", where=str(path)) from error
         return cls._checked({} if held is None else held, str(path))
@@ -245,23 +246,6 @@ class Recipe(BaseModel):
             first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
             field = ".".join(map(str, first["loc"])) or "recipe"
             raise UsageError(f"{field}: {_said(first)}", where=where, got=str(first.get("input")), hint=_hint(first)) from error
-
-
-def _single_keys() -> type[Any]:
-    """A loader that refuses a key which stands twice: the second would silently win."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            seen: set[str] = set()
-            for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-                if str(key.value) in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"the key '{key.value}' stands twice", key.start_mark)
-                seen.add(str(key.value))
-            made: dict[Any, Any] = super().construct_mapping(node, deep)
-            return made
-
-    return Loader
 
 
 _WORDS = {

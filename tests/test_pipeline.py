@@ -128,6 +128,9 @@ def test_four_bit_weights_keep_their_codes_under_int8_activations() -> None:
     program = edgezip.compile(small, "host")
     session = edgezip.Session(program)
     exact = [graph.run(small.model, feed, optimize=False)["y"] for feed in feeds]
+    wished = [graph.run(conv_net(), feed)["y"] for feed in feeds]
+    noise, power = np.square(np.array(wished) - np.array(exact)).sum(), np.square(wished).sum()
+    assert small.report.output_sqnr_db["y"] == pytest.approx(10 * np.log10(power / noise), abs=0.1)  # not against the 4 bits
     made = [session.run(feed)["y"] for feed in feeds]
     step = graph.constant(graph.find_value(small.model, "y_scale"))
     assert step is not None

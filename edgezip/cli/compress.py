@@ -88,7 +88,7 @@ def command(
     if as_json:
         context.print_json(json.dumps(facts))
     elif not context.current.quiet:
-        show(output, small)
+        show(output, small, target)
 
 
 def check_output(output: Path, model: Path) -> None:
@@ -182,7 +182,7 @@ def describe(model: Path, output: Path, small: Compressed, recipe: Recipe) -> di
     }
 
 
-def show(output: Path, small: Compressed) -> None:
+def show(output: Path, small: Compressed, target: str | None) -> None:
     """The layers that lose most, and the totals."""
     from rich.markup import escape
     from rich.table import Table
@@ -203,5 +203,5 @@ def show(output: Path, small: Compressed) -> None:
     outputs = ", ".join(f"{printable(name)} {value:.1f} dB" for name, value in report.output_sqnr_db.items())
     sizes = f"weights {report.bytes_before:,} -> {report.bytes_after:,} bytes"
     screen.print(f"{sizes}; outputs on calibration samples: {outputs}; {report.method}, {report.samples} samples", markup=False)
-    following = f"edgezip compile {quoted(output)} -o {quoted(output.with_suffix('.ez'))} --target rpi4"
+    following = f"edgezip compile {quoted(output)} -o {quoted(output.with_suffix('.ez'))} --target {target or 'rpi4'}"
     screen.print(f"wrote {printable(str(output))}; next: {following}", markup=False)

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgezip.errors import EdgeZipError, MissingFileError, UsageError
+from edgezip.yaml_keys import single_keys
 
 MOST_HOSTS = 10_000
 MOST_BYTES = 4 << 20
@@ -63,9 +64,9 @@ def read_inventory(path: Path) -> list[Host]:
     if path.stat().st_size > MOST_BYTES:
         raise UsageError("an inventory is smaller", where=str(path), expected=f"{MOST_BYTES} bytes at most")
     try:
-        said = yaml.safe_load(path.read_text())
+        said = yaml.load(path.read_text(), single_keys())
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"not a YAML file: {str(error).splitlines()[0]}", where=str(path)) from error
+        raise UsageError(f"not a YAML file: {str(error).strip().splitlines()[0]}", where=str(path)) from error
     known = {"hosts", "defaults"}
     if not isinstance(said, dict) or not isinstance(said.get("hosts"), dict) or set(said) - known:
         raise UsageError("not an inventory", where=str(path), expected="hosts: by name, and defaults:", got=str(said)[:60])
@@ -84,7 +85,8 @@ def _host(path: Path, name: object, facts: object, defaults: dict[str, Any]) -> 
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         key = ".".join(map(str, fault["loc"]))
-        raise UsageError(f"{key}: {fault['msg']}", where=where, got=repr(fault["input"])[:60]) from error
+        got = "" if fault["type"] == "extra_forbidden" else repr(fault["input"])[:60]  # an unknown key may hold a secret
+        raise UsageError(f"{key}: {fault['msg']}", where=where, got=got) from error
 
 
 def limited(hosts: Sequence[Host], limit: str | None) -> list[Host]:

@@ -39,6 +39,13 @@ def test_hosts_have_their_own_facts_before_the_defaults(tmp_path: Path) -> None:
     assert (three.host, three.target) == ("adb:ABC", "android-arm64")
 
 
+def test_the_value_of_an_unknown_key_is_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as said:
+        read_inventory(inventory(tmp_path, "hosts: {a: {host: pi@x, target: rpi4, password: hunter2}}"))
+    assert "password" in str(said.value)
+    assert "hunter2" not in str(said.value)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -49,6 +56,7 @@ def test_hosts_have_their_own_facts_before_the_defaults(tmp_path: Path) -> None:
         ("hosts: {a: {host: pi@x}}", "host 'a'.*target"),
         ("hosts: {a: {host: pi@x, target: rpi4, prot: 22}}", "prot"),
         ("hosts: {a: {host: pi@x, target: rpi4, port: 99999}}", "port.*99999"),
+        ("hosts: {a: {host: pi@x, target: rpi4}, a: {host: pi@y, target: rpi4}}", "not a YAML file: the key 'a' stands twice"),
         ("hosts: {'../a': {host: pi@x, target: rpi4}}", "name"),
         ("hosts: {a: {host: pi@x, target: '$(x)'}}", "target"),
         ("hosts: {a: !!python/object/apply:os.system ['touch evil']}", "not a YAML file"),
