@@ -168,8 +168,8 @@ typedef struct ez_isa {
   const char *next;                             /* next in the chain, NULL for portable */
   int32_t gemm_s8_rows, gemm_s8_panels;         /* the largest block that the kernel takes */
   void (*gemm_s8)(const ez_gemm_s8_args *args);
-  /* Optional: packed weights in a form of the kernel's own, made at the first run of a step. The room that they may take (0: not worth it for calls
-   * of at most `rows` rows), and what they took. `out` lies on 64 bytes; taps and channels as in ez_gemm_s8_args. */
+  /* Optional: packed weights in a form of the kernel's own, made when a step first runs. The room that they may take (0: not worth it for
+   * calls of at most `rows` rows), and what they took. `out` lies on 64 bytes; taps and channels as in ez_gemm_s8_args. */
   size_t (*prepared_room)(int32_t panels, int32_t taps, int32_t channels, int32_t rows);
   size_t (*prepare_gemm_s8)(const int8_t *w, size_t panel_bytes, int32_t panels, int32_t taps, int32_t channels, uint8_t *out);
   /* The same product with the empty groups of the weights left out (EZ_FORM_BLOCKS), to the bit that of gemm_s8, in blocks of its size. */

@@ -1,8 +1,9 @@
 /* Product of float rows, quantised here each with its own scale (EZ-N1 rule 8), with weights of 4 or 2 bits that stay packed.
  *
- * Few rows (the table of the instruction set says how many): its kernel multiplies the codes as they are. More rows: a block of K of some panels is unpacked into scratch once for up
- * to MOST_ROWS rows, multiplied by the int8 kernel, and added with its scales. Either way the sums of a block are exact and the order of blocks
- * is theirs, so both give the same bits. A work item is a block of rows by a range of panels. */
+ * Few rows (the table of the instruction set says how many): its kernel multiplies the codes as they are. More rows: a block of K of some
+ * panels is unpacked into scratch once for up to MOST_ROWS rows, multiplied by the int8 kernel, and added with its scales. Either way the
+ * sums of a block are exact and blocks come in their order, so both give the same bits. A work item is a block of rows by a range of
+ * panels. */
 #include "isa/codes.h"
 
 #include <string.h>
@@ -50,10 +51,11 @@ static plan plan_of(const ez_step *step, const ez_tensor *x, const ez_tensor *y)
 
 static uint64_t up64(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
 
+#define POINTER_ROOM 8 /* the same on 32 bits: a file states its scratch for every processor */
+
 /* Scratch: pointers, scales and sums of rows; quantised rows; then unpacked weights, their products and their sum so far. */
 static uint64_t rows_offset(const plan *p) {
-  const uint64_t pointer = sizeof(void *) < 8 ? 8 : sizeof(void *);
-  return up64(MOST_ROWS * (pointer + sizeof(float)) + (uint64_t)p->block_rows * (uint64_t)p->blocks * sizeof(int32_t));
+  return up64(MOST_ROWS * (POINTER_ROOM + sizeof(float)) + (uint64_t)p->block_rows * (uint64_t)p->blocks * sizeof(int32_t));
 }
 static uint64_t unpacked_offset(const plan *p) { return rows_offset(p) + up64((uint64_t)p->block_rows * p->pitch); }
 static uint64_t products_offset(const plan *p) { return unpacked_offset(p) + up64((uint64_t)p->block_panels * 16 * (uint64_t)p->form.block + EZ_OVERREAD); }
@@ -205,7 +207,7 @@ static void run_item(void *context, int32_t index, int32_t thread) {
              .a = (const uint8_t **)(void *)scratch, .rows = scratch + rows_offset(p), .unpacked = (int8_t *)(scratch + unpacked_offset(p)),
              .codes = data[s->inputs[CODES]], .mult = (const float *)(const void *)data[s->inputs[MULT]],
              .addend = (const float *)(const void *)data[s->inputs[ADDEND]], .y_stride = j->y_stride};
-  it.scales = (float *)(void *)(scratch + MOST_ROWS * (sizeof(void *) < 8 ? 8 : sizeof(void *)));
+  it.scales = (float *)(void *)(scratch + MOST_ROWS * POINTER_ROOM);
   it.sums = (int32_t *)(void *)(it.scales + MOST_ROWS);
   it.products = (float *)(void *)(scratch + products_offset(p)), it.sum = it.products + products_bytes(p) / sizeof(float);
   it.y = (float *)(void *)data[s->outputs[0]] + (size_t)first * j->y_stride;

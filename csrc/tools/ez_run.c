@@ -7,7 +7,8 @@
  *
  * run and bench of a program with dynamic shapes take --sizes N[,N]: the size of each dynamic dimension (default: the largest).
  * Every verb takes --affinity none|big|all|LIST (default big), --spin-us N and --solo-us N (ez_session_options; -1 is none).
- * A runner with a program inside (edgezip compile --emit exe) takes no MODEL.ez. EDGEZIP_ISA forces a kernel path. Exit codes: 0 ok, 1 error, 2 usage, 3 a test vector differs. */
+ * A runner with a program inside (edgezip compile --emit exe) takes no MODEL.ez. EDGEZIP_ISA forces a kernel path.
+ * Exit codes: 0 ok, 1 error, 2 usage, 3 a test vector differs. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

@@ -63,7 +63,8 @@ class Cost(Strict):
     """Single-thread effective rates, for predictions and choices: 10^9 MACs or bytes a second, microseconds.
 
     What is None was not measured: depthwise layers then count as other products, elementwise steps as memory traffic, and the
-    runtime has its own threshold ``solo_us`` below which a step is not worth a second thread. ``targets calibrate`` fills all.
+    runtime has its own threshold ``solo_us`` below which a step is not worth a second thread. ``targets calibrate`` fills
+    the rates, the overhead and the threads; factors of shapes, caches and the error come from published latencies.
     """
 
     s8_gmacs: Rate

@@ -122,6 +122,12 @@ def test_a_missing_emulator_says_how_to_get_it(tmp_path: Path, monkeypatch: pyte
         QemuTransport(load_target("rpi4"), tmp_path)
 
 
+def test_a_target_without_an_emulator_says_so(tmp_path: Path) -> None:
+    target = load_target("rpi4").model_copy(update={"emulator": None})
+    with pytest.raises(ToolError, match="no emulator"):
+        QemuTransport(target, tmp_path)
+
+
 class TestVerb:
     """``edgezip deploy`` from argument list to exit code."""
 

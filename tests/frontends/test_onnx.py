@@ -212,7 +212,7 @@ def test_declared_inner_shapes_are_not_believed() -> None:
 def test_a_shape_that_depends_on_the_data_is_refused_with_the_node() -> None:
     nodes = [graphs.node("NonZero", ["x"], "places", name="nz"), graphs.node("ReduceSum", ["places"], name="behind")]
     proto = graphs.model(nodes, out_kind=onnx.TensorProto.INT64)
-    with pytest.raises(UnsupportedModelError, match=r"nz|behind"):
+    with pytest.raises(UnsupportedModelError, match="nz"):
         front.load(proto.SerializeToString())
 
 
