@@ -44,9 +44,7 @@ def run(order: Order, prepare: Callable[[Target], Prepared], as_json: bool, dry_
 
     targets = {host.target: load_target(host.target) for host in order.hosts}
     if dry_run:
-        rows = [(host.name, host.host, host.target, " ".join(host.groups), " ".join(host.tags)) for host in order.hosts]
-        print(text.table(("host", "address", "target", "groups", "tags"), rows))
-        print(f"\ndry run: {len(rows)} hosts, {order.strategy}, {order.parallel} at once; nothing was sent")
+        _list(order, as_json)
         return 0
     prepared = {name: prepare(target) for name, target in targets.items()}
     outcomes = []
@@ -60,6 +58,19 @@ def run(order: Order, prepare: Callable[[Target], Prepared], as_json: bool, dry_
         counts = {state: sum(outcome.state == state for outcome in outcomes) for state in ("ok", "failed", "skipped")}
         print("\n" + ", ".join(f"{count} {state}" for state, count in counts.items() if count))
     return int(any(outcome.state != "ok" for outcome in outcomes))
+
+
+def _list(order: Order, as_json: bool) -> None:
+    """Who would be served, and how."""
+    from edgezip.report import text
+
+    if as_json:
+        hosts = [host.model_dump(mode="json", exclude_none=True) for host in order.hosts]
+        context.print_json(json.dumps({"verb": "deploy", "dry_run": True, "strategy": order.strategy, "hosts": hosts}))
+        return
+    rows = [(host.name, host.host, host.target, " ".join(host.groups), " ".join(host.tags)) for host in order.hosts]
+    print(text.table(("host", "address", "target", "groups", "tags"), rows))
+    print(f"\ndry run: {len(rows)} hosts, {order.strategy}, {order.parallel} at once; nothing was sent")
 
 
 def _serve(order: Order, host: Host, targets: dict[str, Target], prepared: dict[str, Prepared]) -> dict[str, Any]:

@@ -137,6 +137,11 @@ def test_dry_run_lists_the_hosts_and_sends_nothing(tmp_path: Path, capsys: pytes
     assert all(word in out for word in ("one", "three", "adb:ABC", "2 hosts", "nothing was sent"))
     assert "10.0.0.2" not in out
     assert main([*command, "--host", "pi@x"]) == 2
+    capsys.readouterr()
+    assert main([*command, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["dry_run"]
+    assert [host["name"] for host in said["hosts"]] == ["one", "three"]
 
 
 @pytest.mark.slow
